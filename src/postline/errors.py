@@ -1,0 +1,151 @@
+"""The one tree of errors: each says what happened, where, and what to do about it.
+
+PostlineError
+├── SettingsError            settings that contradict each other or can't be read
+├── ContractError            a contract that is wrong, or used against its declaration
+│   └── MessageError         one message that its contract refuses
+│       ├── EncodeError      a value that can't be written (missing key, wrong type)
+│       ├── DecodeError      bytes that can't be read as the declared type
+│       └── MessageTooLarge  over the size limit
+├── UsageError               a call in the wrong place or of the wrong shape
+├── LogError                 the durable log could not do what was asked
+│   ├── LogUnavailable       locked, unreachable, closed; asking again may help
+│   ├── LogFull              no room on the disk; asking again helps once there is
+│   ├── LogCorrupt           damaged, truncated, or not a Postline file
+│   ├── LogVersionError      written by a version that this one can't read
+│   ├── LogReadOnly          the file or its directory can't be written
+│   ├── Fenced               the partition belongs to a newer owner
+│   ├── UnknownTopic         no such topic in the log
+│   ├── TopicMismatch        the topic in the log differs from its contract
+│   ├── UnknownSubscription  no such subscription in the log
+│   ├── SubscriptionConflict the name is taken by another service or topic
+│   └── MissingCapability    this engine can't keep that promise
+└── PublishTimeout           a publish whose outcome is unknown: repeat it with the same id
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ContractError",
+    "DecodeError",
+    "EncodeError",
+    "Fenced",
+    "LogCorrupt",
+    "LogError",
+    "LogFull",
+    "LogReadOnly",
+    "LogUnavailable",
+    "LogVersionError",
+    "MessageError",
+    "MessageTooLarge",
+    "MissingCapability",
+    "PostlineError",
+    "PublishTimeout",
+    "SettingsError",
+    "SubscriptionConflict",
+    "TopicMismatch",
+    "UnknownSubscription",
+    "UnknownTopic",
+    "UsageError",
+]
+
+
+class PostlineError(Exception):
+    """Base of every error raised by Postline.
+
+    `message` says what happened and where; `remedy` says what to do. `str()` joins both.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+
+class SettingsError(PostlineError):
+    """Settings that contradict each other; every problem found is named at once."""
+
+
+class ContractError(PostlineError):
+    """A contract that is declared wrongly or used against its declaration."""
+
+
+class MessageError(ContractError):
+    """One message that its contract refuses; nothing was published."""
+
+
+class EncodeError(MessageError):
+    """A value that can't be written: its type, its key or a field is wrong."""
+
+
+class DecodeError(MessageError):
+    """Bytes that can't be read as the declared type; the record goes to dead letters whole."""
+
+
+class MessageTooLarge(MessageError):
+    """A message over the size limit; refused before anything is stored."""
+
+
+class UsageError(PostlineError):
+    """A call in the wrong place, or a handler of the wrong shape."""
+
+
+class LogError(PostlineError):
+    """The durable log could not do what was asked; `retryable` says whether asking again helps."""
+
+    retryable = False
+
+
+class LogUnavailable(LogError):
+    """The log is locked, unreachable or closed."""
+
+    retryable = True
+
+
+class LogFull(LogError):
+    """No room on the disk: nothing of the call was stored, nothing is torn."""
+
+    retryable = True
+
+
+class LogCorrupt(LogError):
+    """The file is damaged, truncated, or no Postline log at all."""
+
+
+class LogVersionError(LogError):
+    """The file was written by a version of Postline that this one can't read."""
+
+
+class LogReadOnly(LogError):
+    """The file, or the directory it lies in, can't be written."""
+
+
+class Fenced(LogError):
+    """The partition has a newer owner: what this one did is not stored, the new owner does it."""
+
+
+class UnknownTopic(LogError):
+    """The log has no topic of that name."""
+
+
+class TopicMismatch(LogError):
+    """The topic in the log differs from its contract (partitions, key or cleanup)."""
+
+
+class UnknownSubscription(LogError):
+    """The log has no subscription of that name."""
+
+
+class SubscriptionConflict(LogError):
+    """The subscription's name is taken by another service or stands on another topic."""
+
+
+class MissingCapability(LogError):
+    """This engine can't keep that promise; the message names the alternative."""
+
+
+class PublishTimeout(PostlineError):
+    """The publish has an unknown outcome; repeating it with the same id is safe."""

@@ -1,0 +1,335 @@
+"""The log port: what every engine offers, and the commit unit that all guarantees rest on (DESIGN §5.1).
+
+Vocabulary: a *topic* is cut into *partitions*; a *subscription* has, for each partition, a
+*position* (lowest offset neither settled nor held), a small *progress* value (audit counts and
+what is done ahead; opaque here) and a keyed *partition state*. A *membership* is one process's
+place in a subscription's group; an *assignment* is its ownership of one partition, fenced by
+*epoch*.
+
+Concurrency: all coroutines run on one event loop. Methods that say "durable" return after the
+engine would survive a power cut. Cancelling `append` or `commit` leaves an unknown outcome.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from postline.message import Envelope
+
+__all__ = [
+    "EMPTY_TYPE",
+    "FLAG_OWN_ID",
+    "PINNING_NAMESPACES",
+    "Append",
+    "Assignment",
+    "Bounds",
+    "Capability",
+    "CommitUnit",
+    "Fetched",
+    "GroupSpec",
+    "Log",
+    "MemberInfo",
+    "Membership",
+    "PartitionCommit",
+    "PartitionInfo",
+    "PartitionOwner",
+    "Record",
+    "StartAt",
+    "SubscriptionInfo",
+    "TopicSpec",
+]
+
+#: A stored record, a plain tuple because a batch makes a thousand of them:
+#: (offset, timestamp_ms, key, type, value, flags, packed).
+#: `type` is "" where a foreign record names none, `value` is None for a tombstone, `flags` are
+#: the FLAG_… bits, and `packed` is the envelope in the engine's own form: `Log.envelope` opens it.
+Record: TypeAlias = tuple[int, int, bytes | None, str, bytes | None, int, Any]
+
+EMPTY_TYPE = ""
+
+#: The publisher chose the message's id itself, so every subscription drops its duplicates.
+FLAG_OWN_ID = 1
+
+#: State namespaces whose keys are 8-byte big-endian offsets of the subscribed topic. The records
+#: they name stay readable by `Log.read_offsets`, whatever retention and compaction say.
+PINNING_NAMESPACES = ("held", "dead")
+
+
+class Capability(enum.Enum):
+    """A promise that an engine may be unable to keep; asked for at start-up, never assumed."""
+
+    #: Several processes can work on one log at once.
+    MANY_PROCESSES = "several processes on one log"
+    #: What was acknowledged survives the end of the process.
+    DURABLE = "records that outlive the process"
+    #: Retention by size is exact to the record rather than to a segment.
+    EXACT_RETENTION = "retention exact to the record"
+
+
+class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic as the log keeps it. Sizes are for each partition, times in milliseconds."""
+
+    name: str
+    partitions: int
+    #: The service that owns it; only its app creates or changes it.
+    owner: str
+    #: The declared key, as text; "" for keyless. Compared at start, not interpreted.
+    key: str = ""
+    retention_ms: int | None = None
+    retention_bytes: int | None = None
+    compacted: bool = False
+    #: How long a compacted topic keeps a tombstone.
+    tombstone_ms: int = 86_400_000
+    #: How long a compacted topic keeps every version before older ones go.
+    compact_after_ms: int = 0
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Offsets of one partition: the first that may still be there, and the next to be given."""
+
+    start: int
+    end: int
+
+
+class Append(msgspec.Struct, gc=False):
+    """A record to be stored; the engine gives it its offset and timestamp."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    envelope: Envelope
+    flags: int = 0
+
+
+class StartAt(msgspec.Struct, frozen=True):
+    """Where a new subscription begins: "earliest", "latest", or "time" with `time_ms`."""
+
+    kind: str
+    time_ms: int = 0
+
+
+class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process says when it joins a subscription's group."""
+
+    subscription: str
+    topic: str
+    service: str
+    start: StartAt
+    #: Former names; the first that exists is renamed if the new name does not exist yet.
+    aliases: tuple[str, ...] = ()
+    #: Shown to operators: host, process id.
+    instance: str = ""
+    #: Highest version of each state namespace that this process can read.
+    formats: dict[str, int] = {}
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """One partition owned under one epoch, with what was last committed for it."""
+
+    subscription: str
+    topic: str
+    partition: int
+    epoch: int
+    #: Lowest offset neither settled nor held at the time of assignment.
+    position: int
+    #: The runtime's progress value as last committed; b"" at the first assignment ever.
+    progress: bytes
+
+
+class Fetched(msgspec.Struct):
+    """Records of one partition in offset order, all of them read under `assignment`."""
+
+    assignment: Assignment
+    #: The subscribed topic, or a sibling that `follow` asked for.
+    topic: str
+    records: list[Record]
+    #: The offset to go on from: past the last record and past gaps behind it.
+    next_offset: int
+    #: The first offset that retention has left; positions below it were overtaken.
+    log_start: int
+
+
+class PartitionCommit(msgspec.Struct):
+    """Everything that one owned partition commits at once."""
+
+    assignment: Assignment
+    position: int
+    progress: bytes
+    #: Namespaces emptied before puts and deletes apply.
+    clears: list[str] = []
+    #: (namespace, key, value); of several puts of one entry the last one counts.
+    puts: list[tuple[str, bytes, bytes]] = []
+    #: (namespace, key); an entry is in `puts` or in `deletes`, never in both.
+    deletes: list[tuple[str, bytes]] = []
+    appends: list[Append] = []
+
+
+#: Several partitions of one membership, each with its own fence, in one atomic step.
+CommitUnit: TypeAlias = list[PartitionCommit]
+
+
+class SubscriptionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription as the log knows it."""
+
+    name: str
+    topic: str
+    service: str
+    created_ms: int
+
+
+class PartitionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition of a subscription as last committed; `owner` is "" when nobody has it."""
+
+    partition: int
+    position: int
+    progress: bytes
+    epoch: int
+    owner: str = ""
+
+
+class MemberInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One live member of a subscription's group."""
+
+    member: str
+    instance: str
+    joined_ms: int
+    formats: dict[str, int] = {}
+
+
+class PartitionOwner(Protocol):
+    """What a membership calls when partitions come and go (the runtime implements it)."""
+
+    async def assigned(self, assignments: Sequence[Assignment]) -> None:
+        """Begin with these; nothing of them is fetched before this returns."""
+
+    async def revoked(self, assignments: Sequence[Assignment]) -> None:
+        """Settle and commit what is in hand within about 2 s, then let go; commits still pass."""
+
+    def lost(self, assignments: Sequence[Assignment]) -> None:
+        """Drop these at once: they have a newer owner and commits for them will be refused."""
+
+
+class Membership(Protocol):
+    """One process's place in a subscription's group."""
+
+    async def fetch(self, max_records: int, max_bytes: int, wait_seconds: float) -> list[Fetched]:
+        """Records of owned, unpaused partitions, fairly among them; [] after `wait_seconds`.
+
+        Each partition goes on where the last fetch of it ended. At least one record is given
+        however large it is. Returns early with [] when `wake` is called or the assignment
+        changes. Safe to cancel: nothing is skipped.
+        """
+
+    def wake(self) -> None:
+        """Make a waiting `fetch` return now."""
+
+    def pause(self, assignment: Assignment) -> None:
+        """Fetch nothing more of the subscribed topic for this partition; siblings go on."""
+
+    def resume(self, assignment: Assignment) -> None:
+        """Undo `pause`."""
+
+    def seek(self, assignment: Assignment, offset: int) -> None:
+        """Go on from `offset` of the subscribed topic at the next fetch."""
+
+    def follow(self, assignment: Assignment, topic: str, offset: int) -> None:
+        """Fetch the same partition of a sibling topic too, from `offset`."""
+
+    async def get_state(
+        self, assignment: Assignment, namespace: str, keys: Sequence[bytes]
+    ) -> dict[bytes, bytes]:
+        """The committed entries among `keys`; absent ones are left out."""
+
+    async def scan_state(
+        self, assignment: Assignment, namespace: str, after: bytes = b"", limit: int = 1000
+    ) -> list[tuple[bytes, bytes]]:
+        """Committed entries with keys above `after`, in key order."""
+
+    async def commit(self, unit: CommitUnit) -> list[Assignment]:
+        """Commit all partitions of the unit atomically and durably.
+
+        Returns the assignments that were refused because their epoch is over; nothing of those
+        is stored, everything of the others is. Raises LogFull or LogUnavailable with nothing
+        stored. Calls of one membership are made one after another.
+        """
+
+    async def leave(self) -> None:
+        """Give up what is owned (after `revoked`) and leave the group; idempotent."""
+
+
+class Log(Protocol):
+    """A durable partitioned log. One per process and event loop; not thread-safe."""
+
+    #: What this engine promises.
+    capabilities: frozenset[Capability]
+    #: Shown to people: the file's path or the cluster's address, without secrets.
+    address: str
+
+    async def start(self) -> None:
+        """Open it, checking and migrating what is there. Idempotent."""
+
+    async def close(self) -> None:
+        """Finish what was accepted and let go of everything. Idempotent."""
+
+    def envelope(self, record: Record) -> Envelope:
+        """The record's envelope, equal to what was appended; cheap, synchronous."""
+
+    async def create_topic(self, spec: TopicSpec) -> TopicSpec:
+        """Create the topic unless it exists; gives back what the log has, equal or not."""
+
+    async def alter_topic(self, spec: TopicSpec) -> None:
+        """Change retention, compaction and times; raises TopicMismatch for other partitions."""
+
+    async def topics(self) -> list[TopicSpec]:
+        """All topics, by name."""
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """Store all of them, or none, durably; gives their offsets, in order.
+
+        Concurrent calls share commits. Raises UnknownTopic, LogFull or LogUnavailable.
+        """
+
+    async def bounds(self, topic: str) -> list[Bounds]:
+        """First and next offset of each partition. Raises UnknownTopic."""
+
+    async def read(
+        self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20
+    ) -> list[Record]:
+        """Records from `offset` on, in order, at most `limit`, at least one if there is any."""
+
+    async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """The records at exactly these offsets that are still there, in offset order."""
+
+    async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        """The first offset with a timestamp of `time_ms` or later, else the end."""
+
+    async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
+        """Return when something may have been appended to the topic, or after `wait_seconds`."""
+
+    async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
+        """Join a subscription's group, creating the subscription if it is new.
+
+        Raises UnknownTopic, SubscriptionConflict (another service or topic has the name).
+        """
+
+    async def subscriptions(self) -> list[SubscriptionInfo]:
+        """All subscriptions, by name."""
+
+    async def partitions(self, subscription: str) -> list[PartitionInfo]:
+        """Each partition as last committed. Raises UnknownSubscription."""
+
+    async def members(self, subscription: str) -> list[MemberInfo]:
+        """Its live members. Raises UnknownSubscription."""
+
+    async def peek_state(
+        self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000
+    ) -> list[tuple[bytes, bytes]]:
+        """Committed state entries above `after`, in key order, for operators' views."""
+
+    async def remove_subscription(self, subscription: str) -> None:
+        """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
