@@ -1,0 +1,1 @@
+"""Postline's tests: unit, conformance, simulation, integration and fault."""
