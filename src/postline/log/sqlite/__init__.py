@@ -1,0 +1,1 @@
+"""The embedded engine: one SQLite file that several processes of a machine share (DESIGN §8)."""

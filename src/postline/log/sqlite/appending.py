@@ -1,0 +1,131 @@
+"""Storing records: offsets and timestamps given under the write lock, rows inserted many at a time."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import apsw
+
+from postline.clock import Clock
+from postline.log.sqlite.statements import statements
+
+__all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appender", "Rows"]
+
+OFFSET_BITS = 40
+OFFSET_MASK = (1 << OFFSET_BITS) - 1
+
+_COLUMNS = 7
+#: Rows of one INSERT; a few sizes, so that each is compiled once.
+_SIZES = (100, 25, 5, 1)
+
+
+class Rows:
+    """Records ready for insertion, flat, with holes where the id and the timestamp go."""
+
+    __slots__ = ("partition_ids", "values")
+
+    def __init__(self) -> None:
+        self.partition_ids: list[int] = []
+        self.values: list[Any] = []
+
+    def add(
+        self, partition_id: int, key: bytes | None, type_name: str, value: bytes | None, flags: int, packed: bytes
+    ) -> None:
+        """Append one record."""
+        self.partition_ids.append(partition_id)
+        self.values += (None, None, key, type_name, value, flags, packed)
+
+    def extend(self, other: Rows) -> None:
+        """Append all of the other's records."""
+        self.partition_ids += other.partition_ids
+        self.values += other.values
+
+
+class Appender:
+    """Gives offsets and inserts. The writer's property: `begin` … `insert` … `flush` in each transaction.
+
+    The next ids are remembered between transactions for as long as no other process has written.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._sql = statements("queries")
+        self._data_version = -1
+        #: By partition id: the next record's id, and the last timestamp.
+        self._next: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._newest = 0
+        #: Partition ids appended to since `begin`.
+        self.touched: set[int] = set()
+
+    def begin(self, connection: apsw.Connection) -> None:
+        """Call it first inside the transaction: drops what other processes have made stale."""
+        self.touched = set()
+        version = connection.pragma("data_version")
+        if version != self._data_version:
+            self.forget()
+            self._data_version = version
+
+    def forget(self) -> None:
+        """Remember nothing; call it when a transaction was rolled back."""
+        self._next.clear()
+        self._last.clear()
+        self._newest = 0
+        self.touched = set()
+
+    def insert(self, connection: apsw.Connection, rows: Rows) -> list[int]:
+        """Insert all of them; gives their offsets. Fills the holes of `rows`; they can be used again."""
+        ids = self._ids(connection, rows.partition_ids)
+        values = rows.values
+        values[0::_COLUMNS] = ids
+        values[1::_COLUMNS] = self._timestamps(rows.partition_ids)
+        done, count = 0, len(ids)
+        for size in _SIZES:
+            statement, width = _insert_statement(size), size * _COLUMNS
+            while count - done >= size:
+                start = done * _COLUMNS
+                connection.execute(statement, values[start : start + width])
+                done += size
+        return [each & OFFSET_MASK for each in ids]
+
+    def flush(self, connection: apsw.Connection) -> None:
+        """Store the next offsets; call it once before COMMIT."""
+        advance = self._sql["advance"]
+        for partition_id in self.touched:
+            offset = self._next[partition_id] & OFFSET_MASK
+            connection.execute(advance, (partition_id, offset, self._last[partition_id]))
+
+    def _ids(self, connection: apsw.Connection, partition_ids: list[int]) -> list[int]:
+        following, ids = self._next, []
+        touched = set(partition_ids)
+        for partition_id in touched.difference(following):
+            self._load(connection, partition_id)
+        for partition_id in partition_ids:
+            ids.append(each := following[partition_id])
+            following[partition_id] = each + 1
+        self.touched |= touched
+        return ids
+
+    def _load(self, connection: apsw.Connection, partition_id: int) -> None:
+        offset, timestamp = connection.execute(self._sql["head"], (partition_id,)).fetchall()[0]
+        self._next[partition_id] = partition_id << OFFSET_BITS | offset
+        self._last[partition_id] = timestamp
+        self._newest = max(self._newest, timestamp)
+
+    def _timestamps(self, partition_ids: list[int]) -> list[int]:
+        """Now, but never before the partition's last one: the machine's clock may be set back."""
+        now, last = self._clock.now_ms(), self._last
+        if now >= self._newest:
+            self._newest = now
+            last.update(dict.fromkeys(partition_ids, now))
+            return [now] * len(partition_ids)
+        for partition_id in set(partition_ids):
+            last[partition_id] = max(now, last[partition_id])
+        return [last[partition_id] for partition_id in partition_ids]
+
+
+@functools.cache
+def _insert_statement(rows: int) -> str:
+    row = f"({', '.join('?' * _COLUMNS)})"
+    return f"INSERT INTO records VALUES {', '.join([row] * rows)}"

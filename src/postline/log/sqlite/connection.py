@@ -1,0 +1,142 @@
+"""Opening the file: settings of its connections, and SQLite's errors as the project's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import apsw
+
+from postline.errors import LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
+
+__all__ = ["MEMORY", "network_file_system", "open_reader", "open_writer", "translate", "translated"]
+
+#: What SQLite calls a private database in memory.
+MEMORY = ":memory:"
+
+_BUSY_MS = 5_000
+_PAGE_SIZE = 4096
+#: After this many pages (4 MB) a commit takes the WAL's content over into the file.
+_CHECKPOINT_PAGES = 1_000
+#: To what the WAL shrinks again after a slow reader has made it grow.
+_WAL_LIMIT = 8 << 20
+_CACHE_KIB = 16_384
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "sshfs"}
+
+
+def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) -> apsw.Connection:
+    """The one connection that writes and checkpoints; use it under the write lock only.
+
+    With `relaxed` a power cut may take the last commits along, but never tears them.
+    """
+    connection = apsw.Connection(path, statementcachesize=200)
+    connection.set_busy_timeout(wait_ms)
+    connection.pragma("page_size", _PAGE_SIZE)
+    connection.pragma("auto_vacuum", 2)
+    connection.pragma("secure_delete", 0)
+    connection.pragma("temp_store", "memory")
+    connection.pragma("cache_size", -_CACHE_KIB)
+    if path != MEMORY:
+        connection.pragma("journal_mode", "wal")
+        connection.pragma("synchronous", 1 if relaxed else 2)
+        connection.pragma("journal_size_limit", _WAL_LIMIT)
+        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+    return connection
+
+
+def open_reader(path: str) -> apsw.Connection:
+    """A connection that only reads and never checkpoints, not even when it is closed."""
+    connection = apsw.Connection(path, apsw.SQLITE_OPEN_READWRITE, statementcachesize=200)
+    connection.set_busy_timeout(_BUSY_MS)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    connection.wal_autocheckpoint(0)
+    connection.pragma("cache_size", -_CACHE_KIB)
+    connection.pragma("query_only", True)
+    return connection
+
+
+@contextmanager
+def translated(address: str) -> Iterator[None]:
+    """Turn SQLite's errors into LogErrors that name the log at `address`."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise translate(error, address) from error
+
+
+def translate(error: BaseException, address: str) -> BaseException:
+    """The error that callers shall see; SQLite's own stays its cause. Others pass unchanged."""
+    if not isinstance(error, apsw.Error):
+        return error
+    for kinds, kind, what, remedy in _TRANSLATIONS:
+        if isinstance(error, kinds):
+            break
+    else:
+        kind, what, remedy = LogError, "could not do what was asked", "See the cause."
+    if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
+        kind, what, remedy = LogCorrupt, "is truncated", _RESTORE
+    if kind is LogError and os.path.isdir(address):
+        kind, what, remedy = LogUnavailable, "is a directory", "Give the path of a file."
+    translated_error = kind(f"The log {address} {what}: {error}.", remedy=remedy)
+    translated_error.__cause__ = error
+    return translated_error
+
+
+_RESTORE = "Stop its processes and restore a copy, or salvage it with the sqlite3 tool's .recover."
+
+_TRANSLATIONS: tuple[tuple[tuple[type[apsw.Error], ...], type[LogError], str, str], ...] = (
+    (
+        (apsw.FullError,),
+        LogFull,
+        "has no room left on its disk",
+        "Free some; what was refused can be repeated, nothing is torn.",
+    ),
+    (
+        (apsw.BusyError, apsw.LockedError),
+        LogUnavailable,
+        "is locked by another program",
+        "End the program that holds a transaction open on the file, then repeat the call.",
+    ),
+    (
+        (apsw.ReadOnlyError, apsw.PermissionsError),
+        LogReadOnly,
+        "can't be written",
+        "Allow this user to write the file and its directory.",
+    ),
+    ((apsw.CorruptError, apsw.FormatError), LogCorrupt, "is damaged", _RESTORE),
+    ((apsw.NotADBError,), LogCorrupt, "is not a Postline log, or its head is damaged", "Give another path, or restore it."),
+    (
+        (apsw.ConnectionClosedError, apsw.CursorClosedError),
+        LogUnavailable,
+        "is closed in this process",
+        "Use it between start and close.",
+    ),
+    (
+        (apsw.CantOpenError,),
+        LogUnavailable,
+        "can't be opened",
+        "Check that its directory exists and that this user may enter it.",
+    ),
+    ((apsw.IOError,), LogUnavailable, "can't be read or written", "Look at the disk and the system's log."),
+)
+
+
+def network_file_system(path: Path) -> str | None:
+    """The kind of network file system that `path` lies on; None for a local disk or if unknown."""
+    try:
+        table = Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    real = os.path.realpath(path)
+    found, length = "", -1
+    for line in table.splitlines():
+        left, _, right = line.partition(" - ")
+        mount = left.split(" ")[4].replace("\\040", " ")
+        inside = mount == "/" or real == mount or real.startswith(mount + "/")
+        # A later mount on the same place hides the earlier one.
+        if inside and len(mount) >= length:
+            found, length = right.split(" ")[0], len(mount)
+    return found if found.removeprefix("fuse.") in _NETWORK else None

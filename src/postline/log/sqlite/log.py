@@ -1,0 +1,229 @@
+"""`SqliteLog`: the log port on one SQLite file, or on a private database in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import apsw
+
+from postline.clock import Clock
+from postline.errors import TopicMismatch, UnknownSubscription, UnknownTopic, UsageError
+from postline.log.port import (
+    Append,
+    Bounds,
+    Capability,
+    GroupSpec,
+    MemberInfo,
+    Membership,
+    PartitionInfo,
+    PartitionOwner,
+    Record,
+    SubscriptionInfo,
+    TopicSpec,
+)
+from postline.log.sqlite import membership
+from postline.log.sqlite.connection import translated
+from postline.log.sqlite.packing import unpack
+from postline.log.sqlite.reading import topic_spec
+from postline.log.sqlite.state import scan_entries
+from postline.log.sqlite.statements import statements
+from postline.log.sqlite.storage import Settings, Storage
+from postline.message import Envelope
+
+__all__ = ["SqliteLog"]
+
+_REMOVAL_STEP = 500
+
+
+class SqliteLog:
+    """The embedded engine (port.Log); `path` None is a log in memory, private to this object.
+
+    Reads are synchronous and short, on the loop's thread; writes go through one writer thread (in
+    memory: inline, so that a virtual clock makes runs repeat exactly).
+    """
+
+    def __init__(self, path: str | None, *, clock: Clock, settings: Settings | None = None) -> None:
+        self._storage = Storage(None if path is None else Path(path), clock, settings or Settings())
+        self.address = "in memory" if path is None else path
+        promises = {Capability.EXACT_RETENTION}
+        if path is not None:
+            promises |= {Capability.MANY_PROCESSES, Capability.DURABLE}
+        self.capabilities: frozenset[Capability] = frozenset(promises)
+
+    async def start(self) -> None:
+        """Open it, checking and migrating what is there. Idempotent."""
+        if not self._storage.started:
+            self._storage.start()
+
+    async def close(self) -> None:
+        """Finish what was accepted and let go of everything. Idempotent."""
+        await self._storage.close()
+
+    def envelope(self, record: Record) -> Envelope:
+        """The record's envelope, equal to what was appended."""
+        return unpack(record[3], record[6])
+
+    async def create_topic(self, spec: TopicSpec) -> TopicSpec:
+        """Create the topic unless it exists; gives back what the log has, equal or not."""
+        self._storage.require_started()
+        if spec.partitions < 1:
+            raise UsageError(f"Topic {spec.name!r} needs at least one partition.", remedy="Declare one or more.")
+        return await self._storage.writer.submit(lambda connection: _create_topic(connection, spec), appends=True)
+
+    async def alter_topic(self, spec: TopicSpec) -> None:
+        """Change retention, compaction and times; raises TopicMismatch for other partitions or key."""
+        self._storage.require_started()
+        await self._storage.writer.submit(lambda connection: _alter_topic(connection, spec))
+
+    async def topics(self) -> list[TopicSpec]:
+        """All topics, by name."""
+        self._storage.require_started()
+        with translated(self.address):
+            return self._storage.reader.topics()
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """Store all of them, or none, durably; gives their offsets, in order."""
+        self._storage.require_started()
+        return await self._storage.append(records)
+
+    async def bounds(self, topic: str) -> list[Bounds]:
+        """First and next offset of each partition. Raises UnknownTopic."""
+        self._storage.require_started()
+        with translated(self.address):
+            return self._storage.reader.bounds(topic)
+
+    async def read(
+        self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20
+    ) -> list[Record]:
+        """Records from `offset` on, in order, at most `limit`, at least one if there is any."""
+        self._storage.require_started()
+        with translated(self.address):
+            return self._storage.reader.read(topic, partition, offset, limit, max_bytes)
+
+    async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """The records at exactly these offsets that are still there, in offset order."""
+        self._storage.require_started()
+        with translated(self.address):
+            return self._storage.reader.read_offsets(topic, partition, offsets)
+
+    async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
+        """The first offset with a timestamp of `time_ms` or later, else the end."""
+        self._storage.require_started()
+        with translated(self.address):
+            return self._storage.reader.offset_at(topic, partition, time_ms)
+
+    async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
+        """Return when something may have been appended to the topic, or after `wait_seconds`.
+
+        Nothing is missed between a read and this call if nothing is awaited between them.
+        """
+        self._storage.require_started()
+        await self._storage.waiters.wait(topic, wait_seconds)
+
+    async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
+        """Join a subscription's group, creating the subscription if it is new."""
+        self._storage.require_started()
+        return await membership.join(self._storage, spec, owner)
+
+    async def subscriptions(self) -> list[SubscriptionInfo]:
+        """All subscriptions, by name."""
+        self._storage.require_started()
+        with translated(self.address):
+            rows = self._storage.reader.connection.execute(statements("queries")["subscriptions"]).fetchall()
+        return [
+            SubscriptionInfo(name=name, topic=topic, service=service, created_ms=created)  # type: ignore[arg-type]
+            for name, topic, service, created in rows
+        ]
+
+    async def partitions(self, subscription: str) -> list[PartitionInfo]:
+        """Each partition as last committed. Raises UnknownSubscription."""
+        found = self._subscription_id(subscription)
+        with translated(self.address):
+            rows = self._storage.reader.connection.execute(
+                statements("queries")["subscription_partitions"], (found,)
+            ).fetchall()
+        return [
+            PartitionInfo(partition=partition, position=position, progress=progress, epoch=epoch, owner=owner)  # type: ignore[arg-type]
+            for partition, position, progress, epoch, owner in rows
+        ]
+
+    async def members(self, subscription: str) -> list[MemberInfo]:
+        """Its live members. Raises UnknownSubscription."""
+        self._subscription_id(subscription)
+        return membership.live_members(self._storage, subscription)
+
+    async def peek_state(
+        self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000
+    ) -> list[tuple[bytes, bytes]]:
+        """Committed state entries above `after`, in key order, for operators' views."""
+        found = self._subscription_id(subscription)
+        with translated(self.address):
+            return scan_entries(self._storage.reader.connection, found, partition, namespace, after, limit)
+
+    async def remove_subscription(self, subscription: str) -> None:
+        """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
+        found = self._subscription_id(subscription)
+        if membership.live_members(self._storage, subscription):
+            raise UsageError(
+                f"Subscription {subscription!r} has live members.", remedy="Stop the service that runs it first."
+            )
+        submit = self._storage.writer.submit
+        # Without its rows nobody can join it; the state goes in steps that stall no publisher.
+        await submit(lambda connection: _remove_rows(connection, found))
+        while await submit(lambda connection: _remove_state(connection, found)):
+            pass
+
+    def _subscription_id(self, name: str) -> int:
+        self._storage.require_started()
+        with translated(self.address):
+            rows = self._storage.reader.connection.execute(statements("queries")["subscription"], (name,)).fetchall()
+        if not rows:
+            raise UnknownSubscription(
+                f"The log {self.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
+            )
+        return int(rows[0][0])  # type: ignore[arg-type]
+
+
+def _create_topic(connection: apsw.Connection, spec: TopicSpec) -> TopicSpec:
+    sql = statements("queries")
+    rows = connection.execute(sql["topic"], (spec.name,)).fetchall()
+    if rows:
+        return topic_spec(rows[0])
+    values = (spec.name, spec.partitions, spec.owner, spec.key, *_times(spec))
+    topic_id, first = connection.execute(sql["create_topic"], values).fetchall()[0]
+    for partition in range(spec.partitions):
+        connection.execute(sql["create_partition"], (first + partition, topic_id, partition))
+    return spec
+
+
+def _alter_topic(connection: apsw.Connection, spec: TopicSpec) -> None:
+    sql = statements("queries")
+    rows = connection.execute(sql["topic"], (spec.name,)).fetchall()
+    if not rows:
+        raise UnknownTopic(f"The log has no topic {spec.name!r}.", remedy="Create it first.")
+    now = topic_spec(rows[0])
+    if (now.partitions, now.key) != (spec.partitions, spec.key):
+        raise TopicMismatch(
+            f"Topic {spec.name!r} has {now.partitions} partitions by key {now.key!r},"
+            f" not {spec.partitions} by {spec.key!r}.",
+            remedy="Both are fixed for life: declare what the log has, or make a new topic and copy into it.",
+        )
+    connection.execute(sql["alter_topic"], (spec.name, spec.owner, *_times(spec)))
+    if spec.retention_bytes is None:
+        connection.execute(sql["forget_measures"], (spec.name,))
+
+
+def _times(spec: TopicSpec) -> tuple[int | None, int | None, bool, int, int]:
+    return spec.retention_ms, spec.retention_bytes, spec.compacted, spec.tombstone_ms, spec.compact_after_ms
+
+
+def _remove_rows(connection: apsw.Connection, subscription_id: int) -> None:
+    sql = statements("queries")
+    connection.execute(sql["remove_assignments"], (subscription_id,))
+    connection.execute(sql["remove_subscription"], (subscription_id,))
+
+
+def _remove_state(connection: apsw.Connection, subscription_id: int) -> int:
+    connection.execute(statements("queries")["remove_state_step"], (subscription_id, _REMOVAL_STEP))
+    return connection.changes()

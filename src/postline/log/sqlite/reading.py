@@ -1,0 +1,148 @@
+"""Reads of topics and records: short, complete and synchronous, on the event loop's own connection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import apsw
+
+from postline.errors import UnknownTopic, UsageError
+from postline.log.port import Bounds, Record, TopicSpec
+from postline.log.sqlite.appending import OFFSET_BITS
+from postline.log.sqlite.statements import statements
+
+__all__ = ["Reader", "TopicEntry", "topic_spec"]
+
+_FIRST_LOOK = 16
+_VALUE = 4
+
+
+class TopicEntry(NamedTuple):
+    """What never changes about a topic."""
+
+    id: int
+    #: Partition p has the id `first_partition_id + p`.
+    first_partition_id: int
+    partitions: int
+
+
+class Reader:
+    """Queries on one connection. No cursor outlives a call, so no call holds the WAL back."""
+
+    def __init__(self, connection: apsw.Connection, address: str) -> None:
+        self.connection = connection
+        self._address = address
+        self._sql = statements("queries")
+        self._topics: dict[str, TopicEntry] = {}
+        self._names: dict[int, str] = {}
+
+    def topic(self, name: str) -> TopicEntry:
+        """The topic's entry. Raises UnknownTopic."""
+        entry = self._topics.get(name)
+        if entry is None:
+            rows = self.connection.execute(self._sql["topic_entry"], (name,)).fetchall()
+            if not rows:
+                raise UnknownTopic(
+                    f"The log {self._address} has no topic {name!r}.",
+                    remedy="Start the service that owns it, or correct the name.",
+                )
+            self._topics[name] = entry = TopicEntry(*rows[0])
+        return entry
+
+    def partition_id(self, name: str, partition: int) -> int:
+        """The id of one partition. Raises UnknownTopic, and UsageError if there is no such partition."""
+        entry = self._topics.get(name) or self.topic(name)
+        if 0 <= partition < entry.partitions:
+            return entry.first_partition_id + partition
+        raise UsageError(
+            f"Topic {name!r} has partitions 0 to {entry.partitions - 1}, not {partition}.",
+            remedy="Take the number of partitions from the topic.",
+        )
+
+    def topic_name(self, partition_id: int) -> str:
+        """The topic that a partition id belongs to."""
+        if partition_id not in self._names:
+            for first, count, name in self.connection.execute(self._sql["topic_names"]).fetchall():
+                self._names.update(dict.fromkeys(range(first, first + count), name))
+        return self._names[partition_id]
+
+    def topics(self) -> list[TopicSpec]:
+        """All topics, by name."""
+        return [topic_spec(row) for row in self.connection.execute(self._sql["topics"]).fetchall()]
+
+    def bounds(self, name: str) -> list[Bounds]:
+        """First and next offset of each partition."""
+        entry = self.topic(name)
+        span = (entry.first_partition_id, entry.first_partition_id + entry.partitions)
+        return [Bounds(*row) for row in self.connection.execute(self._sql["bounds"], span).fetchall()]
+
+    def read(self, name: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
+        """Records from `offset` on until one of the bounds is reached, at least one if there is any."""
+        partition_id = self.partition_id(name, partition)
+        first = partition_id << OFFSET_BITS | max(0, offset)
+        cursor = self.connection.execute(self._sql["read"], (partition_id, first, limit))
+        return _within(cursor, limit, max_bytes)
+
+    def read_offsets(self, name: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """The records at exactly these offsets that are still there, in order."""
+        base = self.partition_id(name, partition) << OFFSET_BITS
+        found: list[Record] = []
+        for offset in sorted(set(offsets)):
+            found += self.connection.execute(self._sql["read_one"], (base | offset,)).fetchall()
+        return found
+
+    def offset_at(self, name: str, partition: int, time_ms: int) -> int:
+        """The first offset with a timestamp of `time_ms` or later, else the end; by bisection."""
+        partition_id = self.partition_id(name, partition)
+        bounds = self.connection.execute(self._sql["bounds"], (partition_id, partition_id + 1)).fetchall()
+        low, high = bounds[0]
+        base = partition_id << OFFSET_BITS
+        while low < high:
+            middle = (low + high) // 2
+            rows = self.connection.execute(self._sql["first_at_or_after"], (base | middle, base | high)).fetchall()
+            if not rows or rows[0][1] >= time_ms:
+                high = middle
+            else:
+                low = rows[0][0] + 1
+        rows = self.connection.execute(self._sql["first_at_or_after"], (base | low, base | bounds[0][1])).fetchall()
+        return int(rows[0][0]) if rows else int(bounds[0][1])
+
+
+def topic_spec(row: Sequence[object]) -> TopicSpec:
+    """A row of the statements `topics` and `topic` as a spec."""
+    name, partitions, owner, key, retention_ms, retention_bytes, compacted, tombstone_ms, compact_after_ms = row
+    return TopicSpec(
+        name=name,  # type: ignore[arg-type]
+        partitions=partitions,  # type: ignore[arg-type]
+        owner=owner,  # type: ignore[arg-type]
+        key=key,  # type: ignore[arg-type]
+        retention_ms=retention_ms,  # type: ignore[arg-type]
+        retention_bytes=retention_bytes,  # type: ignore[arg-type]
+        compacted=bool(compacted),
+        tombstone_ms=tombstone_ms,  # type: ignore[arg-type]
+        compact_after_ms=compact_after_ms,  # type: ignore[arg-type]
+    )
+
+
+def _within(cursor: apsw.Cursor, limit: int, max_bytes: int) -> list[Record]:
+    """Rows of the cursor up to `max_bytes` of values; closes it.
+
+    It takes them in strides that what was read so far says will fit, so that large records never
+    fill the memory and small ones cost no loop.
+    """
+    rows: list[Record] = []
+    size, stride = 0, _FIRST_LOOK
+    while True:
+        some: list[Record] = list(islice(cursor, stride))  # type: ignore[arg-type]
+        for row in some:
+            size += len(row[_VALUE] or b"")
+            if size > max_bytes and rows:
+                cursor.close()
+                return rows
+            rows.append(row)
+        if len(some) < stride or len(rows) >= limit:
+            cursor.close()
+            return rows
+        stride = max(1, min(limit - len(rows), (max_bytes - size) * len(rows) // (size + 1), 8 * len(rows)))

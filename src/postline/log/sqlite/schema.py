@@ -1,0 +1,77 @@
+"""The file's schema: made in a new file, migrated in an old one, refused in a foreign or newer one."""
+
+from __future__ import annotations
+
+import os
+
+import apsw
+
+from postline.errors import LogCorrupt, LogVersionError
+from postline.log.sqlite.statements import script
+
+__all__ = ["APPLICATION_ID", "VERSION", "prepare"]
+
+#: "PstL"; tells our files from other SQLite databases.
+APPLICATION_ID = 0x5073744C
+#: What this code writes. A migration to version N is `sql/migrations/N.sql`.
+VERSION = 1
+#: The oldest code that can work on a file of VERSION; must be VERSION - 1 or less, so that
+#: processes can be upgraded one after another.
+MIN_READER_VERSION = 1
+
+
+def prepare(connection: apsw.Connection, path: str) -> None:
+    """Make the schema, or check it and bring it up to date. Call it under the write lock.
+
+    Raises LogCorrupt for a foreign or truncated file, LogVersionError for one that is too new.
+    """
+    application, version = connection.pragma("application_id"), connection.pragma("user_version")
+    if application == 0 and version == 0 and _is_empty(connection):
+        _apply(connection, script("schema.sql"), VERSION)
+        return
+    if application != APPLICATION_ID:
+        raise LogCorrupt(
+            f"The file {path} is an SQLite database, but not a Postline log.",
+            remedy="Give the log a path of its own.",
+        )
+    _check_length(connection, path)
+    if version > VERSION:
+        _check_readable(connection, path, version)
+    for step in range(version + 1, VERSION + 1):
+        _apply(connection, script(f"migrations/{step}.sql"), step)
+
+
+def _is_empty(connection: apsw.Connection) -> bool:
+    return not connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
+
+
+def _apply(connection: apsw.Connection, text: str, version: int) -> None:
+    with connection:
+        connection.execute(text)
+        connection.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('min_reader_version', ?)", (min(version, MIN_READER_VERSION),)
+        )
+        connection.pragma("application_id", APPLICATION_ID)
+        connection.pragma("user_version", version)
+
+
+def _check_readable(connection: apsw.Connection, path: str, version: int) -> None:
+    rows = connection.execute("SELECT value FROM meta WHERE key = 'min_reader_version'").fetchall()
+    if not rows or rows[0][0] > VERSION:
+        raise LogVersionError(
+            f"The log {path} has format {version}; this Postline reads up to {VERSION}.",
+            remedy="Upgrade Postline in this process.",
+        )
+
+
+def _check_length(connection: apsw.Connection, path: str) -> None:
+    """SQLite notices missing pages only when it comes to them; that would be much later."""
+    wal = f"{path}-wal"
+    if os.path.exists(wal) and os.path.getsize(wal):
+        return
+    pages, size = connection.pragma("page_count"), connection.pragma("page_size")
+    if os.path.exists(path) and os.path.getsize(path) < pages * size:
+        raise LogCorrupt(
+            f"The log {path} is truncated: {os.path.getsize(path)} of {pages * size} bytes are there.",
+            remedy="Stop its processes and restore a copy, or salvage it with the sqlite3 tool's .recover.",
+        )

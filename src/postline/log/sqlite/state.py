@@ -1,0 +1,82 @@
+"""Partition state as rows: reading entries, and what a commit changes of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from postline.log.sqlite.statements import statements
+
+__all__ = ["apply_changes", "get_entries", "scan_entries"]
+
+#: Rows of one statement; a few sizes, so that each is compiled once.
+_SIZES = (100, 10, 1)
+
+
+def get_entries(
+    connection: apsw.Connection, subscription_id: int, partition: int, namespace: str, keys: Sequence[bytes]
+) -> dict[bytes, bytes]:
+    """The committed entries among `keys`."""
+    found: dict[bytes, bytes] = {}
+    done = 0
+    for size in _SIZES:
+        statement = _get_statement(size)
+        while len(keys) - done >= size:
+            some = keys[done : done + size]
+            found.update(connection.execute(statement, (subscription_id, partition, namespace, *some)).fetchall())  # type: ignore[arg-type]
+            done += size
+    return found
+
+
+def scan_entries(
+    connection: apsw.Connection, subscription_id: int, partition: int, namespace: str, after: bytes, limit: int
+) -> list[tuple[bytes, bytes]]:
+    """Committed entries with keys above `after`, in key order."""
+    scan = statements("queries")["state_scan"]
+    return connection.execute(scan, (subscription_id, partition, namespace, after, limit)).fetchall()  # type: ignore[return-value]
+
+
+def apply_changes(
+    connection: apsw.Connection,
+    subscription_id: int,
+    partition: int,
+    clears: Sequence[str],
+    puts: Sequence[tuple[str, bytes, bytes]],
+    deletes: Sequence[tuple[str, bytes]],
+) -> None:
+    """Empty namespaces, then put and delete entries, inside the caller's transaction."""
+    sql = statements("queries")
+    for namespace in clears:
+        connection.execute(sql["state_clear"], (subscription_id, partition, namespace))
+    _put(connection, subscription_id, partition, puts)
+    for namespace, key in deletes:
+        connection.execute(sql["state_delete"], (subscription_id, partition, namespace, key))
+
+
+def _put(
+    connection: apsw.Connection, subscription_id: int, partition: int, puts: Sequence[tuple[str, bytes, bytes]]
+) -> None:
+    done = 0
+    for size in _SIZES:
+        statement = _put_statement(size)
+        while len(puts) - done >= size:
+            values: list[Any] = [subscription_id, partition]
+            for put in puts[done : done + size]:
+                values += put
+            connection.execute(statement, values)
+            done += size
+
+
+@functools.cache
+def _get_statement(keys: int) -> str:
+    places = ", ".join("?" * keys)
+    return f"SELECT key, value FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key IN ({places})"
+
+
+@functools.cache
+def _put_statement(rows: int) -> str:
+    places = ", ".join(f"(?1, ?2, ?{row * 3 + 3}, ?{row * 3 + 4}, ?{row * 3 + 5})" for row in range(rows))
+    return f"REPLACE INTO state VALUES {places}"

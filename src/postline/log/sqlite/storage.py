@@ -1,0 +1,217 @@
+"""One open log file in one process: its connections, its writer and who waits for what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from postline.clock import Clock
+from postline.errors import LogReadOnly, LogUnavailable, MessageTooLarge
+from postline.log.port import Append, Assignment, CommitUnit
+from postline.log.sqlite import schema
+from postline.log.sqlite.appending import Appender, Rows
+from postline.log.sqlite.commits import apply_unit
+from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated
+from postline.log.sqlite.packing import pack
+from postline.log.sqlite.reading import Reader
+from postline.log.sqlite.rundir import run_directory
+from postline.log.sqlite.space import RESERVE_BYTES, Reserve
+from postline.log.sqlite.turnstile import Turnstile
+from postline.log.sqlite.waiting import Waiters
+from postline.log.sqlite.writer import Writer
+
+__all__ = ["Settings", "Storage"]
+
+#: SQLite's own limit is 1 GB for a row; runtimes refuse far earlier.
+_MAX_RECORD_BYTES = 512 << 20
+#: While the disk is full, appends look for new room at most this often.
+_ROOM_CHECK_SECONDS = 1.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be chosen about a file; the same for all its processes, please."""
+
+    #: False: a power cut may take the last commits along. Never the default.
+    durable: bool = True
+    #: How long a write waits for other processes before it raises LogUnavailable.
+    lock_seconds: float = 30.0
+    reserve_bytes: int = RESERVE_BYTES
+    #: Between two passes of retention, compaction and giving back of disk space.
+    maintenance_seconds: float = 5.0
+    #: Free pages that stay in the file for new records rather than going back to the disk.
+    spare_pages: int = 1_000
+
+
+class Storage:
+    """What the log and its memberships stand on. The event loop's property, but for the writer.
+
+    `path` is None for a private log in memory, where everything runs inline on the loop.
+    """
+
+    def __init__(self, path: Path | None, clock: Clock, settings: Settings) -> None:
+        self.path = path
+        self.address = MEMORY if path is None else os.fspath(path)
+        self.clock = clock
+        self.settings = settings
+        self.waiters = Waiters(clock)
+        #: Called by `close`, last first, while everything still works.
+        self.on_close: list[Callable[[], Awaitable[None]]] = []
+        self.reader: Reader
+        self.writer: Writer
+        self.lock: AbstractContextManager[object] = contextlib.nullcontext()
+        self.reserve: Reserve | None = None
+        self._appender: Appender
+        self._started = False
+        self._next_room_check = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Between `start` and `close`."""
+        return self._started
+
+    def start(self) -> None:
+        """Open the file, make or migrate its schema, start the writer."""
+        loop = asyncio.get_running_loop()
+        if self.path is not None:
+            _check_place(self.path)
+            self.lock = Turnstile(run_directory(self.path), patience_seconds=self.settings.lock_seconds)
+        with translated(self.address), self.lock:
+            connection = self._open()
+        reading = connection if self.path is None else self._open_reader()
+        self.reader = Reader(reading, self.address)
+        self._appender = Appender(self.clock)
+        self.writer = Writer(
+            connection,
+            self._appender,
+            self.lock,
+            address=self.address,
+            threaded=self.path is not None,
+            on_full=self._give_up_reserve,
+        )
+        self.writer.after_commit.append(lambda touched: self._announce(loop, touched))
+        self._started = True
+
+    async def close(self) -> None:
+        """Finish what was submitted and close the file. Idempotent."""
+        if not self._started:
+            return
+        while self.on_close:
+            await self.on_close.pop()()
+        self._started = False
+        await self.writer.close()
+        self.waiters.wake_all()
+        if self.path is not None:
+            self.reader.connection.close()
+        # The last one to close takes the WAL over into the file: a write, so under the lock.
+        with translated(self.address), self.lock:
+            self.writer.connection.close()
+        if isinstance(self.lock, Turnstile):
+            self.lock.close()
+
+    def require_started(self) -> None:
+        """Raise LogUnavailable unless the log is open."""
+        if not self._started:
+            raise LogUnavailable(f"The log {self.address} is not open.", remedy="Use it between start and close.")
+
+    def rows(self, records: Sequence[Append]) -> Rows:
+        """Make records ready for the writer. Raises UnknownTopic, EncodeError or MessageTooLarge."""
+        rows, partition_id = Rows(), self.reader.partition_id
+        for each in records:
+            value, envelope = each.value, each.envelope
+            if value is not None and len(value) > _MAX_RECORD_BYTES:
+                raise MessageTooLarge(
+                    f"A message of {len(value)} bytes for topic {each.topic!r} is over the engine's limit of"
+                    f" {_MAX_RECORD_BYTES}.",
+                    remedy="Store the payload elsewhere and send a reference to it (claim check).",
+                )
+            rows.add(partition_id(each.topic, each.partition), each.key, envelope.type, value, each.flags, pack(envelope))
+        return rows
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """Store all of them durably; gives their offsets."""
+        if not records:
+            return []
+        rows = self.rows(records)
+        self.look_for_room()
+        return await self.writer.append(rows)
+
+    async def commit(self, subscription_id: int, unit: CommitUnit) -> list[Assignment]:
+        """Apply a commit unit durably; gives the assignments that the fence refused."""
+        appends = [self.rows(part.appends) if part.appends else None for part in unit]
+        appender = self._appender
+        any_append = any(appends)
+        if any_append:
+            self.look_for_room()
+        return await self.writer.submit(
+            lambda connection: apply_unit(connection, subscription_id, unit, appends, appender), appends=any_append
+        )
+
+    def look_for_room(self) -> None:
+        """While the disk is full: see at times if it still is."""
+        if self.writer.full and self.clock.monotonic() >= self._next_room_check:
+            self._next_room_check = self.clock.monotonic() + _ROOM_CHECK_SECONDS
+            if self.reserve is None or self.reserve.restore():
+                self.writer.full = False
+
+    def _open(self) -> apsw.Connection:
+        connection = open_writer(self.address, relaxed=not self.settings.durable)
+        try:
+            if connection.readonly("main"):
+                raise LogReadOnly(
+                    f"The log {self.address} can't be written.",
+                    remedy="Allow this user to write the file and its directory.",
+                )
+            schema.prepare(connection, self.address)
+            if self.path is not None and self.settings.reserve_bytes:
+                self.reserve = Reserve(self.path, self.settings.reserve_bytes)
+                self.reserve.restore()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_reader(self) -> apsw.Connection:
+        with translated(self.address):
+            return open_reader(self.address)
+
+    def _give_up_reserve(self) -> None:
+        if self.reserve is not None:
+            with self.lock:
+                self.reserve.give_up(self.writer.connection)
+
+    def _announce(self, loop: asyncio.AbstractEventLoop, touched: frozenset[int]) -> None:
+        if self.path is None:
+            self._wake(touched)
+        else:
+            loop.call_soon_threadsafe(self._wake, touched)
+
+    def _wake(self, touched: frozenset[int]) -> None:
+        if self._started:
+            self.waiters.wake({self.reader.topic_name(each) for each in touched})
+
+
+def _check_place(path: Path) -> None:
+    """Refuse what can't work before SQLite makes a file there."""
+    directory = path.parent
+    if not directory.is_dir():
+        raise LogUnavailable(f"The directory {directory} does not exist.", remedy="Make it, or give another path.")
+    if path.is_dir():
+        raise LogUnavailable(f"{path} is a directory.", remedy="Give the path of a file.")
+    kind = network_file_system(path)
+    if kind is not None:
+        raise LogUnavailable(
+            f"The log {path} lies on a network file system ({kind}), where its locks don't hold.",
+            remedy="Put it on a local disk, or use Kafka between machines.",
+        )
+    writable = os.access(path if path.exists() else directory, os.W_OK) and os.access(directory, os.W_OK)
+    if not writable:
+        raise LogReadOnly(
+            f"The log {path} can't be written.", remedy="Allow this user to write the file and its directory."
+        )

@@ -1,0 +1,49 @@
+"""Tasks of this process that wait for appends to a topic."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from postline.clock import Clock
+
+__all__ = ["Waiters"]
+
+
+class Waiters:
+    """Wakes waiting tasks by topic; the event loop's property.
+
+    Reads of this engine never suspend, so a task that reads, finds nothing and waits loses no
+    wake-up: what was committed after its read is announced in a later turn of the loop.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+
+    async def wait(self, topic: str, wait_seconds: float) -> None:
+        """Return at the next `wake` of the topic, or after `wait_seconds`."""
+        woken = asyncio.get_running_loop().create_future()
+        group = self._waiting.setdefault(topic, set())
+        group.add(woken)
+        timer = self._clock.call_later(wait_seconds, lambda: _finish(woken))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+            group.discard(woken)
+
+    def wake(self, topics: Iterable[str]) -> None:
+        """Let everybody go on who waits for one of these topics."""
+        for topic in topics:
+            for woken in self._waiting.get(topic, ()):
+                _finish(woken)
+
+    def wake_all(self) -> None:
+        """Let everybody go on: something was appended somewhere, or the log closes."""
+        self.wake(self._waiting)
+
+
+def _finish(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

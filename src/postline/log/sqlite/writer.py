@@ -1,0 +1,273 @@
+"""The one thread of a process that writes, and group commit: what comes in while it commits goes in next.
+
+Work runs inside a transaction that it shares with whatever else is waiting, so it has to keep two
+rules: check before the first change (work that raises after a change makes the others run again),
+and change nothing but the database (it may run more than once).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+import apsw
+
+from postline.errors import LogFull, LogUnavailable
+from postline.log.sqlite.appending import Appender, Rows
+from postline.log.sqlite.connection import translate
+
+__all__ = ["FATAL", "Writer"]
+
+T = TypeVar("T")
+
+#: Errors that concern the whole transaction, not the work in which they came up.
+FATAL = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.NoMemError)
+
+
+class _Job:
+    """One submitted work, or rows to append if `rows` is given."""
+
+    __slots__ = ("appends", "error", "future", "result", "rows", "work")
+
+    def __init__(
+        self, work: Callable[[apsw.Connection], Any] | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool
+    ) -> None:
+        self.work = work
+        self.rows = rows
+        self.future = future
+        #: Needs room on the disk; refused while the disk is full.
+        self.appends = appends
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+
+class _Spoiled(Exception):
+    """A work failed after it had changed something: the transaction has to be run without it."""
+
+    def __init__(self, job: _Job, error: Exception) -> None:
+        super().__init__(job)
+        self.job = job
+        self.error = error
+
+
+class Writer:
+    """Runs work in shared transactions, on a thread, or inline for a log in memory.
+
+    `submit`, `append` and `close` are called on the event loop. The callbacks in `after_commit` are
+    called on the writing thread with the ids of the partitions that got records, after COMMIT.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        appender: Appender,
+        lock: AbstractContextManager[object],
+        *,
+        address: str,
+        threaded: bool,
+        on_full: Callable[[], None],
+    ) -> None:
+        self.connection = connection
+        self.appender = appender
+        self.after_commit: list[Callable[[frozenset[int]], None]] = []
+        #: While it is set, everything that appends is refused with LogFull.
+        self.full = False
+        #: Transactions committed so far, for metrics and tests.
+        self.commits = 0
+        self._lock = lock
+        self._address = address
+        self._on_full = on_full
+        self._loop = asyncio.get_running_loop()
+        self._collected: list[_Job] = []
+        self._closed = False
+        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        if threaded:
+            self._thread = threading.Thread(target=self._run, name="postline-writer", daemon=True)
+            self._thread.start()
+
+    def submit(self, work: Callable[[apsw.Connection], T], *, appends: bool = False) -> asyncio.Future[T]:
+        """Run `work` inside the next transaction; the future is done when that is durable.
+
+        What `work` raises, its future gets, and nothing of it is stored; others are not concerned.
+        Say `appends` if it stores records, so that it is refused while the disk is full.
+        """
+        return self._collect(work, None, appends)
+
+    def append(self, rows: Rows) -> asyncio.Future[list[int]]:
+        """Store the rows in the next transaction, merged with others'; gives their offsets."""
+        return self._collect(None, rows, True)
+
+    async def close(self) -> None:
+        """Finish what was submitted and end the thread. Idempotent."""
+        if self._closed:
+            return
+        self._hand_over()
+        self._closed = True
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.to_thread(self._thread.join)
+
+    def _collect(self, work: Callable[[apsw.Connection], Any] | None, rows: Rows | None, appends: bool) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._closed:
+            future.set_exception(LogUnavailable(f"The log {self._address} is closed.", remedy="Start it first."))
+            return future
+        if not self._collected:
+            # One hand-over for each turn of the loop, not for each message.
+            self._loop.call_soon(self._hand_over)
+        self._collected.append(_Job(work, rows, future, appends))
+        return future
+
+    def _hand_over(self) -> None:
+        jobs, self._collected = self._collected, []
+        if not jobs:
+            return
+        if self._thread is None:
+            self._process(jobs)
+            _resolve(jobs)
+        else:
+            self._queue.put(jobs)
+
+    def _run(self) -> None:
+        while (jobs := self._queue.get()) is not None:
+            open_ended = True
+            while open_ended and not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    open_ended = False
+                else:
+                    jobs += more
+            self._process(jobs)
+            self._loop.call_soon_threadsafe(_resolve, jobs)
+            if not open_ended:
+                return
+
+    def _process(self, jobs: list[_Job]) -> None:
+        """Give every job its result or its error; raises nothing."""
+        try:
+            self._commit_all(jobs)
+        except apsw.FullError:
+            self._relieve(jobs)
+        except Exception as error:
+            _fail(jobs, error, self._address)
+
+    def _relieve(self, jobs: list[_Job]) -> None:
+        """The disk is full: refuse what appends, and run the rest again in the room of the reserve."""
+        try:
+            self._on_full()
+            self.full = True
+            self._commit_all(jobs)
+        except Exception as error:
+            _fail(jobs, error, self._address)
+
+    def _commit_all(self, jobs: list[_Job]) -> None:
+        """One transaction for all; those that spoil it are taken out, each with its own error."""
+        if self.full:
+            for job in jobs:
+                if job.appends and job.error is None:
+                    job.error = self._refusal()
+        merge = True
+        while True:
+            open_jobs = [job for job in jobs if job.error is None]
+            if not open_jobs:
+                return
+            try:
+                return self._transaction(open_jobs, merge)
+            except _Spoiled as spoiled:
+                if spoiled.job.rows is not None and merge:
+                    # One of the merged rows is at fault: find out which by inserting them apart.
+                    merge = False
+                else:
+                    spoiled.job.error = translate(spoiled.error, self._address)
+
+    def _transaction(self, jobs: list[_Job], merge: bool) -> None:
+        connection, appender = self.connection, self.appender
+        merged = _merge(jobs) if merge else None
+        with self._lock:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                appender.begin(connection)
+                for job in jobs:
+                    if job.rows is None or merged is None:
+                        self._run_job(job)
+                if merged is not None:
+                    self._insert_merged(jobs, merged)
+                appender.flush(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                appender.forget()
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        self.commits += 1
+        if appender.touched:
+            touched = frozenset(appender.touched)
+            for callback in self.after_commit:
+                callback(touched)
+
+    def _run_job(self, job: _Job) -> None:
+        before = self.connection.total_changes()
+        try:
+            if job.work is not None:
+                job.result = job.work(self.connection)
+            elif job.rows is not None:
+                job.result = self.appender.insert(self.connection, job.rows)
+        except FATAL:
+            raise
+        except Exception as error:
+            if self.connection.total_changes() != before:
+                raise _Spoiled(job, error) from error
+            job.error = translate(error, self._address)
+
+    def _insert_merged(self, jobs: Sequence[_Job], merged: Rows) -> None:
+        adding = [job for job in jobs if job.rows is not None and job.error is None]
+        try:
+            offsets = self.appender.insert(self.connection, merged)
+        except FATAL:
+            raise
+        except Exception as error:
+            raise _Spoiled(adding[0], error) from error
+        done = 0
+        for job in adding:
+            count = len(job.rows.partition_ids) if job.rows is not None else 0
+            job.result = offsets[done : done + count]
+            done += count
+
+    def _refusal(self) -> LogFull:
+        return LogFull(
+            f"The log {self._address} has no room left on its disk and takes no new records.",
+            remedy="Free some; then repeat the call. Positions can still be committed.",
+        )
+
+
+def _merge(jobs: Sequence[_Job]) -> Rows | None:
+    """All rows to append in one, built before the transaction begins; None if there are none."""
+    adding = [job.rows for job in jobs if job.rows is not None]
+    if len(adding) < 2:
+        return adding[0] if adding else None
+    merged = Rows()
+    for rows in adding:
+        merged.extend(rows)
+    return merged
+
+
+def _fail(jobs: Sequence[_Job], error: Exception, address: str) -> None:
+    for job in jobs:
+        if job.error is None:
+            # Each its own exception: a traceback grows with every task that raises it.
+            job.error = translate(error, address)
+
+
+def _resolve(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)
