@@ -1,1 +1,1 @@
-"""Postline's tests: unit, conformance, simulation, integration and fault."""
+"""The tests: structure (here), unit, conformance, integration, simulation and fault, in that order."""

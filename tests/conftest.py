@@ -1,0 +1,54 @@
+"""What every test shares: the order of the levels, hypothesis' profiles, and the data sets beside the checkout."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+#: Fast and telling levels first; whatever lies directly in tests/ (structure) goes before them all.
+LEVELS = ("unit", "conformance", "integration", "simulation", "fault")
+
+# No deadline: a test's outcome must not hang on how busy the machine is. CI repeats the same examples each time, so
+# that a red run is about the change; developers' machines explore, and print the blob that brings a failure back.
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("dev", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if IN_CI else "dev")
+
+
+def level_of(path: Path) -> int:
+    """The place of a test file in the order of levels; 0 for the tests of the project's structure."""
+    try:
+        first = path.relative_to(ROOT / "tests").parts[0]
+    except (ValueError, IndexError):
+        return 0
+    return LEVELS.index(first) + 1 if first in LEVELS else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run level after level; within one, files keep pytest's own order."""
+    items.sort(key=lambda item: level_of(item.path))
+
+
+@pytest.fixture
+def shared_data() -> Callable[[str], Path]:
+    """Find a data set by name: `shared_data("chinook")`. Without it CI fails and other machines skip, saying so."""
+
+    def find(name: str) -> Path:
+        folder = Path(os.environ.get("POSTLINE_TEST_DATA", ROOT.parent / "shared" / "data")) / name
+        if folder.exists():
+            return folder
+        message = f"data set {name!r} is not there (looked for {folder}; POSTLINE_TEST_DATA names another place)"
+        if IN_CI:
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+    return find
