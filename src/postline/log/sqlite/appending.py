@@ -8,6 +8,7 @@ from typing import Any
 import apsw
 
 from postline.clock import Clock
+from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import statements
 
 __all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appender", "Rows"]
@@ -108,7 +109,7 @@ class Appender:
         return ids
 
     def _load(self, connection: apsw.Connection, partition_id: int) -> None:
-        offset, timestamp = connection.execute(self._sql["head"], (partition_id,)).fetchall()[0]
+        offset, timestamp = fetch(connection, self._sql["head"], (partition_id,))[0]
         self._next[partition_id] = partition_id << OFFSET_BITS | offset
         self._last[partition_id] = timestamp
         self._newest = max(self._newest, timestamp)

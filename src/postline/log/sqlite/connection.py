@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from postline.errors import LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
 
-__all__ = ["MEMORY", "network_file_system", "open_reader", "open_writer", "translate", "translated"]
+__all__ = ["MEMORY", "fetch", "network_file_system", "open_reader", "open_writer", "translate", "translated"]
 
 #: What SQLite calls a private database in memory.
 MEMORY = ":memory:"
@@ -58,6 +59,11 @@ def open_reader(path: str) -> apsw.Connection:
     return connection
 
 
+def fetch(connection: apsw.Connection, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+    """All rows of a query, as tuples; leaves no cursor open."""
+    return connection.execute(statement, values).fetchall()
+
+
 @contextmanager
 def translated(address: str) -> Iterator[None]:
     """Turn SQLite's errors into LogErrors that name the log at `address`."""
@@ -71,23 +77,24 @@ def translate(error: BaseException, address: str) -> BaseException:
     """The error that callers shall see; SQLite's own stays its cause. Others pass unchanged."""
     if not isinstance(error, apsw.Error):
         return error
-    for kinds, kind, what, remedy in _TRANSLATIONS:
-        if isinstance(error, kinds):
-            break
-    else:
-        kind, what, remedy = LogError, "could not do what was asked", "See the cause."
+    kind, what, remedy = _meaning(error)
+    meant = kind(f"The log {address} {what}: {error}.", remedy=remedy)
+    meant.__cause__ = error
+    return meant
+
+
+def _meaning(error: apsw.Error) -> tuple[type[LogError], str, str]:
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
-        kind, what, remedy = LogCorrupt, "is truncated", _RESTORE
-    if kind is LogError and os.path.isdir(address):
-        kind, what, remedy = LogUnavailable, "is a directory", "Give the path of a file."
-    translated_error = kind(f"The log {address} {what}: {error}.", remedy=remedy)
-    translated_error.__cause__ = error
-    return translated_error
+        return LogCorrupt, "is truncated", _RESTORE
+    for kinds, kind, what, remedy in _MEANINGS:
+        if isinstance(error, kinds):
+            return kind, what, remedy
+    return LogError, "could not do what was asked", "See the cause."
 
 
 _RESTORE = "Stop its processes and restore a copy, or salvage it with the sqlite3 tool's .recover."
 
-_TRANSLATIONS: tuple[tuple[tuple[type[apsw.Error], ...], type[LogError], str, str], ...] = (
+_MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], type[LogError], str, str], ...] = (
     (
         (apsw.FullError,),
         LogFull,
@@ -107,7 +114,12 @@ _TRANSLATIONS: tuple[tuple[tuple[type[apsw.Error], ...], type[LogError], str, st
         "Allow this user to write the file and its directory.",
     ),
     ((apsw.CorruptError, apsw.FormatError), LogCorrupt, "is damaged", _RESTORE),
-    ((apsw.NotADBError,), LogCorrupt, "is not a Postline log, or its head is damaged", "Give another path, or restore it."),
+    (
+        (apsw.NotADBError,),
+        LogCorrupt,
+        "is not a Postline log, or its head is damaged",
+        "Give another path, or restore it.",
+    ),
     (
         (apsw.ConnectionClosedError, apsw.CursorClosedError),
         LogUnavailable,
@@ -135,7 +147,7 @@ def network_file_system(path: Path) -> str | None:
     for line in table.splitlines():
         left, _, right = line.partition(" - ")
         mount = left.split(" ")[4].replace("\\040", " ")
-        inside = mount == "/" or real == mount or real.startswith(mount + "/")
+        inside = mount in ("/", real) or real.startswith(mount + "/")
         # A later mount on the same place hides the earlier one.
         if inside and len(mount) >= length:
             found, length = right.split(" ")[0], len(mount)

@@ -23,7 +23,7 @@ from postline.log.port import (
     TopicSpec,
 )
 from postline.log.sqlite import membership
-from postline.log.sqlite.connection import translated
+from postline.log.sqlite.connection import fetch, translated
 from postline.log.sqlite.packing import unpack
 from postline.log.sqlite.reading import topic_spec
 from postline.log.sqlite.state import scan_entries
@@ -130,9 +130,9 @@ class SqliteLog:
         """All subscriptions, by name."""
         self._storage.require_started()
         with translated(self.address):
-            rows = self._storage.reader.connection.execute(statements("queries")["subscriptions"]).fetchall()
+            rows = fetch(self._storage.reader.connection, statements("queries")["subscriptions"])
         return [
-            SubscriptionInfo(name=name, topic=topic, service=service, created_ms=created)  # type: ignore[arg-type]
+            SubscriptionInfo(name=name, topic=topic, service=service, created_ms=created)
             for name, topic, service, created in rows
         ]
 
@@ -140,11 +140,9 @@ class SqliteLog:
         """Each partition as last committed. Raises UnknownSubscription."""
         found = self._subscription_id(subscription)
         with translated(self.address):
-            rows = self._storage.reader.connection.execute(
-                statements("queries")["subscription_partitions"], (found,)
-            ).fetchall()
+            rows = fetch(self._storage.reader.connection, statements("queries")["subscription_partitions"], (found,))
         return [
-            PartitionInfo(partition=partition, position=position, progress=progress, epoch=epoch, owner=owner)  # type: ignore[arg-type]
+            PartitionInfo(partition=partition, position=position, progress=progress, epoch=epoch, owner=owner)
             for partition, position, progress, epoch, owner in rows
         ]
 
@@ -177,21 +175,21 @@ class SqliteLog:
     def _subscription_id(self, name: str) -> int:
         self._storage.require_started()
         with translated(self.address):
-            rows = self._storage.reader.connection.execute(statements("queries")["subscription"], (name,)).fetchall()
+            rows = fetch(self._storage.reader.connection, statements("queries")["subscription"], (name,))
         if not rows:
             raise UnknownSubscription(
                 f"The log {self.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
             )
-        return int(rows[0][0])  # type: ignore[arg-type]
+        return int(rows[0][0])
 
 
 def _create_topic(connection: apsw.Connection, spec: TopicSpec) -> TopicSpec:
     sql = statements("queries")
-    rows = connection.execute(sql["topic"], (spec.name,)).fetchall()
+    rows = fetch(connection, sql["topic"], (spec.name,))
     if rows:
         return topic_spec(rows[0])
     values = (spec.name, spec.partitions, spec.owner, spec.key, *_times(spec))
-    topic_id, first = connection.execute(sql["create_topic"], values).fetchall()[0]
+    topic_id, first = fetch(connection, sql["create_topic"], values)[0]
     for partition in range(spec.partitions):
         connection.execute(sql["create_partition"], (first + partition, topic_id, partition))
     return spec
@@ -199,7 +197,7 @@ def _create_topic(connection: apsw.Connection, spec: TopicSpec) -> TopicSpec:
 
 def _alter_topic(connection: apsw.Connection, spec: TopicSpec) -> None:
     sql = statements("queries")
-    rows = connection.execute(sql["topic"], (spec.name,)).fetchall()
+    rows = fetch(connection, sql["topic"], (spec.name,))
     if not rows:
         raise UnknownTopic(f"The log has no topic {spec.name!r}.", remedy="Create it first.")
     now = topic_spec(rows[0])

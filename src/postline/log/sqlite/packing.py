@@ -78,4 +78,4 @@ def _shorten(text: str) -> bytes | str:
 
 
 def _lengthen(stored: bytes | str) -> str:
-    return stored.hex() if type(stored) is bytes else stored  # type: ignore[union-attr,return-value]
+    return stored.hex() if type(stored) is bytes else stored  # type: ignore[return-value]

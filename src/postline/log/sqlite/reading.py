@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import apsw
 
 from postline.errors import UnknownTopic, UsageError
 from postline.log.port import Bounds, Record, TopicSpec
 from postline.log.sqlite.appending import OFFSET_BITS
+from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import statements
 
 __all__ = ["Reader", "TopicEntry", "topic_spec"]
 
 _FIRST_LOOK = 16
-_VALUE = 4
+_value = itemgetter(4)
+_TOPIC_COLUMNS = (
+    "name",
+    "partitions",
+    "owner",
+    "key",
+    "retention_ms",
+    "retention_bytes",
+    "compacted",
+    "tombstone_ms",
+    "compact_after_ms",
+)
 
 
 class TopicEntry(NamedTuple):
@@ -42,7 +55,7 @@ class Reader:
         """The topic's entry. Raises UnknownTopic."""
         entry = self._topics.get(name)
         if entry is None:
-            rows = self.connection.execute(self._sql["topic_entry"], (name,)).fetchall()
+            rows = fetch(self.connection, self._sql["topic_entry"], (name,))
             if not rows:
                 raise UnknownTopic(
                     f"The log {self._address} has no topic {name!r}.",
@@ -64,19 +77,19 @@ class Reader:
     def topic_name(self, partition_id: int) -> str:
         """The topic that a partition id belongs to."""
         if partition_id not in self._names:
-            for first, count, name in self.connection.execute(self._sql["topic_names"]).fetchall():
+            for first, count, name in fetch(self.connection, self._sql["topic_names"]):
                 self._names.update(dict.fromkeys(range(first, first + count), name))
         return self._names[partition_id]
 
     def topics(self) -> list[TopicSpec]:
         """All topics, by name."""
-        return [topic_spec(row) for row in self.connection.execute(self._sql["topics"]).fetchall()]
+        return [topic_spec(row) for row in fetch(self.connection, self._sql["topics"])]
 
     def bounds(self, name: str) -> list[Bounds]:
         """First and next offset of each partition."""
         entry = self.topic(name)
         span = (entry.first_partition_id, entry.first_partition_id + entry.partitions)
-        return [Bounds(*row) for row in self.connection.execute(self._sql["bounds"], span).fetchall()]
+        return [Bounds(*row) for row in fetch(self.connection, self._sql["bounds"], span)]
 
     def read(self, name: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
         """Records from `offset` on until one of the bounds is reached, at least one if there is any."""
@@ -90,40 +103,30 @@ class Reader:
         base = self.partition_id(name, partition) << OFFSET_BITS
         found: list[Record] = []
         for offset in sorted(set(offsets)):
-            found += self.connection.execute(self._sql["read_one"], (base | offset,)).fetchall()
+            found += fetch(self.connection, self._sql["read_one"], (base | offset,))
         return found
 
     def offset_at(self, name: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end; by bisection."""
         partition_id = self.partition_id(name, partition)
-        bounds = self.connection.execute(self._sql["bounds"], (partition_id, partition_id + 1)).fetchall()
+        bounds = fetch(self.connection, self._sql["bounds"], (partition_id, partition_id + 1))
         low, high = bounds[0]
         base = partition_id << OFFSET_BITS
         while low < high:
             middle = (low + high) // 2
-            rows = self.connection.execute(self._sql["first_at_or_after"], (base | middle, base | high)).fetchall()
+            rows = fetch(self.connection, self._sql["first_at_or_after"], (base | middle, base | high))
             if not rows or rows[0][1] >= time_ms:
                 high = middle
             else:
                 low = rows[0][0] + 1
-        rows = self.connection.execute(self._sql["first_at_or_after"], (base | low, base | bounds[0][1])).fetchall()
+        rows = fetch(self.connection, self._sql["first_at_or_after"], (base | low, base | bounds[0][1]))
         return int(rows[0][0]) if rows else int(bounds[0][1])
 
 
-def topic_spec(row: Sequence[object]) -> TopicSpec:
+def topic_spec(row: Sequence[Any]) -> TopicSpec:
     """A row of the statements `topics` and `topic` as a spec."""
-    name, partitions, owner, key, retention_ms, retention_bytes, compacted, tombstone_ms, compact_after_ms = row
-    return TopicSpec(
-        name=name,  # type: ignore[arg-type]
-        partitions=partitions,  # type: ignore[arg-type]
-        owner=owner,  # type: ignore[arg-type]
-        key=key,  # type: ignore[arg-type]
-        retention_ms=retention_ms,  # type: ignore[arg-type]
-        retention_bytes=retention_bytes,  # type: ignore[arg-type]
-        compacted=bool(compacted),
-        tombstone_ms=tombstone_ms,  # type: ignore[arg-type]
-        compact_after_ms=compact_after_ms,  # type: ignore[arg-type]
-    )
+    named = dict(zip(_TOPIC_COLUMNS, row, strict=True))
+    return TopicSpec(**{**named, "compacted": bool(named["compacted"])})
 
 
 def _within(cursor: apsw.Cursor, limit: int, max_bytes: int) -> list[Record]:
@@ -135,14 +138,28 @@ def _within(cursor: apsw.Cursor, limit: int, max_bytes: int) -> list[Record]:
     rows: list[Record] = []
     size, stride = 0, _FIRST_LOOK
     while True:
-        some: list[Record] = list(islice(cursor, stride))  # type: ignore[arg-type]
-        for row in some:
-            size += len(row[_VALUE] or b"")
-            if size > max_bytes and rows:
-                cursor.close()
-                return rows
-            rows.append(row)
-        if len(some) < stride or len(rows) >= limit:
+        some: list[Any] = list(islice(cursor, stride))
+        size += _size(some)
+        rows += some
+        if size > max_bytes or len(some) < stride or len(rows) >= limit:
             cursor.close()
-            return rows
-        stride = max(1, min(limit - len(rows), (max_bytes - size) * len(rows) // (size + 1), 8 * len(rows)))
+            return rows if size <= max_bytes else _trimmed(rows, max_bytes)
+        stride = max(1, min(limit - len(rows), (max_bytes - size) * len(rows) // (size + 1)))
+
+
+def _size(rows: list[Record]) -> int:
+    try:
+        return sum(map(len, map(_value, rows)))
+    except TypeError:
+        # Some are tombstones.
+        return sum(len(row[4]) for row in rows if row[4] is not None)
+
+
+def _trimmed(rows: list[Record], max_bytes: int) -> list[Record]:
+    """As many of the rows as fit, but one at least."""
+    size = 0
+    for count, row in enumerate(rows):
+        size += len(row[4] or b"")
+        if size > max_bytes and count:
+            return rows[:count]
+    return rows

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import apsw
 
 from postline.errors import LogCorrupt, LogVersionError
+from postline.log.sqlite.connection import MEMORY, fetch
 from postline.log.sqlite.statements import script
 
 __all__ = ["APPLICATION_ID", "VERSION", "prepare"]
@@ -42,7 +43,7 @@ def prepare(connection: apsw.Connection, path: str) -> None:
 
 
 def _is_empty(connection: apsw.Connection) -> bool:
-    return not connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0]
+    return not fetch(connection, "SELECT count(*) FROM sqlite_schema")[0][0]
 
 
 def _apply(connection: apsw.Connection, text: str, version: int) -> None:
@@ -56,7 +57,7 @@ def _apply(connection: apsw.Connection, text: str, version: int) -> None:
 
 
 def _check_readable(connection: apsw.Connection, path: str, version: int) -> None:
-    rows = connection.execute("SELECT value FROM meta WHERE key = 'min_reader_version'").fetchall()
+    rows = fetch(connection, "SELECT value FROM meta WHERE key = 'min_reader_version'")
     if not rows or rows[0][0] > VERSION:
         raise LogVersionError(
             f"The log {path} has format {version}; this Postline reads up to {VERSION}.",
@@ -66,12 +67,18 @@ def _check_readable(connection: apsw.Connection, path: str, version: int) -> Non
 
 def _check_length(connection: apsw.Connection, path: str) -> None:
     """SQLite notices missing pages only when it comes to them; that would be much later."""
-    wal = f"{path}-wal"
-    if os.path.exists(wal) and os.path.getsize(wal):
+    if path == MEMORY or _size(f"{path}-wal"):
         return
-    pages, size = connection.pragma("page_count"), connection.pragma("page_size")
-    if os.path.exists(path) and os.path.getsize(path) < pages * size:
+    needed, there = connection.pragma("page_count") * connection.pragma("page_size"), _size(path)
+    if there < needed:
         raise LogCorrupt(
-            f"The log {path} is truncated: {os.path.getsize(path)} of {pages * size} bytes are there.",
+            f"The log {path} is truncated: {there} of {needed} bytes are there.",
             remedy="Stop its processes and restore a copy, or salvage it with the sqlite3 tool's .recover.",
         )
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except FileNotFoundError:
+        return 0

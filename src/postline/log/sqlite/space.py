@@ -57,7 +57,7 @@ class Reserve:
             _reserve_blocks(descriptor, self._size)
         except OSError as error:
             _logger.warning("no room for the reserve %s: %s", self._path, error)
-            os.unlink(self._path)
+            self._path.unlink()
             return False
         finally:
             os.close(descriptor)

@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import statements
 
 __all__ = ["apply_changes", "get_entries", "scan_entries"]
@@ -26,7 +27,7 @@ def get_entries(
         statement = _get_statement(size)
         while len(keys) - done >= size:
             some = keys[done : done + size]
-            found.update(connection.execute(statement, (subscription_id, partition, namespace, *some)).fetchall())  # type: ignore[arg-type]
+            found.update(fetch(connection, statement, (subscription_id, partition, namespace, *some)))
             done += size
     return found
 
@@ -36,7 +37,7 @@ def scan_entries(
 ) -> list[tuple[bytes, bytes]]:
     """Committed entries with keys above `after`, in key order."""
     scan = statements("queries")["state_scan"]
-    return connection.execute(scan, (subscription_id, partition, namespace, after, limit)).fetchall()  # type: ignore[return-value]
+    return fetch(connection, scan, (subscription_id, partition, namespace, after, limit))
 
 
 def apply_changes(
@@ -72,8 +73,7 @@ def _put(
 
 @functools.cache
 def _get_statement(keys: int) -> str:
-    places = ", ".join("?" * keys)
-    return f"SELECT key, value FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key IN ({places})"
+    return f"{statements('queries')['state_get']} IN ({', '.join('?' * keys)})"
 
 
 @functools.cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
@@ -78,7 +77,6 @@ class Storage:
 
     def start(self) -> None:
         """Open the file, make or migrate its schema, start the writer."""
-        loop = asyncio.get_running_loop()
         if self.path is not None:
             _check_place(self.path)
             self.lock = Turnstile(run_directory(self.path), patience_seconds=self.settings.lock_seconds)
@@ -94,8 +92,8 @@ class Storage:
             address=self.address,
             threaded=self.path is not None,
             on_full=self._give_up_reserve,
+            on_appended=self._wake,
         )
-        self.writer.after_commit.append(lambda touched: self._announce(loop, touched))
         self._started = True
 
     async def close(self) -> None:
@@ -131,7 +129,8 @@ class Storage:
                     f" {_MAX_RECORD_BYTES}.",
                     remedy="Store the payload elsewhere and send a reference to it (claim check).",
                 )
-            rows.add(partition_id(each.topic, each.partition), each.key, envelope.type, value, each.flags, pack(envelope))
+            place = partition_id(each.topic, each.partition)
+            rows.add(place, each.key, envelope.type, value, each.flags, pack(envelope))
         return rows
 
     async def append(self, records: Sequence[Append]) -> list[int]:
@@ -185,12 +184,6 @@ class Storage:
         if self.reserve is not None:
             with self.lock:
                 self.reserve.give_up(self.writer.connection)
-
-    def _announce(self, loop: asyncio.AbstractEventLoop, touched: frozenset[int]) -> None:
-        if self.path is None:
-            self._wake(touched)
-        else:
-            loop.call_soon_threadsafe(self._wake, touched)
 
     def _wake(self, touched: frozenset[int]) -> None:
         if self._started:

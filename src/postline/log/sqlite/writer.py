@@ -8,21 +8,23 @@ and change nothing but the database (it may run more than once).
 from __future__ import annotations
 
 import asyncio
+import copy
 import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import apsw
 
-from postline.errors import LogFull, LogUnavailable
+from postline.errors import LogFull, LogUnavailable, PostlineError
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.connection import translate
 
 __all__ = ["FATAL", "Writer"]
 
 T = TypeVar("T")
+Work: TypeAlias = Callable[[apsw.Connection], Any]
 
 #: Errors that concern the whole transaction, not the work in which they came up.
 FATAL = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.ReadOnlyError, apsw.NoMemError)
@@ -33,9 +35,7 @@ class _Job:
 
     __slots__ = ("appends", "error", "future", "result", "rows", "work")
 
-    def __init__(
-        self, work: Callable[[apsw.Connection], Any] | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool
-    ) -> None:
+    def __init__(self, work: Work | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool) -> None:
         self.work = work
         self.rows = rows
         self.future = future
@@ -58,7 +58,8 @@ class Writer:
     """Runs work in shared transactions, on a thread, or inline for a log in memory.
 
     `submit`, `append` and `close` are called on the event loop. The callbacks in `after_commit` are
-    called on the writing thread with the ids of the partitions that got records, after COMMIT.
+    called on the writing thread with the ids of the partitions that got records, after COMMIT;
+    `on_appended` gets the same on the event loop. `on_full` is called on the writing thread.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Writer:
         address: str,
         threaded: bool,
         on_full: Callable[[], None],
+        on_appended: Callable[[frozenset[int]], None],
     ) -> None:
         self.connection = connection
         self.appender = appender
@@ -81,6 +83,7 @@ class Writer:
         self._lock = lock
         self._address = address
         self._on_full = on_full
+        self._on_appended = on_appended
         self._loop = asyncio.get_running_loop()
         self._collected: list[_Job] = []
         self._closed = False
@@ -112,7 +115,7 @@ class Writer:
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 
-    def _collect(self, work: Callable[[apsw.Connection], Any] | None, rows: Rows | None, appends: bool) -> asyncio.Future[Any]:
+    def _collect(self, work: Work | None, rows: Rows | None, appends: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             future.set_exception(LogUnavailable(f"The log {self._address} is closed.", remedy="Start it first."))
@@ -128,8 +131,7 @@ class Writer:
         if not jobs:
             return
         if self._thread is None:
-            self._process(jobs)
-            _resolve(jobs)
+            self._finish(jobs, self._process(jobs))
         else:
             self._queue.put(jobs)
 
@@ -142,19 +144,35 @@ class Writer:
                     open_ended = False
                 else:
                     jobs += more
-            self._process(jobs)
-            self._loop.call_soon_threadsafe(_resolve, jobs)
+            self._loop.call_soon_threadsafe(self._finish, jobs, self._process(jobs))
             if not open_ended:
                 return
 
-    def _process(self, jobs: list[_Job]) -> None:
-        """Give every job its result or its error; raises nothing."""
+    def _process(self, jobs: list[_Job]) -> frozenset[int]:
+        """Give every job its result or its error; gives the partitions that got records."""
         try:
             self._commit_all(jobs)
         except apsw.FullError:
             self._relieve(jobs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to the futures of all jobs
             _fail(jobs, error, self._address)
+        touched = frozenset(self.appender.touched)
+        if touched:
+            for callback in self.after_commit:
+                callback(touched)
+        return touched
+
+    def _finish(self, jobs: list[_Job], touched: frozenset[int]) -> None:
+        """On the loop, once for each commit: wake those who wait for records, then those who wrote."""
+        if touched:
+            self._on_appended(touched)
+        for job in jobs:
+            if job.future.done():
+                continue
+            if job.error is None:
+                job.future.set_result(job.result)
+            else:
+                job.future.set_exception(job.error)
 
     def _relieve(self, jobs: list[_Job]) -> None:
         """The disk is full: refuse what appends, and run the rest again in the room of the reserve."""
@@ -162,7 +180,7 @@ class Writer:
             self._on_full()
             self.full = True
             self._commit_all(jobs)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it goes to the futures of all jobs
             _fail(jobs, error, self._address)
 
     def _commit_all(self, jobs: list[_Job]) -> None:
@@ -172,12 +190,10 @@ class Writer:
                 if job.appends and job.error is None:
                     job.error = self._refusal()
         merge = True
-        while True:
-            open_jobs = [job for job in jobs if job.error is None]
-            if not open_jobs:
-                return
+        while open_jobs := [job for job in jobs if job.error is None]:
             try:
-                return self._transaction(open_jobs, merge)
+                self._transaction(open_jobs, merge)
+                break
             except _Spoiled as spoiled:
                 if spoiled.job.rows is not None and merge:
                     # One of the merged rows is at fault: find out which by inserting them apart.
@@ -205,10 +221,6 @@ class Writer:
                     connection.execute("ROLLBACK")
                 raise
         self.commits += 1
-        if appender.touched:
-            touched = frozenset(appender.touched)
-            for callback in self.after_commit:
-                callback(touched)
 
     def _run_job(self, job: _Job) -> None:
         before = self.connection.total_changes()
@@ -260,14 +272,6 @@ def _fail(jobs: Sequence[_Job], error: Exception, address: str) -> None:
     for job in jobs:
         if job.error is None:
             # Each its own exception: a traceback grows with every task that raises it.
-            job.error = translate(error, address)
-
-
-def _resolve(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
-        if job.future.done():
-            continue
-        if job.error is None:
-            job.future.set_result(job.result)
-        else:
-            job.future.set_exception(job.error)
+            meant = translate(error, address)
+            job.error = copy.copy(meant) if isinstance(meant, PostlineError) else meant
+            job.error.__cause__ = meant.__cause__

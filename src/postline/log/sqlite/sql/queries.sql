@@ -75,8 +75,9 @@ DELETE FROM subscriptions WHERE id = ?
 -- name: commit_position
 UPDATE assignments SET position = ?4, progress = ?5 WHERE subscription_id = ?1 AND partition = ?2 AND epoch = ?3
 
+-- Ends with IN (…), for as many keys as are asked for.
 -- name: state_get
-SELECT value FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key = ?
+SELECT key, value FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key
 
 -- name: state_scan
 SELECT key, value FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key > ?
