@@ -154,6 +154,10 @@ class Faults:
         """Offsets to be left out before an append."""
         return self._random.randint(1, 3) if self.happens("gap") else 0
 
+    def fraction(self) -> float:
+        """Somewhere from 0 to 1; a half when nothing may go wrong."""
+        return self._random.random() if self.active else 0.5
+
     def coin(self) -> bool:
         """Either of two legal behaviours."""
         return self._random.random() < 0.5

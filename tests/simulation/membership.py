@@ -43,6 +43,7 @@ class SimulatedMembership:
         self._cursors: dict[int, _Cursor] = {}
         self._turn = 0
         self._leaving = False
+        self._hung = False
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         #: The work task waits for `_changed`, a fetch for `_bell`; `_interrupted` ends that fetch.
@@ -62,9 +63,10 @@ class SimulatedMembership:
 
     def abandon(self) -> None:
         """The process died: the group finds out after a while."""
-        delay = self._cluster.death_seconds * (0.1 + self._log.faults.latency())
+        if self._log.process is None and self._task is not None:
+            self._task.cancel()
         self._loop.call_later(
-            min(delay, self._cluster.death_seconds),
+            self._cluster.death_seconds * self._log.faults.fraction(),
             self._subscription.remove_member,
             self._member,
             context=self._cluster.environment,
@@ -78,6 +80,15 @@ class SimulatedMembership:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def hang(self) -> None:
+        """Stop heartbeats and work where there is no simulated process to hang."""
+        self._hung = True
+
+    def go_on(self) -> None:
+        """End what `hang` began."""
+        self._hung = False
+        self._beat()
+
     def _enter(self) -> None:
         self._member = f"{self._log.name}#{self._cluster.number()}"
         now = self._loop.time()
@@ -89,7 +100,7 @@ class SimulatedMembership:
         self._subscription.balance()
 
     def _ring(self) -> None:
-        if self._changed is not None:
+        if self._changed is not None and not self._hung:
             wake_future(self._changed)
 
     def _interrupt(self) -> None:
@@ -99,7 +110,7 @@ class SimulatedMembership:
 
     def _beat(self) -> None:
         """Renew the lease, end others' that ran out, and find out whether this one still stands."""
-        if self._log.dead or (self._leaving and not self._cursors):
+        if self._log.dead or self._hung or (self._leaving and not self._cursors):
             return
         now = self._loop.time()
         if (member := self._subscription.members.get(self._member)) is not None:

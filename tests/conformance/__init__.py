@@ -1,0 +1,1 @@
+"""The port's promises, checked on every engine."""

@@ -1,0 +1,35 @@
+"""The engines that the conformance suite runs on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from postline.log.port import Log
+from tests.conformance.engines import ENGINES
+from tests.conformance.harness import Engine, Unsupported
+
+
+@pytest.fixture(params=sorted(ENGINES))
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    """One engine with an empty log."""
+    made: Engine = ENGINES[request.param](tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def log(engine: Engine) -> Log:
+    """The first handle to the engine's log."""
+    return await engine.open()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item):  # type: ignore[no-untyped-def]
+    """Skip what an engine's harness can't do."""
+    try:
+        return (yield)
+    except Unsupported as reason:
+        pytest.skip(str(reason))
