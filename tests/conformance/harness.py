@@ -108,9 +108,9 @@ def message(
     return Append(topic, partition, key, value, envelope)
 
 
-def spec(subscription: str = "billing", *, start: str = "earliest", **changes: object) -> GroupSpec:
+def spec(subscription: str = "billing", *, start: str = "earliest", time_ms: int = 0, **changes: object) -> GroupSpec:
     """What a process says when it joins."""
-    given = {"topic": "shop.orders", "service": "billing", "start": StartAt(start), **changes}
+    given = {"topic": "shop.orders", "service": "billing", "start": StartAt(start, time_ms), **changes}
     return GroupSpec(subscription=subscription, **given)  # type: ignore[arg-type]
 
 
