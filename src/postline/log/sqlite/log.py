@@ -29,11 +29,10 @@ from postline.log.sqlite.reading import topic_spec
 from postline.log.sqlite.state import scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Settings, Storage
+from postline.log.sqlite.upkeep import Upkeep, remove_state
 from postline.message import Envelope
 
 __all__ = ["SqliteLog"]
-
-_REMOVAL_STEP = 500
 
 
 class SqliteLog:
@@ -45,6 +44,7 @@ class SqliteLog:
 
     def __init__(self, path: str | None, *, clock: Clock, settings: Settings | None = None) -> None:
         self._storage = Storage(None if path is None else Path(path), clock, settings or Settings())
+        self._upkeep = Upkeep(self._storage)
         self.address = "in memory" if path is None else path
         promises = {Capability.EXACT_RETENTION}
         if path is not None:
@@ -55,6 +55,8 @@ class SqliteLog:
         """Open it, checking and migrating what is there. Idempotent."""
         if not self._storage.started:
             self._storage.start()
+            self._storage.on_close.append(self._upkeep.stop)
+            self._upkeep.start()
 
     async def close(self) -> None:
         """Finish what was accepted and let go of everything. Idempotent."""
@@ -167,10 +169,15 @@ class SqliteLog:
                 f"Subscription {subscription!r} has live members.", remedy="Stop the service that runs it first."
             )
         submit = self._storage.writer.submit
-        # Without its rows nobody can join it; the state goes in steps that stall no publisher.
+        # Its id is never given again, so the state can go afterwards, in steps that stall no publisher.
         await submit(lambda connection: _remove_rows(connection, found))
-        while await submit(lambda connection: _remove_state(connection, found)):
+        while await submit(lambda connection: remove_state(connection, found)):
             pass
+
+    async def run_upkeep(self) -> None:
+        """One pass of retention, compaction and giving back of space, which otherwise the clock starts."""
+        self._storage.require_started()
+        await self._upkeep.run()
 
     def _subscription_id(self, name: str) -> int:
         self._storage.require_started()
@@ -220,8 +227,3 @@ def _remove_rows(connection: apsw.Connection, subscription_id: int) -> None:
     sql = statements("queries")
     connection.execute(sql["remove_assignments"], (subscription_id,))
     connection.execute(sql["remove_subscription"], (subscription_id,))
-
-
-def _remove_state(connection: apsw.Connection, subscription_id: int) -> int:
-    connection.execute(statements("queries")["remove_state_step"], (subscription_id, _REMOVAL_STEP))
-    return connection.changes()

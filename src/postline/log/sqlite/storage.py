@@ -42,8 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     #: How long a write waits for other processes before it raises LogUnavailable.
     lock_seconds: float = 30.0
     reserve_bytes: int = RESERVE_BYTES
-    #: Between two passes of retention, compaction and giving back of disk space.
-    maintenance_seconds: float = 5.0
+    #: Between two passes of retention, compaction and giving back of disk space; 0 for none.
+    upkeep_seconds: float = 5.0
     #: Free pages that stay in the file for new records rather than going back to the disk.
     spare_pages: int = 1_000
 
