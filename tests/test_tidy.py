@@ -284,7 +284,8 @@ def findings(files: list[Path], check: Check) -> list[str]:
 
 def none_of(found: list[str]) -> None:
     """Fail with every finding on a line of its own."""
-    assert not found, "\n" + "\n".join(found)
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)
 
 
 def texts_of_the_project() -> list[Path]:
