@@ -31,5 +31,5 @@ def pytest_runtest_call(item: pytest.Item):  # type: ignore[no-untyped-def]
     """Skip what an engine's harness can't do."""
     try:
         return (yield)
-    except Unsupported as reason:
+    except (Unsupported, NotImplementedError) as reason:
         pytest.skip(str(reason))

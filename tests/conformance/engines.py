@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from postline.log.port import Log
-from tests.conformance.harness import Engine, JumpingClock
+from postline.log.sqlite.log import SqliteLog
+from tests.conformance.harness import Engine, JumpingClock, Unsupported
 from tests.simulation.cluster import SimulatedCluster
 from tests.simulation.engine import SimulatedLog
 
@@ -60,4 +61,48 @@ class SimulatedEngine:
                 await log.close()
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {"simulated": SimulatedEngine}
+class SqliteEngine:
+    """The embedded engine, in memory (one handle) or on a file (handles as if of several processes)."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.name = "sqlite-memory" if path is None else "sqlite-file"
+        self.clock = JumpingClock()
+        self._path = path
+        self._logs: list[SqliteLog] = []
+
+    async def open(self) -> SqliteLog:
+        """Another handle, if the log is a file."""
+        if self._path is None and self._logs:
+            raise Unsupported("a log in memory is private to its process")
+        log = SqliteLog(None if self._path is None else str(self._path), clock=self.clock)
+        await log.start()
+        self._logs.append(log)
+        return log
+
+    async def kill(self, log: Log) -> None:
+        """Not within one process."""
+        raise Unsupported("killing needs a process of its own; tests/integration does it")
+
+    async def hang(self, log: Log) -> None:
+        """Not within one process."""
+        raise Unsupported("hanging needs a process of its own; tests/integration does it")
+
+    async def go_on(self, log: Log) -> None:
+        """Not within one process."""
+        raise Unsupported("hanging needs a process of its own; tests/integration does it")
+
+    async def maintain(self, log: Log) -> None:
+        """One pass, as the clock would start it."""
+        assert isinstance(log, SqliteLog)
+        await log.run_maintenance()
+
+    async def close(self) -> None:
+        """Close all handles."""
+        for log in self._logs:
+            await log.close()
+
+
+ENGINES: dict[str, Callable[[Path], Engine]] = {
+    "simulated": SimulatedEngine,
+    "sqlite-memory": lambda directory: SqliteEngine(None),
+}
