@@ -174,7 +174,7 @@ class SqliteLog:
         while await submit(lambda connection: remove_state(connection, found)):
             pass
 
-    async def run_upkeep(self) -> None:
+    async def run_maintenance(self) -> None:
         """One pass of retention, compaction and giving back of space, which otherwise the clock starts."""
         self._storage.require_started()
         await self._upkeep.run()
