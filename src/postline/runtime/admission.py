@@ -1,0 +1,99 @@
+"""From fetched records to lanes: keyed state, filters and duplicates, looked up for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from postline.log.port import FLAG_OWN_ID, Fetched, Record
+from postline.runtime.dedup import EVICTION_STEP, identity_digest
+from postline.runtime.entries import DEDUP, DEDUP_ORDER
+from postline.runtime.handlers import Handler
+from postline.runtime.lanes import UNDECODED, Failed
+from postline.runtime.outcomes import Outcome
+from postline.runtime.partition import OwnedPartition
+from postline.runtime.window import Chunk
+
+__all__ = ["admit", "forget_old_marks"]
+
+
+async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
+    """Take fetched records in; gives how many of them are to be handled."""
+    records = fetched.records
+    lost = owned.window.lose(fetched.log_start)
+    if lost:
+        owned.lost_to_retention(lost, fetched.log_start)
+    if not records and fetched.next_offset == owned.window.fetched_to:
+        return 0
+    await owned.load_states(records)
+    chunk = owned.window.add(records, fetched.next_offset)
+    owned.unit.moved = True
+    messages: dict[int, Any] = {}
+    if owned.plan.examines or any(record[5] & FLAG_OWN_ID for record in records):
+        messages = await _examine(owned, chunk, records)
+    owned.group(chunk, records, messages)
+    owned.bound_window()
+    return chunk.outcomes.count(Outcome.PENDING)
+
+
+async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record]) -> dict[int, Any]:
+    """Decode, filter, then drop duplicates, in offset order; gives the messages that are left."""
+    messages: dict[int, Any] = {}
+    digests: dict[int, list[bytes]] = {}
+    for index, record in enumerate(records):
+        handler = owned.plan.handlers.get(record[3])
+        if chunk.outcomes[index] or handler is None:
+            continue
+        if owned.plan.examines:
+            message = _read(owned, handler, record)
+            if message is Outcome.FILTERED:
+                chunk.outcomes[index] = Outcome.FILTERED
+                continue
+            if message is not UNDECODED:
+                messages[index] = message
+        if found := _digests(owned, record, messages.get(index)):
+            digests[index] = found
+    await _drop_duplicates(owned, chunk, records, digests)
+    return messages
+
+
+def _read(owned: OwnedPartition, handler: Handler, record: Record) -> Any:
+    """The message, a `Failed`, FILTERED, or UNDECODED where the worker shall report it."""
+    try:
+        message = handler.decode(record[4])  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001 - the worker decodes it again and makes a dead letter of it
+        return UNDECODED
+    try:
+        return message if handler.where is None or handler.where(message) else Outcome.FILTERED
+    except Exception as error:  # noqa: BLE001 - a failing filter is a failing handler
+        return Failed(error)
+
+
+def _digests(owned: OwnedPartition, record: Record, message: Any) -> list[bytes]:
+    found = []
+    if record[5] & FLAG_OWN_ID:
+        found.append(identity_digest(owned.envelope(record)))
+    dedup = owned.plan.dedup
+    if dedup is not None and message is not None and type(message) is not Failed:
+        found.append(dedup.digest_of(record, message, owned.envelope))
+    return list(dict.fromkeys(digest for digest in found if digest is not None))
+
+
+async def _drop_duplicates(
+    owned: OwnedPartition, chunk: Chunk, records: Sequence[Record], digests: dict[int, list[bytes]]
+) -> None:
+    marks = owned.marks
+    if unknown := marks.missing([digest for found in digests.values() for digest in found]):
+        marks.learn(await owned.membership.get_state(owned.assignment, DEDUP, unknown))
+    for index, found in digests.items():
+        offset, timestamp_ms = records[index][0], records[index][1]
+        if any([marks.is_duplicate(digest, offset, timestamp_ms, owned.unit) for digest in found]):
+            chunk.outcomes[index] = Outcome.DUPLICATE
+
+
+async def forget_old_marks(owned: OwnedPartition) -> None:
+    """Remove marks that both window and count allow to forget, a few at a time."""
+    now_ms = owned.around.clock.now_ms()
+    if owned.marks.eviction_due(now_ms):
+        oldest = await owned.membership.scan_state(owned.assignment, DEDUP_ORDER, limit=EVICTION_STEP)
+        owned.marks.evict(oldest, owned.window.position, now_ms, owned.unit)

@@ -1,0 +1,284 @@
+"""One subscription at work in this process: joins its group, fetches, hands to workers, commits."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from postline.errors import LogError, PostlineError
+from postline.log.port import Assignment, Fetched, GroupSpec, Membership
+from postline.runtime.admission import admit
+from postline.runtime.commits import Committer
+from postline.runtime.control import CONTROL_POSITION, ControlOp, load_control, obey, read_op
+from postline.runtime.deadlines import DeadlineSweeper
+from postline.runtime.entries import CONTROL, FORMATS
+from postline.runtime.partition import OwnedPartition
+from postline.runtime.reset import reset_commit
+from postline.runtime.surroundings import Surroundings
+from postline.runtime.workers import WorkerPool
+
+__all__ = ["Consumer"]
+
+_log = logging.getLogger("postline.runtime")
+
+#: Lanes that may lie ready while more is fetched.
+_READY_LANES_MAX = 64
+_FETCH_WAIT_SECONDS = 5.0
+#: How long a partition that must move may still work on what it began (DESIGN §8).
+_REVOKE_SECONDS = 2.0
+_RETRY_SECONDS_MAX = 5.0
+
+
+class Consumer:
+    """Runs one subscription until it is stopped; implements the port's `PartitionOwner`.
+
+    `failed` resolves with the error if it can't go on; the app then stops.
+    """
+
+    def __init__(self, around: Surroundings, executor: Executor, instance: str) -> None:
+        self.around = around
+        self.plan = around.plan
+        self.owned: dict[int, OwnedPartition] = {}
+        self.membership: Membership | None = None
+        self.failed: asyncio.Future[BaseException] | None = None
+        self.pool = WorkerPool(self.plan, executor, self._settled)
+        self._instance = instance
+        self._in_flight = 0
+        self._room = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._committer = Committer(around, self._partitions, self._busy, self._after_commit)
+        self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the group and begin. Raises what joining raises."""
+        plan = self.plan
+        self.failed = asyncio.get_running_loop().create_future()
+        spec = GroupSpec(
+            subscription=plan.name,
+            topic=plan.topic,
+            service=plan.service,
+            start=plan.start,
+            aliases=plan.aliases,
+            instance=self._instance,
+            formats=FORMATS,
+        )
+        self.membership = self._committer.membership = await self.around.log.join(spec, self)
+        self._tasks = [
+            asyncio.create_task(self._guard(self._fetch()), name=f"{plan.name} fetch"),
+            asyncio.create_task(self._guard(self._committer.run()), name=f"{plan.name} commit"),
+        ]
+        self._sweeper.start()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop fetching, let attempts that run end within `grace_seconds`, commit, leave. Idempotent."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self._sweeper.stop()
+        if self.membership is not None:
+            fetching = self._tasks[0]
+            fetching.cancel()
+            await asyncio.gather(fetching, return_exceptions=True)
+            await self._drain(list(self.owned.values()), grace_seconds)
+            if self.failed is not None and not self.failed.done():
+                await self.membership.leave()
+        await self.abort()
+
+    async def abort(self) -> None:
+        """Let go of everything at once; what was not committed will be handled again."""
+        self._stopping = True
+        self._sweeper.stop()
+        for owned in self.owned.values():
+            owned.halt()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.pool.stop()
+
+    async def _guard(self, work: object) -> None:
+        try:
+            await work  # type: ignore[misc]
+        except PostlineError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - reported by whoever watches `failed`
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self.failed is not None and not self.failed.done():
+            self.failed.set_result(error)
+
+    # -- the group ----------------------------------------------------------------------------
+
+    async def assigned(self, assignments: Sequence[Assignment]) -> None:
+        """Take up partitions where their last owner left them."""
+        for assignment in assignments:
+            await self._take_up(assignment)
+        self._committer.wake()
+
+    async def _take_up(self, assignment: Assignment) -> None:
+        membership = self.membership or self._committer.membership
+        assert membership is not None, "the engine assigns after join has returned"
+        owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
+        self.owned[assignment.partition] = owned
+        await owned.load()
+        await load_control(owned)
+        membership.follow(assignment, self.plan.control, owned.control_offset)
+
+    async def revoked(self, assignments: Sequence[Assignment]) -> None:
+        """Settle and commit what is in hand, then let go."""
+        leaving = [self.owned[a.partition] for a in assignments if a.partition in self.owned]
+        await self._drain(leaving, _REVOKE_SECONDS)
+        for owned in leaving:
+            self._forget(owned)
+
+    def lost(self, assignments: Sequence[Assignment]) -> None:
+        """Drop partitions that have a newer owner."""
+        for assignment in assignments:
+            owned = self.owned.get(assignment.partition)
+            if owned is not None and owned.assignment.epoch == assignment.epoch:
+                _log.warning("subscription %s lost partition %d to a newer owner", self.plan.name, assignment.partition)
+                self._forget(owned)
+
+    def _after_commit(self, refused: Sequence[Assignment]) -> None:
+        self.lost(refused)
+        self._recount()
+
+    def _forget(self, owned: OwnedPartition) -> None:
+        owned.halt()
+        self.pool.drop_attempts(owned)
+        if self.owned.get(owned.partition) is owned:
+            del self.owned[owned.partition]
+        self._recount()
+
+    async def _drain(self, leaving: Sequence[OwnedPartition], seconds: float) -> None:
+        """Begin nothing more of these, wait for what runs, halt, and commit what settled."""
+        for owned in leaving:
+            owned.draining = True
+        over = asyncio.Event()
+        timer = self.around.clock.call_later(seconds, over.set)
+        while any(owned.running for owned in leaving) and not over.is_set():
+            self._changed.clear()
+            await _first_of(self._changed, over)
+        timer.cancel()
+        for owned in leaving:
+            owned.halt()
+            self.pool.drop_attempts(owned)
+        await self._committer.commit()
+
+    # -- fetching -----------------------------------------------------------------------------
+
+    async def _fetch(self) -> None:
+        membership, plan = self.membership, self.plan
+        assert membership is not None
+        delay = 0.1
+        while True:
+            await self._wait_for_room()
+            try:
+                batches = await membership.fetch(plan.fetch_records, plan.fetch_bytes, _FETCH_WAIT_SECONDS)
+                for fetched in batches:
+                    await self._take_in(fetched)
+                delay = 0.1
+            except LogError as error:
+                if not error.retryable:
+                    raise
+                _log.warning("subscription %s can't read and tries again in %g s: %s", plan.name, delay, error)
+                await self.around.clock.sleep(delay)
+                delay = min(delay * 2, _RETRY_SECONDS_MAX)
+
+    async def _take_in(self, fetched: Fetched) -> None:
+        owned = self.owned.get(fetched.assignment.partition)
+        if owned is None or owned.draining or owned.assignment.epoch != fetched.assignment.epoch:
+            return
+        if fetched.topic == self.plan.control:
+            await self._control(owned, fetched)
+            return
+        self._in_flight += await admit(owned, fetched)
+        if owned.unit:
+            self._committer.wake()
+        # Workers get the loop before more is fetched, although fetching need not wait.
+        await asyncio.sleep(0)
+
+    async def _wait_for_room(self) -> None:
+        while len(self.pool.ready) > _READY_LANES_MAX or self._in_flight >= self.plan.in_flight_records_max:
+            self._room.clear()
+            await self._room.wait()
+
+    def _settled(self, number: int) -> None:
+        """Workers report so many settled records, or (0) that a lane left their hands."""
+        self._in_flight -= number
+        self._committer.settled(number)
+        if not self._room.is_set() and len(self.pool.ready) <= _READY_LANES_MAX:
+            self._room.set()
+        if number == 0 and not self._changed.is_set():
+            self._changed.set()
+
+    def _recount(self) -> None:
+        self._in_flight = sum(owned.window.pending() for owned in self.owned.values())
+        self._room.set()
+
+    def _partitions(self) -> list[OwnedPartition]:
+        return list(self.owned.values())
+
+    def _busy(self) -> bool:
+        return self.pool.running > 0 or bool(self.pool.ready)
+
+    # -- control ------------------------------------------------------------------------------
+
+    async def _control(self, owned: OwnedPartition, fetched: Fetched) -> None:
+        for record in fetched.records:
+            if record[0] < owned.control_offset:
+                continue
+            try:
+                op = read_op(record)
+            except PostlineError as error:
+                _log.error("subscription %s: %s", self.plan.name, error)
+                continue
+            if op.op == "reset":
+                owned = await self._reset(owned, op, record[0] + 1)
+            else:
+                await obey(owned, op)
+        owned.control_offset = fetched.next_offset
+        owned.unit.put(CONTROL, CONTROL_POSITION, str(fetched.next_offset).encode())
+        self._recount()
+        self._committer.wake()
+
+    async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> OwnedPartition:
+        await self._drain([owned], _REVOKE_SECONDS)
+        assert self.membership is not None
+        commit, moved = await reset_commit(owned, op, control_offset)
+        if await self._committer.commit_alone(commit):
+            return owned
+        self.membership.resume(moved)
+        self.membership.seek(moved, moved.position)
+        await self._take_up(moved)
+        return self.owned[moved.partition]
+
+    # -- for tests and operators --------------------------------------------------------------
+
+    async def caught_up(self) -> bool:
+        """Whether everything in the log is settled or held, and committed; nothing is running."""
+        if self._busy() or self._committer.pending() or self.membership is None:
+            return False
+        ends = await self.around.log.bounds(self.plan.topic)
+        control = await self.around.log.bounds(self.plan.control)
+        for owned in self.owned.values():
+            behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused
+            if behind or owned.window.pending() or owned.control_offset < control[owned.partition].end:
+                return False
+        return not (self._busy() or self._committer.pending())
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    """Return once one of the events is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

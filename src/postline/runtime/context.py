@@ -1,0 +1,202 @@
+"""What a handler may ask and do besides its message: publish, keyed state, identity, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+
+import msgspec
+
+from postline.errors import UsageError
+from postline.ids import derived_id
+from postline.log.port import Append, Record
+from postline.message import Envelope
+
+__all__ = ["Context", "Desk", "StateHandle"]
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    ResourcesT = TypeVar("ResourcesT", default=Any)
+else:  # PEP 696 defaults are for type checkers alone until Python 3.13
+    from typing import TypeVar
+
+    ResourcesT = TypeVar("ResourcesT")
+
+_UNSEEN = Envelope()
+
+
+class Desk(Protocol):
+    """What a context works on: one owned partition (or a test's stand-in for it)."""
+
+    subscription: str
+    topic: str
+    partition: int
+    resources: Any
+
+    def envelope(self, record: Record) -> Envelope:
+        """The record's envelope."""
+
+    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+        """The record that publishing `message` from this context makes."""
+
+    def stored_state(self, key: bytes) -> bytes | None:
+        """The key's state before this attempt."""
+
+    def encode_state(self, value: Any) -> bytes:
+        """The bytes of a state value."""
+
+    def decode_state(self, data: bytes) -> Any:
+        """The state value of these bytes."""
+
+
+class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
+    """One attempt at one record. Valid while its handler runs; not for use after it returned.
+
+    What is published and put through it is stored in one step with the record's settlement,
+    or not at all.
+    """
+
+    desk: Desk
+    record: Record
+    #: Which attempt this is, from 1.
+    attempt: int = 1
+    outbox: list[Append] | None = None
+    staged: dict[bytes, bytes | None] | None = None
+    ordinals: dict[tuple[str, bytes | None], int] | None = None
+    opened: Envelope = _UNSEEN
+    #: The keys whose state a batch handler may use; None outside batches.
+    batch_keys: frozenset[bytes] | None = None
+
+    @property
+    def envelope(self) -> Envelope:
+        """Everything that was said about the message."""
+        if self.opened is _UNSEEN:
+            self.opened = self.desk.envelope(self.record)
+        return self.opened
+
+    @property
+    def resources(self) -> ResourcesT:
+        """What `App(lifespan=…)` yielded."""
+        resources: ResourcesT = self.desk.resources
+        return resources
+
+    @property
+    def subscription(self) -> str:
+        """The subscription's name."""
+        return self.desk.subscription
+
+    @property
+    def topic(self) -> str:
+        """The topic that the record lies in."""
+        return self.desk.topic
+
+    @property
+    def partition(self) -> int:
+        """The partition that the record lies in."""
+        return self.desk.partition
+
+    @property
+    def offset(self) -> int:
+        """The record's offset in its partition."""
+        return self.record[0]
+
+    @property
+    def key(self) -> bytes | None:
+        """The record's key as stored."""
+        return self.record[2]
+
+    @property
+    def published_at(self) -> datetime:
+        """When the log took the record in (UTC)."""
+        return datetime.fromtimestamp(self.record[1] / 1000, UTC)
+
+    @property
+    def message_id(self) -> str:
+        """The message's id; of a foreign record without one, its place in the log."""
+        return self.envelope.id or f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def correlation_id(self) -> str:
+        """The conversation that the message belongs to."""
+        return self.envelope.correlation_id or self.message_id
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt, redrive and replay of this message in this subscription."""
+        return derived_id(self.subscription, self.envelope.source, self.message_id)
+
+    @property
+    def state(self) -> StateHandle:
+        """This key's state, committed together with the record."""
+        return StateHandle(self)
+
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None:
+        """Publish `message` with this record's settlement, or not at all. Never waits.
+
+        Its id is derived from this message and its place among its like, so a repeated attempt
+        gives it the same id. Raises MessageError if its contract refuses it, UsageError if no
+        topic declares its type.
+        """
+        append = self.desk.output(self, message, headers)
+        if self.outbox is None:
+            self.outbox = [append]
+        else:
+            self.outbox.append(append)
+
+    def next_ordinal(self, type_name: str, key: bytes | None) -> int:
+        """How many messages of this type and key were published before in this attempt."""
+        if self.ordinals is None:
+            self.ordinals = {}
+        place = (type_name, key)
+        ordinal = self.ordinals.get(place, 0)
+        self.ordinals[place] = ordinal + 1
+        return ordinal
+
+
+class StateHandle:
+    """The handlers' own state of one key; of any key of the batch in a batch handler."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context[Any]) -> None:
+        self._context = context
+
+    def get(self, key: bytes | str | None = None) -> Any:
+        """The value, with this attempt's own puts seen; None if there is none."""
+        place = self._key(key)
+        staged = self._context.staged
+        data = staged[place] if staged and place in staged else self._context.desk.stored_state(place)
+        return None if data is None else self._context.desk.decode_state(data)
+
+    def put(self, value: Any, key: bytes | str | None = None) -> None:
+        """Keep `value`; refused here if it can't be encoded or is too large."""
+        self._stage(self._key(key), self._context.desk.encode_state(value))
+
+    def delete(self, key: bytes | str | None = None) -> None:
+        """Forget the value; nothing happens if there is none."""
+        self._stage(self._key(key), None)
+
+    def _stage(self, place: bytes, data: bytes | None) -> None:
+        if self._context.staged is None:
+            self._context.staged = {}
+        self._context.staged[place] = data
+
+    def _key(self, key: bytes | str | None) -> bytes:
+        context = self._context
+        own = context.record[2]
+        place = own if key is None else key.encode() if isinstance(key, str) else key
+        if place is None:
+            raise UsageError(
+                f"Subscription {context.subscription!r}: a record without a key has no state.",
+                remedy="Declare a key on the topic, or keep the value elsewhere.",
+            )
+        # Another key's handler may be running at this moment, so its state is out of bounds.
+        allowed = place == own if context.batch_keys is None else place in context.batch_keys
+        if not allowed:
+            raise UsageError(
+                f"Subscription {context.subscription!r}: state of key {place!r} asked for while handling {own!r}.",
+                remedy="Use the state of the record's own key; publish a message to reach another key.",
+            )
+        return place

@@ -1,0 +1,107 @@
+"""What operators ask of partitions' owners: records of the control topic, and how they are obeyed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import msgspec
+
+from postline.errors import DecodeError
+from postline.log.port import Append, Record
+from postline.message import Envelope
+from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
+from postline.runtime.partition import OwnedPartition
+
+__all__ = ["CONTROL_POSITION", "ControlOp", "control_record", "obey", "read_op"]
+
+_log = logging.getLogger("postline.runtime")
+
+CONTROL_TYPE = "postline.control"
+CONTROL_POSITION = b"position"
+PAUSED = b"paused"
+OPERATOR = "operator"
+
+
+class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One request to the owner of one partition."""
+
+    op: Literal["redrive", "discard", "pause", "resume", "reset", "types"]
+    #: redrive, discard: the record; reset: where to go on.
+    offset: int | None = None
+    #: reset: the time to go on from, instead of an offset.
+    time_ms: int | None = None
+    reason: str = ""
+    #: reset: leave the handlers' state as it is.
+    keep_state: bool = False
+    #: types: what another version of the subscription handles.
+    names: tuple[str, ...] = ()
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(ControlOp)
+
+
+def control_record(topic: str, partition: int, op: ControlOp, envelope: Envelope) -> Append:
+    """The record that asks the owner of `partition` for `op`; `envelope` gives id, source and time."""
+    typed = msgspec.structs.replace(envelope, type=CONTROL_TYPE)
+    return Append(topic, partition, None, _ENCODER.encode(op), typed)
+
+
+def read_op(record: Record) -> ControlOp:
+    """The request in a control record; raises DecodeError."""
+    try:
+        return _DECODER.decode(record[4] or b"")
+    except msgspec.MsgspecError as error:
+        raise DecodeError(
+            f"Control record {record[0]} can't be read: {error}",
+            remedy="It is skipped; ask for it again with the command line.",
+        ) from error
+
+
+async def load_control(owned: OwnedPartition) -> None:
+    """Take up an operator's pause and the control topic's position."""
+    kept = dict(await owned.membership.scan_state(owned.assignment, CONTROL))
+    owned.control_offset = int(kept.get(CONTROL_POSITION, b"0"))
+    if PAUSED in kept:
+        _pause(owned)
+
+
+def _pause(owned: OwnedPartition) -> None:
+    owned.pause(OPERATOR)
+    owned.holding.operator_paused = True
+
+
+async def obey(owned: OwnedPartition, op: ControlOp) -> None:
+    """Do what is asked, all except a reset; its effects go into the next commit."""
+    match op.op:
+        case "pause":
+            _pause(owned)
+            owned.unit.put(CONTROL, PAUSED, b"1")
+        case "resume":
+            owned.resume(OPERATOR)
+            owned.holding.resume_due()
+            owned.unit.delete(CONTROL, PAUSED)
+        case "types":
+            for name in op.names:
+                owned.learn_type(name)
+        case "redrive" | "discard" if op.offset is not None:
+            await _redrive_or_discard(owned, op, op.offset)
+        case _:
+            _log.warning("subscription %s skips a control record without meaning: %s", owned.plan.name, op)
+
+
+async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int) -> None:
+    if data := await owned.read_entry(DEAD, offset_key(offset)):
+        dead = decode_entry(data, DeadEntry)
+        if op.op == "redrive":
+            owned.holding.redrive(offset, dead)
+        else:
+            owned.holding.discard(offset, dead)
+            _log.info("subscription %s discards dead letter %d: %s", owned.plan.name, offset, op.reason)
+        return
+    if op.op == "discard" and (data := await owned.read_entry(HELD, offset_key(offset))):
+        if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
+            _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
+        return
+    _log.warning("subscription %s has no dead letter %d to %s", owned.plan.name, offset, op.op)

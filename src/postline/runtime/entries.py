@@ -1,0 +1,107 @@
+"""The entries that the runtime keeps in partition state, by namespace, and their bytes."""
+
+from __future__ import annotations
+
+import struct
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from postline.errors import LogVersionError
+
+__all__ = [
+    "CONTROL",
+    "DEAD",
+    "DEDUP",
+    "DEDUP_ORDER",
+    "FORMATS",
+    "HELD",
+    "TYPES",
+    "USER_STATE",
+    "DeadEntry",
+    "HeldEntry",
+    "decode_entry",
+    "encode_entry",
+    "offset_key",
+    "offset_of",
+]
+
+HELD = "held"
+DEAD = "dead"
+DEDUP = "dedup"
+DEDUP_ORDER = "dedup-order"
+TYPES = "types"
+CONTROL = "control"
+USER_STATE = "state"
+
+#: The highest version of each namespace that this code reads, told to the group when joining.
+FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
+
+
+class HeldEntry(msgspec.Struct, array_like=True, gc=False):
+    """A record that waits: for its next attempt, for a handler, or behind another of its key."""
+
+    #: None for a record that is a lane of its own.
+    lane_key: bytes | None
+    #: Attempts so far; 0 for one that waits behind another.
+    attempts: int = 0
+    #: Wall-clock milliseconds of the next attempt; 0 if it isn't waiting for a time.
+    due_ms: int = 0
+    #: Waiting for a process that has a handler of its type.
+    unserved: bool = False
+    size: int = 0
+    error: str = ""
+    format: int = 1
+
+
+class DeadEntry(msgspec.Struct, array_like=True, gc=False):
+    """A record given up, as `dlq list` shows it; the full copy lies on the dead-letters topic."""
+
+    lane_key: bytes | None
+    key: bytes | None
+    type: str
+    error_type: str
+    error: str
+    attempts: int
+    failed_ms: int
+    #: Later records of the key wait until it is redriven or discarded.
+    holds: bool
+    format: int = 1
+
+
+Entry = TypeVar("Entry", HeldEntry, DeadEntry)
+
+
+class _Versioned(Protocol):
+    format: int
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_OFFSET = struct.Struct(">Q")
+
+
+def encode_entry(entry: HeldEntry | DeadEntry) -> bytes:
+    """The bytes of one entry."""
+    return _ENCODER.encode(entry)
+
+
+def decode_entry(data: bytes, kind: type[Entry]) -> Entry:
+    """The entry that `data` holds; one of a newer format is refused rather than misread."""
+    entry = msgspec.msgpack.decode(data, type=kind)
+    if entry.format > 1:
+        raise LogVersionError(
+            f"A {kind.__name__} in partition state has format {entry.format}, this version reads 1.",
+            remedy="Run the newer version of Postline that wrote it.",
+        )
+    return entry
+
+
+def offset_key(offset: int) -> bytes:
+    """Eight bytes, big-endian, so that state entries sort by offset."""
+    return _OFFSET.pack(offset)
+
+
+def offset_of(key: bytes) -> int:
+    """The offset that `offset_key` wrote."""
+    offset: int = _OFFSET.unpack(key)[0]
+    return offset

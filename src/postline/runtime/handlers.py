@@ -1,0 +1,67 @@
+"""Handlers as data: what a subscription calls for a message type, checked when it is declared."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from postline.errors import UsageError
+
+__all__ = ["Handler", "HandlerFunction", "inspect_handler"]
+
+#: The user's function: async or plain, taking the message (a list of them in batches) and,
+#: if it has a second parameter, the `Context`.
+HandlerFunction = Callable[..., Any]
+
+#: What the runtime awaits for one attempt: (message, context) to the handler's result.
+Call = Callable[[Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One message type of a subscription and the function that handles it."""
+
+    type_name: str
+    function: HandlerFunction
+    decode: Callable[[bytes], Any]
+    is_async: bool
+    wants_context: bool
+    where: Callable[[Any], bool] | None = None
+
+
+def inspect_handler(function: HandlerFunction, subscription: str) -> tuple[bool, bool]:
+    """(is async, wants a context); raises UsageError for a function of a wrong shape."""
+    name = getattr(function, "__qualname__", repr(function))
+    if not callable(function):
+        raise UsageError(
+            f"Subscription {subscription!r}: {name} is not callable.", remedy="Put `.on(Type)` above a function."
+        )
+    called = function if inspect.isroutine(function) else type(function).__call__
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise UsageError(
+            f"Subscription {subscription!r}: handler {name} is a generator, which would never run.",
+            remedy="Return one message, or call ctx.publish for each.",
+        )
+    return inspect.iscoroutinefunction(called), _wants_context(function, name, subscription)
+
+
+def _wants_context(function: HandlerFunction, name: str, subscription: str) -> bool:
+    by_position, required_by_name, variadic = 0, [], False
+    required = 0
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            variadic = True
+        elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            by_position += 1
+            required += parameter.default is parameter.empty
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            required_by_name.append(parameter.name)
+    if required_by_name or required > 2 or (by_position == 0 and not variadic):
+        raise UsageError(
+            f"Subscription {subscription!r}: handler {name} has a signature that can't be called.",
+            remedy="Write it as `def handler(message)` or `def handler(message, ctx)`; "
+            "resources come by `App(lifespan=…)` and `ctx.resources`.",
+        )
+    return by_position >= 2 or variadic

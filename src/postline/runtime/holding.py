@@ -1,0 +1,306 @@
+"""Held records of one owned partition: retries that wait, what waits behind them, and dead letters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+from postline.log.port import Record
+from postline.runtime.deadletters import dead_letter_copy, describe
+from postline.runtime.entries import (
+    DEAD,
+    HELD,
+    DeadEntry,
+    HeldEntry,
+    decode_entry,
+    encode_entry,
+    offset_key,
+    offset_of,
+)
+from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
+from postline.runtime.outcomes import Outcome
+
+__all__ = ["Holding"]
+
+_log = logging.getLogger("postline.runtime")
+
+#: Parked records brought back into memory at a time.
+_UNPARK_RECORDS = 100
+_BOUND = "held records"
+
+
+class Holding:
+    """Parks records into state and brings them back in order (DESIGN §5, guarantee 5)."""
+
+    def __init__(self, owned: LaneOwner) -> None:
+        self._owned = owned
+        self._sizes: dict[int, int] = {}
+        self._bytes = 0
+        #: Parked lanes that no key names.
+        self._solo: dict[int, Lane] = {}
+        #: Lanes that came due while an operator's pause is in force.
+        self._waiting_for_resume: list[Lane] = []
+        self.operator_paused = False
+
+    # -- taking up what the last owner left ---------------------------------------------------
+
+    async def load(self) -> None:
+        """Rebuild the lanes that were held, as they stood at the last commit."""
+        heads: dict[int, tuple[Lane, HeldEntry]] = {}
+        async for offset, data in self._entries(HELD):
+            entry = decode_entry(data, HeldEntry)
+            lane = self._lane(entry.lane_key, offset)
+            if not lane.parked:
+                heads[offset] = (lane, entry)
+            lane.parked.append(offset)
+            self._grow(offset, entry.size)
+        async for offset, data in self._entries(DEAD):
+            dead = decode_entry(data, DeadEntry)
+            if dead.holds:
+                lane = self._lane(dead.lane_key, offset)
+                lane.dead.add(offset)
+                lane.wait = Wait.DEAD
+        for lane, entry in heads.values():
+            lane.attempts = entry.attempts
+            if lane.wait is Wait.NOTHING:
+                self._resume_head(lane, entry)
+        self._apply_bound()
+
+    async def _entries(self, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
+        owned, after = self._owned, b""
+        while page := await owned.membership.scan_state(owned.assignment, namespace, after):
+            for key, data in page:
+                yield offset_of(key), data
+            after = page[-1][0]
+
+    def _resume_head(self, lane: Lane, entry: HeldEntry) -> None:
+        if not entry.due_ms:
+            self._owned.enqueue(lane)
+            return
+        # A wall clock that jumped back must not make a record wait longer than its ladder says.
+        left = (entry.due_ms - self._owned.around.clock.now_ms()) / 1000
+        lane.wait = Wait.DUE
+        self._start_timer(lane, min(max(0.0, left), self._owned.plan.retry.delay_seconds_max))
+
+    def _lane(self, key: bytes | None, offset: int) -> Lane:
+        if key is None:
+            return self._solo.setdefault(offset, Lane(None))
+        return self._owned.lanes.setdefault(key, Lane(key))
+
+    # -- parking ------------------------------------------------------------------------------
+
+    def park_head(self, lane: Lane, delay_seconds: float, error: BaseException) -> None:
+        """The lane's first record waits for its next attempt, the others behind it."""
+        due_ms = self._owned.around.clock.now_ms() + int(delay_seconds * 1000)
+        offset = lane.items[0][2][0]
+        self._park_items(lane, HeldEntry(lane.key, lane.attempts, due_ms, error=describe(error)))
+        if lane.key is None:
+            self._solo[offset] = lane
+        lane.wait = Wait.DUE
+        self._start_timer(lane, delay_seconds)
+
+    def park_unserved(self, lane: Lane) -> None:
+        """The lane waits for a process that handles the type of its first record."""
+        offset = lane.items[0][2][0]
+        self._park_items(lane, HeldEntry(lane.key, lane.attempts, unserved=True))
+        if lane.key is None:
+            self._solo[offset] = lane
+        lane.wait = Wait.UNSERVED
+
+    def _park_items(self, lane: Lane, head: HeldEntry | None) -> None:
+        """Move everything of `items` in front of `parked`; `head` describes the first, if given."""
+        offsets = []
+        while lane.items:
+            item = lane.items.popleft()
+            if head is not None:
+                self._put(item, head)
+            elif item[0] is not None:
+                self._put(item, HeldEntry(lane.key))
+            head = None
+            offsets.append(item[2][0])
+        lane.parked.extendleft(reversed(offsets))
+        self._apply_bound()
+
+    def park_last(self, lane: Lane, item: Item) -> None:
+        """A new record waits behind those that its lane holds."""
+        self._put(item, HeldEntry(lane.key))
+        lane.parked.append(item[2][0])
+        self._apply_bound()
+
+    def _put(self, item: Item, entry: HeldEntry) -> None:
+        chunk, index, record = item[0], item[1], item[2]
+        offset = record[0]
+        entry.size = len(record[4] or b"")
+        unit = self._owned.unit
+        unit.put(HELD, offset_key(offset), encode_entry(entry))
+        unit.moved = True
+        if chunk is not None:
+            chunk.outcomes[index] = Outcome.HELD
+            self._grow(offset, entry.size)
+
+    def _grow(self, offset: int, size: int) -> None:
+        self._sizes[offset] = size
+        self._bytes += size
+
+    def _apply_bound(self) -> None:
+        plan, owned = self._owned.plan, self._owned
+        if len(self._sizes) >= plan.held_records_max or self._bytes >= plan.held_bytes_max:
+            if not owned.paused_for(_BOUND):
+                owned.pause(_BOUND)
+                _log.error(
+                    "subscription %s holds %d records of %s partition %d, so it pauses: redrive or discard",
+                    *(plan.name, len(self._sizes), plan.topic, owned.partition),
+                )
+        elif len(self._sizes) < plan.held_records_max * 0.9 and self._bytes < plan.held_bytes_max * 0.9:
+            owned.resume(_BOUND)
+
+    # -- coming back --------------------------------------------------------------------------
+
+    def _start_timer(self, lane: Lane, delay_seconds: float) -> None:
+        def due() -> None:
+            lane.timer = None
+            self._wake(lane)
+
+        if lane.timer is not None:
+            lane.timer.cancel()
+        lane.timer = self._owned.around.clock.call_later(delay_seconds, due)
+
+    def _wake(self, lane: Lane) -> None:
+        if self._owned.halted or lane.wait is not Wait.DUE:
+            return
+        if self.operator_paused:
+            self._waiting_for_resume.append(lane)
+            return
+        lane.wait = Wait.NOTHING
+        self._owned.enqueue(lane)
+
+    def resume_due(self) -> None:
+        """An operator's pause ended: what came due meanwhile runs now."""
+        self.operator_paused = False
+        lanes, self._waiting_for_resume = self._waiting_for_resume, []
+        for lane in lanes:
+            self._wake(lane)
+
+    async def unpark(self, lane: Lane) -> None:
+        """Bring the next parked records of the lane into memory, in order."""
+        owned = self._owned
+        offsets = [lane.parked[i] for i in range(min(_UNPARK_RECORDS, len(lane.parked)))]
+        records = await owned.around.log.read_offsets(owned.topic, owned.partition, offsets)
+        await owned.load_states(records)
+        if owned.halted or lane.wait is not Wait.NOTHING:
+            return
+        found = {record[0]: record for record in records}
+        for offset in offsets:
+            if not lane.parked or lane.parked[0] != offset:
+                continue  # an operator discarded it meanwhile
+            lane.parked.popleft()
+            self._solo.pop(offset, None)
+            record = found.get(offset)
+            if record is None:
+                self._vanished(offset)
+            else:
+                lane.items.append((None, offset, record, owned.plan.handlers.get(record[3]), UNDECODED))
+
+    def _vanished(self, offset: int) -> None:
+        self._owned.unit.delete(HELD, offset_key(offset))
+        self._changed(offset, Outcome.LOST)
+        _log.error(
+            "subscription %s lost held record %d of %s partition %d: the log does not have it any more",
+            *(self._owned.plan.name, offset, self._owned.topic, self._owned.partition),
+        )
+
+    def release(self, record: Record, outcome: Outcome) -> None:
+        """A held record ended."""
+        self._owned.unit.delete(HELD, offset_key(record[0]))
+        self._changed(record[0], outcome)
+
+    def _changed(self, offset: int, outcome: Outcome) -> None:
+        self._owned.window.change(offset, outcome)
+        self._owned.unit.moved = True
+        self._bytes -= self._sizes.pop(offset, 0)
+        self._apply_bound()
+
+    # -- dead letters -------------------------------------------------------------------------
+
+    def bury(self, lane: Lane, item: Item, error: BaseException, attempts: int) -> None:
+        """Give the lane's first record up: a full copy is appended, its status kept in state."""
+        owned, record = self._owned, item[2]
+        holds = owned.plan.after == "hold" and lane.key is not None
+        entry = DeadEntry(
+            lane_key=lane.key,
+            key=record[2],
+            type=record[3],
+            error_type=type(error).__qualname__,
+            error=describe(error),
+            attempts=attempts,
+            failed_ms=owned.around.clock.now_ms(),
+            holds=holds,
+        )
+        lane.items.popleft()
+        lane.attempts = 0
+        owned.settle(item, Outcome.DEAD_LETTERED)
+        owned.unit.put(DEAD, offset_key(record[0]), encode_entry(entry))
+        envelope = owned.around.log.envelope(record)
+        owned.unit.appends.append(dead_letter_copy(owned.plan.dead_letters, owned.assignment, record, envelope, error))
+        if holds:
+            lane.dead.add(record[0])
+            lane.wait = Wait.DEAD
+            self._park_items(lane, None)
+
+    def redrive(self, offset: int, dead: DeadEntry) -> None:
+        """Run a dead letter again under its own offset, before what waits behind it."""
+        lane = self._lane(dead.lane_key, offset)
+        unit = self._owned.unit
+        unit.delete(DEAD, offset_key(offset))
+        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(dead.lane_key)))
+        unit.moved = True
+        self._owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
+        self._grow(offset, 0)
+        if offset in lane.dead:
+            lane.dead.discard(offset)
+            lane.parked.appendleft(offset)
+            lane.attempts = 0
+        else:
+            lane.parked.append(offset)
+        self._let_flow(lane)
+
+    def discard(self, offset: int, dead: DeadEntry) -> None:
+        """Give a dead letter up for good; what waited behind it flows."""
+        unit = self._owned.unit
+        unit.delete(DEAD, offset_key(offset))
+        unit.moved = True
+        self._owned.window.change(offset, Outcome.DISCARDED, counted_as=Outcome.DEAD_LETTERED)
+        if dead.holds:
+            lane = self._lane(dead.lane_key, offset)
+            lane.dead.discard(offset)
+            self._let_flow(lane)
+
+    def discard_held(self, offset: int, entry: HeldEntry) -> bool:
+        """Give up a record that waits; False if it is running at this moment."""
+        lane = self._lane(entry.lane_key, offset)
+        if offset not in lane.parked:
+            return False
+        if lane.parked[0] == offset:
+            lane.attempts = 0
+            if lane.wait in (Wait.DUE, Wait.UNSERVED):
+                lane.wait = Wait.NOTHING
+        lane.parked.remove(offset)
+        self._solo.pop(offset, None)
+        self._owned.unit.delete(HELD, offset_key(offset))
+        self._changed(offset, Outcome.DISCARDED)
+        self._let_flow(lane)
+        return True
+
+    def _let_flow(self, lane: Lane) -> None:
+        if lane.wait is Wait.DEAD and not lane.dead:
+            lane.wait = Wait.NOTHING
+        if lane.wait is Wait.NOTHING and lane.parked:
+            self._owned.enqueue(lane)
+        self._owned.retire(lane)
+
+    def cancel_timers(self) -> None:
+        """The partition goes to another owner: wake nothing any more."""
+        for lane in [*self._owned.lanes.values(), *self._solo.values()]:
+            if lane.timer is not None:
+                lane.timer.cancel()
+                lane.timer = None

@@ -1,0 +1,120 @@
+"""From a message to the record to be appended: its contract, key, place, envelope and identity."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from postline.clock import Clock
+from postline.errors import MessageTooLarge, UsageError
+from postline.ids import IdSource, derived_id
+from postline.log.port import FLAG_OWN_ID, Append
+from postline.message import Envelope
+from postline.runtime.context import Context
+
+__all__ = ["Outlet", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where messages of one type go and how they are written; made once per type."""
+
+    topic: str
+    type_name: str
+    partitions: int
+    #: Raises EncodeError for a value that the contract refuses.
+    encode: Callable[[Any], bytes]
+    #: Raises EncodeError where a declared key is missing.
+    key_of: Callable[[Any], bytes | None]
+    #: The bytes that choose the partition, given value and key; None for a keyless message.
+    placed_by: Callable[[Any, bytes | None], bytes | None]
+    partition_of: Callable[[bytes], int]
+    bytes_max: int
+
+
+class Outlet:
+    """Makes records of messages. `route_of` knows the contracts; its answers are cached here."""
+
+    def __init__(
+        self, service: str, route_of: Callable[[type], Route], clock: Clock, randomness: random.Random
+    ) -> None:
+        self.service = service
+        self._route_of = route_of
+        self._routes: dict[type, Route] = {}
+        self._clock = clock
+        self._ids = IdSource(clock.now_ms, randomness)
+        self._turn = randomness.getrandbits(16)
+
+    def route(self, message: Any) -> Route:
+        """The route of the message's type. Raises UsageError if no contract declares it."""
+        kind = type(message)
+        route = self._routes.get(kind)
+        if route is None:
+            route = self._routes[kind] = self._route_of(kind)
+        return route
+
+    def fresh_id(self) -> str:
+        """A new id from this service's source."""
+        return self._ids.next_id()
+
+    def fresh(self, message: Any, own_id: str | None = None, headers: Mapping[str, str] | None = None) -> Append:
+        """The record of a message published from outside handlers.
+
+        An own id decides a keyless message's partition, so that its repetition is found there.
+        """
+        if own_id == "":
+            raise UsageError("publish was given an empty id.", remedy="Leave id= out to have one made.")
+        route = self.route(message)
+        value, key = self._encode(route, message)
+        placed_by = route.placed_by(message, key)
+        if placed_by is None and own_id is not None:
+            placed_by = own_id.encode()
+        if placed_by is None:
+            self._turn += 1
+            partition = self._turn % route.partitions
+        else:
+            partition = route.partition_of(placed_by)
+        envelope = Envelope(
+            id=own_id or self._ids.next_id(),
+            source=self.service,
+            type=route.type_name,
+            time_ms=self._clock.now_ms(),
+            headers=dict(headers) if headers else {},
+        )
+        return Append(route.topic, partition, key, value, envelope, FLAG_OWN_ID if own_id else 0)
+
+    def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+        """The record of a message published by a handler: its id follows from what is handled."""
+        route = self.route(message)
+        value, key = self._encode(route, message)
+        cause = context.envelope
+        ordinal = context.next_ordinal(route.type_name, key)
+        place = key.hex() if key is not None else ""
+        own = derived_id(context.subscription, cause.source, context.message_id, route.type_name, place, str(ordinal))
+        placed_by = route.placed_by(message, key) or own.encode()
+        kept: dict[str, str] = {
+            name: cause.headers[name] for name in ("traceparent", "tracestate") if name in cause.headers
+        }
+        envelope = Envelope(
+            id=own,
+            source=self.service,
+            type=route.type_name,
+            time_ms=self._clock.now_ms(),
+            correlation_id=context.correlation_id,
+            causation_id=context.message_id,
+            headers={**kept, **headers} if headers else kept,
+        )
+        return Append(route.topic, route.partition_of(placed_by), key, value, envelope)
+
+    def _encode(self, route: Route, message: Any) -> tuple[bytes, bytes | None]:
+        value = route.encode(message)
+        if len(value) > route.bytes_max:
+            raise MessageTooLarge(
+                f"A {route.type_name} of {len(value)} bytes is over the limit of {route.bytes_max} of topic "
+                f"{route.topic!r}.",
+                remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
+                "or raise max_message_bytes on the topic.",
+            )
+        return value, route.key_of(message)

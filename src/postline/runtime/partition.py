@@ -1,0 +1,286 @@
+"""One owned partition at work: records into lanes, outcomes into the next commit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from postline.errors import MessageTooLarge, UsageError
+from postline.log.port import Append, Assignment, Membership, PartitionCommit, Record
+from postline.message import Envelope
+from postline.runtime.context import Context
+from postline.runtime.dedup import OWN_ID_WINDOW, Marks
+from postline.runtime.entries import TYPES, USER_STATE
+from postline.runtime.holding import Holding
+from postline.runtime.lanes import UNDECODED, Item, Lane
+from postline.runtime.outcomes import Outcome
+from postline.runtime.progress import Progress
+from postline.runtime.surroundings import Surroundings
+from postline.runtime.unit import PendingUnit
+from postline.runtime.window import Chunk, Window
+
+__all__ = ["OwnedPartition"]
+
+_log = logging.getLogger("postline.runtime")
+
+_PARTITION_LANE = b""
+_STATES_CACHED_MAX = 10_000
+_WINDOW_RECORDS_MAX = 16_384
+_WINDOW_RUNS_MAX = 400
+
+
+class OwnedPartition:
+    """Lanes, window and pending unit of one assignment. Event loop only.
+
+    It also is the `Desk` that contexts work on.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        assignment: Assignment,
+        membership: Membership,
+        enqueue: Callable[[OwnedPartition, Lane], None],
+    ) -> None:
+        plan = around.plan
+        self.around, self.plan, self.assignment, self.membership = around, plan, assignment, membership
+        self.subscription, self.topic, self.partition = plan.name, plan.topic, assignment.partition
+        self.resources = around.resources
+        self.envelope: Callable[[Record], Envelope] = around.log.envelope
+        self.window = Window(assignment.position, Progress.decode(assignment.progress, assignment.position))
+        self.unit = PendingUnit()
+        self.committing: PendingUnit | None = None
+        self.lanes: dict[bytes, Lane] = {}
+        self.bulk: Lane | None = Lane(None) if plan.batch is not None else None
+        self.types: set[str] = set()
+        self.states: dict[bytes, bytes | None] = {}
+        self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
+        self.holding = Holding(self)
+        self.control_offset = 0
+        #: No attempt may begin any more.
+        self.draining = False
+        #: None that still runs may settle either.
+        self.halted = False
+        #: Keys whose state a running batch may use.
+        self.in_batch: frozenset[bytes] = frozenset()
+        #: Lanes in the hands of workers.
+        self.running = 0
+        self._enqueue = enqueue
+        self._pauses: set[str] = set()
+
+    async def load(self) -> None:
+        """Take up what the last owner left in state."""
+        await self.holding.load()
+        known = await self.membership.scan_state(self.assignment, TYPES)
+        self.types = {name.decode() for name, _ in known}
+        for name in self.plan.handlers.keys() - self.types - {""}:
+            self.learn_type(name)
+
+    def learn_type(self, name: str) -> None:
+        """Some version of this subscription handles the type: never filter it."""
+        if name not in self.types:
+            self.types.add(name)
+            self.unit.put(TYPES, name.encode(), b"")
+
+    # -- records in -------------------------------------------------------------------------
+
+    def lane_key(self, record: Record) -> bytes | None:
+        """The key that the record's order belongs to; None for a lane of its own."""
+        order = self.plan.order
+        return record[2] if order == "key" else _PARTITION_LANE if order == "partition" else None
+
+    def group(self, chunk: Chunk, records: Sequence[Record], messages: Mapping[int, Any]) -> None:
+        """Put fetched records into lanes; those in `messages` are decoded, or failed, already."""
+        outcomes, handlers, lanes, by_key = chunk.outcomes, self.plan.handlers, self.lanes, self.plan.order == "key"
+        enqueue, bulk = self._enqueue, self.bulk
+        for index, record in enumerate(records):
+            if outcomes[index]:
+                continue
+            handler = handlers.get(record[3])
+            if handler is None and record[3] not in self.types:
+                self._filter_unknown(chunk, index, record[3])
+                continue
+            message = messages.get(index, UNDECODED) if messages else UNDECODED
+            item: Item = (chunk, index, record, handler, message)
+            key = record[2] if by_key else self.lane_key(record)
+            # A batch hands records over to their key's lane itself, in order, when it meets them.
+            lane = bulk if bulk is not None else None if key is None else lanes.get(key)
+            if lane is None:
+                lane = Lane(key)
+                if key is not None:
+                    lanes[key] = lane
+            elif not lane.free:
+                self.holding.park_last(lane, item)
+                continue
+            lane.items.append(item)
+            if not lane.active:
+                lane.active = True
+                enqueue(self, lane)
+
+    def _filter_unknown(self, chunk: Chunk, index: int, type_name: str) -> None:
+        chunk.outcomes[index] = Outcome.FILTERED
+        self.unit.moved = True
+        if type_name not in self.around.filtered_types:
+            self.around.filtered_types.add(type_name)
+            _log.warning(
+                "subscription %s filters records of type %r, which no version of it ever handled",
+                *(self.plan.name, type_name),
+            )
+
+    def lost_to_retention(self, number: int, log_start: int) -> None:
+        """Say aloud that retention overtook the position; the audit counts it."""
+        self.unit.moved = True
+        _log.error(
+            "subscription %s lost %d records of %s partition %d to retention, which begins at %d now",
+            *(self.plan.name, number, self.topic, self.partition, log_start),
+        )
+
+    async def load_states(self, records: Sequence[Record]) -> None:
+        """Read the keyed state that these records' handlers may ask for, in one go."""
+        if self.plan.state is None:
+            return
+        missing = list({record[2] for record in records if record[2] is not None} - self.states.keys())
+        if missing:
+            found = await self.membership.get_state(self.assignment, USER_STATE, missing)
+            for key in missing:
+                self.states.setdefault(key, found.get(key))
+
+    def enqueue(self, lane: Lane) -> None:
+        """Let a worker take the lane, unless one has it already."""
+        if not lane.active and not self.draining:
+            lane.active = True
+            self._enqueue(self, lane)
+
+    # -- outcomes ---------------------------------------------------------------------------
+
+    def settle(self, item: Item, outcome: Outcome) -> None:
+        """The record ended; its outcome goes into the next commit."""
+        chunk, index = item[0], item[1]
+        self.unit.moved = True
+        if chunk is not None:
+            chunk.outcomes[index] = outcome
+        else:
+            self.holding.release(item[2], outcome)
+
+    def complete(self, item: Item, context: Context[Any]) -> None:
+        """The attempt succeeded: its outputs and state changes go with its settlement."""
+        self.settle(item, Outcome.DONE)
+        self.keep_outputs(context)
+
+    def keep_outputs(self, context: Context[Any]) -> None:
+        """Put what the handler published and stored into the next commit."""
+        if context.outbox is not None:
+            self.unit.appends += context.outbox
+        if context.staged is not None:
+            for key, data in context.staged.items():
+                self.states[key] = data
+                self.unit.changes[USER_STATE, key] = data
+
+    def lane_for(self, item: Item) -> Lane:
+        """The lane of the record's own key, made if need be; a batch hands single records to it."""
+        key = self.lane_key(item[2])
+        return Lane(None) if key is None else self.lanes.setdefault(key, Lane(key))
+
+    def retire(self, lane: Lane) -> None:
+        """A worker is done with the lane for now: forget it if nothing of it is left."""
+        if lane.empty and lane.key is not None and self.lanes.get(lane.key) is lane:
+            del self.lanes[lane.key]
+
+    # -- the desk of contexts ---------------------------------------------------------------
+
+    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+        """The record that publishing `message` from this context makes."""
+        return self.around.outlet.derive(context, message, headers)
+
+    def stored_state(self, key: bytes) -> bytes | None:
+        """The key's state before this attempt."""
+        if self.plan.state is None:
+            raise UsageError(
+                f"Subscription {self.plan.name!r} keeps no state.", remedy="Declare it: subscribe(…, state=Type)."
+            )
+        return self.states[key]
+
+    def encode_state(self, value: Any) -> bytes:
+        """The bytes of a state value, checked for size."""
+        if self.plan.state is None:
+            raise UsageError(
+                f"Subscription {self.plan.name!r} keeps no state.", remedy="Declare it: subscribe(…, state=Type)."
+            )
+        data = self.plan.state.encode(value)
+        if len(data) > self.plan.state_bytes_max:
+            raise MessageTooLarge(
+                f"Subscription {self.plan.name!r}: a state value of {len(data)} bytes is over the limit of "
+                f"{self.plan.state_bytes_max}.",
+                remedy="Keep less for each key, or keep it in the service's own database.",
+            )
+        return data
+
+    def decode_state(self, data: bytes) -> Any:
+        """The state value of these bytes."""
+        assert self.plan.state is not None
+        return self.plan.state.decode(data)
+
+    # -- commits ----------------------------------------------------------------------------
+
+    def take_commit(self) -> PartitionCommit:
+        """Everything settled by now, as this partition's part of a commit unit."""
+        self.window.advance()
+        self.committing, self.unit = self.unit, PendingUnit()
+        return self.committing.commit(self.assignment, self.window.position, self.window.encode())
+
+    def committed(self) -> None:
+        """The last `take_commit` is durable."""
+        self.committing = None
+        self.marks.trim(self.unit)
+        if len(self.states) > _STATES_CACHED_MAX:
+            used = {key for key, lane in self.lanes.items() if lane.items}
+            unsaved = {key for namespace, key in self.unit.changes if namespace == USER_STATE}
+            kept = used | unsaved | self.in_batch
+            if self.bulk is not None:
+                kept |= {item[2][2] for item in self.bulk.items if item[2][2] is not None}
+            self.states = {key: data for key, data in self.states.items() if key in kept}
+
+    async def read_entry(self, namespace: str, key: bytes) -> bytes | None:
+        """A state entry as this owner last wrote it, committed or not."""
+        for unit in (self.unit, self.committing):
+            if unit is not None and (namespace, key) in unit.changes:
+                return unit.changes[namespace, key]
+        return (await self.membership.get_state(self.assignment, namespace, [key])).get(key)
+
+    # -- pausing ----------------------------------------------------------------------------
+
+    def pause(self, reason: str) -> None:
+        """Fetch no more of this partition until `resume` was called for each reason."""
+        if not self._pauses:
+            self.membership.pause(self.assignment)
+        self._pauses.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """Withdraw one reason to pause; fetching goes on when none is left."""
+        if reason in self._pauses:
+            self._pauses.remove(reason)
+            if not self._pauses and not self.halted:
+                self.membership.resume(self.assignment)
+
+    @property
+    def paused(self) -> bool:
+        """Whether anything keeps this partition from being fetched."""
+        return bool(self._pauses)
+
+    def paused_for(self, reason: str) -> bool:
+        """Whether this reason to pause is in force."""
+        return reason in self._pauses
+
+    def bound_window(self) -> None:
+        """Pause fetching while too much is settled ahead of a slow record (DESIGN §5.1)."""
+        full = self.window.size() > _WINDOW_RECORDS_MAX or len(self.window.progress.ahead) > _WINDOW_RUNS_MAX
+        if full:
+            self.pause("window")
+        elif self._pauses:
+            self.resume("window")
+
+    def halt(self) -> None:
+        """Begin no attempt any more and settle none; what was settled can still be committed."""
+        self.draining = self.halted = True
+        self.holding.cancel_timers()

@@ -1,0 +1,125 @@
+"""A subscription as data: names, policy and handlers, checked as a whole before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal
+
+from postline.errors import SettingsError
+from postline.log.port import StartAt
+from postline.runtime.dedup import Dedup
+from postline.runtime.handlers import Handler
+from postline.runtime.retry import Retry
+
+__all__ = ["CONTROL_SUFFIX", "DEAD_LETTER_SUFFIX", "After", "Middleware", "Order", "Plan", "StateCodec"]
+
+DEAD_LETTER_SUFFIX = ".dead-letters"
+CONTROL_SUFFIX = ".control"
+
+Order = Literal["key", "partition", "none"]
+After = Literal["hold", "continue"]
+
+#: `async def middleware(call_next, message, ctx)`: a function around the handler's call.
+Middleware = Callable[[Callable[[Any, Any], Awaitable[Any]], Any, Any], Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class StateCodec:
+    """How the handlers' keyed state becomes bytes."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """Everything that the runtime must know of one subscription."""
+
+    name: str
+    topic: str
+    service: str
+    start: StartAt
+    keyed: bool = True
+    aliases: tuple[str, ...] = ()
+    #: Attempts at the same time, in each process.
+    concurrency: int = 64
+    retry: Retry = field(default_factory=Retry)
+    order: Order = "key"
+    after: After = "continue"
+    dedup: Dedup | None = None
+    #: Most messages given to one call of a batch handler; None for one by one.
+    batch: int | None = None
+    #: Limit of one attempt of an async handler.
+    timeout_seconds: float | None = None
+    state: StateCodec | None = None
+    state_bytes_max: int = 1 << 20
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    middleware: tuple[Middleware, ...] = ()
+    #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
+    held_records_max: int = 1_000
+    held_bytes_max: int = 64 << 20
+    #: Fetched and not yet settled, in this process.
+    in_flight_records_max: int = 16_384
+    in_flight_bytes_max: int = 64 << 20
+    fetch_records: int = 1_000
+    fetch_bytes: int = 4 << 20
+    commit_linger_seconds: float = 0.02
+
+    @property
+    def dead_letters(self) -> str:
+        """The topic that keeps full copies of what was given up."""
+        return self.name + DEAD_LETTER_SUFFIX
+
+    @property
+    def control(self) -> str:
+        """The topic on which operators reach the partitions' owners."""
+        return self.name + CONTROL_SUFFIX
+
+    @property
+    def examines(self) -> bool:
+        """Whether messages are decoded before they reach their lane."""
+        return self.dedup is not None or any(handler.where is not None for handler in self.handlers.values())
+
+    def check(self) -> list[str]:
+        """Everything that contradicts itself, in sentences; [] if it can run."""
+        problems = []
+        if not self.handlers:
+            problems.append("it has no handler; add one with `.on(Type)`.")
+        if self.concurrency < 1 or (self.batch is not None and self.batch < 1):
+            problems.append("concurrency and batch must be 1 or more.")
+        if self.order == "none" and self.after == "hold":
+            problems.append('order="none" keeps no order that after="hold" could hold; use after="continue".')
+        if self.order == "none" and self.state is not None:
+            problems.append('state= needs the order of its key; order="none" gives none.')
+        if not self.keyed and self.state is not None:
+            problems.append("state= needs a key, and the topic declares none.")
+        if self.batch is not None and self.middleware:
+            problems.append("middleware wraps single messages; leave it out with batch=.")
+        if self.timeout_seconds is not None:
+            problems += self._timeout_problems(self.timeout_seconds)
+        if self.dedup is not None and self.dedup.window < timedelta(seconds=self.ladder_seconds):
+            problems.append(
+                f"the dedup window ({self.dedup.window}) is shorter than the retry ladder "
+                f"({self.ladder_seconds:g} s), so a late duplicate would run; make it longer."
+            )
+        return problems
+
+    def _timeout_problems(self, timeout_seconds: float) -> list[str]:
+        if timeout_seconds <= 0:
+            return ["timeout must be above zero."]
+        plain = sorted({handler.function.__qualname__ for handler in self.handlers.values() if not handler.is_async})
+        if plain:
+            return [f"a thread can't be stopped, so timeout= can't limit {', '.join(plain)}; make it `async def`."]
+        return []
+
+    def require(self) -> None:
+        """Raise SettingsError naming every problem at once."""
+        if problems := self.check():
+            raise SettingsError(f"Subscription {self.name!r}: " + " ".join(problems))
+
+    @property
+    def ladder_seconds(self) -> float:
+        """The longest time between a record's first and last attempt, handlers' own time aside."""
+        return sum(delay * (1 + self.retry.jitter) for delay in self.retry.delays_seconds)

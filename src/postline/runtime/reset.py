@@ -1,0 +1,67 @@
+"""Moving a subscription's position: what it clears, what it drops, and the new counts it begins."""
+
+from __future__ import annotations
+
+import logging
+
+from postline.log.port import Assignment, PartitionCommit
+from postline.runtime.control import CONTROL_POSITION, ControlOp
+from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_of
+from postline.runtime.partition import OwnedPartition
+from postline.runtime.progress import Progress
+from postline.runtime.unit import PendingUnit
+
+__all__ = ["reset_commit"]
+
+_log = logging.getLogger("postline.runtime")
+
+
+async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int) -> tuple[PartitionCommit, Assignment]:
+    """The commit that moves an idle, fully committed partition, and its assignment as it is then.
+
+    Held records and dead letters at or above the new position are dropped, since they will be read
+    again; held ones below it count as discarded; dead letters below it stay.
+    """
+    target = await _target(owned, op)
+    before = owned.window.progress
+    unit = PendingUnit()
+    discarded = 0
+    for offset in await _offsets(owned, HELD):
+        unit.delete(HELD, offset.to_bytes(8, "big"))
+        discarded += offset < target
+    for offset in await _offsets(owned, DEAD):
+        if offset >= target:
+            unit.delete(DEAD, offset.to_bytes(8, "big"))
+    if not op.keep_state:
+        unit.clear(USER_STATE)
+    unit.put(CONTROL, CONTROL_POSITION, str(control_offset).encode())
+    progress = Progress(
+        generation=before.generation + 1,
+        start=target,
+        discarded_by_resets=before.discarded_by_resets + discarded,
+    )
+    _log.warning(
+        "subscription %s moves %s partition %d from %d to %d and discards %d held records",
+        *(owned.plan.name, owned.topic, owned.partition, owned.window.position, target, discarded),
+    )
+    old = owned.assignment
+    moved = Assignment(old.subscription, old.topic, old.partition, old.epoch, target, progress.encode())
+    return unit.commit(old, target, moved.progress), moved
+
+
+async def _target(owned: OwnedPartition, op: ControlOp) -> int:
+    log = owned.around.log
+    bounds = (await log.bounds(owned.topic))[owned.partition]
+    wanted = op.offset
+    if wanted is None:
+        wanted = await log.offset_at(owned.topic, owned.partition, op.time_ms or 0)
+    return min(max(wanted, bounds.start), bounds.end)
+
+
+async def _offsets(owned: OwnedPartition, namespace: str) -> list[int]:
+    found: list[int] = []
+    after = b""
+    while page := await owned.membership.scan_state(owned.assignment, namespace, after):
+        found += [offset_of(key) for key, _ in page]
+        after = page[-1][0]
+    return found

@@ -1,0 +1,28 @@
+"""What all owned partitions of a subscription share in one process."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from postline.clock import Clock
+from postline.log.port import Log
+from postline.runtime.outlet import Outlet
+from postline.runtime.plan import Plan
+
+__all__ = ["Surroundings"]
+
+
+class Surroundings:
+    """What all partitions of a subscription in this process share."""
+
+    def __init__(self, plan: Plan, log: Log, clock: Clock, outlet: Outlet, randomness: random.Random) -> None:
+        self.plan = plan
+        self.log = log
+        self.clock = clock
+        self.outlet = outlet
+        self.random = randomness
+        #: What `App(lifespan=…)` yielded; set before the first record is handled.
+        self.resources: Any = None
+        #: Types that were filtered because nobody ever handled them; each is named once.
+        self.filtered_types: set[str] = set()

@@ -1,0 +1,160 @@
+"""The records of a partition between its position and what was fetched, and how each one stands."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Sequence
+
+from postline.log.port import Record
+from postline.runtime.outcomes import Outcome
+from postline.runtime.progress import Progress, Run
+
+__all__ = ["Chunk", "Window"]
+
+_SAME_OUTCOME = re.compile(rb"([^\x00])\1*")
+_COUNTED = [outcome for outcome in Outcome if outcome is not Outcome.PENDING]
+
+
+class Chunk:
+    """Records fetched together; `outcomes[i]` says how the one at `offsets[i]` stands."""
+
+    __slots__ = ("counted", "end", "offsets", "outcomes", "spans")
+
+    def __init__(self, offsets: list[int], end: int, spans: Sequence[tuple[int, int]] = ()) -> None:
+        self.offsets = offsets
+        self.outcomes = bytearray(len(offsets))
+        self.end = end
+        #: How many of them the position has passed.
+        self.counted = 0
+        #: (outcome, number of offsets) for a chunk of records that can't be read any more.
+        self.spans = spans
+
+
+class Window:
+    """Turns outcomes into a position that never passes a record neither settled nor held.
+
+    Settling is an assignment into `Chunk.outcomes`; everything else happens once per commit.
+    """
+
+    def __init__(self, position: int, progress: Progress) -> None:
+        self.position = position
+        self.progress = progress
+        self._chunks: deque[Chunk] = deque()
+        self._restored: list[Run] = list(progress.ahead)
+
+    def add(self, records: Sequence[Record], next_offset: int) -> Chunk:
+        """Take in fetched records; those settled before a restart are marked so at once."""
+        chunk = Chunk([record[0] for record in records], next_offset)
+        if self._restored:
+            self._restore(chunk)
+        self._chunks.append(chunk)
+        return chunk
+
+    def _restore(self, chunk: Chunk) -> None:
+        for first, last, outcome in self._restored:
+            begin, end = bisect_left(chunk.offsets, first), bisect_left(chunk.offsets, last + 1)
+            chunk.outcomes[begin:end] = bytes([outcome]) * (end - begin)
+        self._forget_restored(chunk.end)
+
+    def _forget_restored(self, below: int) -> None:
+        self._restored = [(max(first, below), last, how) for first, last, how in self._restored if last >= below]
+
+    def lose(self, log_start: int) -> int:
+        """Note what retention took before it was read; gives how many offsets were lost."""
+        fetched_to = self.fetched_to
+        if log_start <= fetched_to:
+            return 0
+        kept = [
+            (outcome, min(last, log_start - 1) - first + 1)
+            for first, last, outcome in self._restored
+            if first < log_start
+        ]
+        lost = log_start - fetched_to - sum(number for _, number in kept)
+        self._forget_restored(log_start)
+        self._chunks.append(Chunk([], log_start, [*kept, (Outcome.LOST, lost)]))
+        return lost
+
+    def advance(self) -> None:
+        """Move the position over everything settled or held, counting it."""
+        while self._chunks:
+            chunk = self._chunks[0]
+            pending = chunk.outcomes.find(0, chunk.counted)
+            complete = pending < 0
+            upto = len(chunk.offsets) if complete else pending
+            self._count(chunk, upto, chunk.end if complete else chunk.offsets[pending])
+            if not complete:
+                return
+            self._chunks.popleft()
+
+    def _count(self, chunk: Chunk, upto: int, position: int) -> None:
+        passed = upto - chunk.counted
+        counts = self.progress.counts
+        if passed:
+            outcomes = chunk.outcomes
+            done = outcomes.count(Outcome.DONE, chunk.counted, upto)
+            counts[Outcome.DONE] += done
+            if done != passed:
+                for outcome in _COUNTED[1:]:
+                    counts[outcome] += outcomes.count(outcome, chunk.counted, upto)
+        for how, number in chunk.spans:
+            counts[how] += number
+            passed += number
+        self.progress.gaps += position - self.position - passed
+        self.position = position
+        chunk.counted = upto
+
+    def change(self, offset: int, outcome: Outcome, counted_as: Outcome = Outcome.HELD) -> None:
+        """Give a record that was held (or `counted_as`) another outcome, above or below the position."""
+        if offset < self.progress.start:
+            return  # an earlier generation's record; its counts are closed
+        if offset < self.position:
+            self.progress.counts[counted_as] -= 1
+            self.progress.counts[outcome] += 1
+            return
+        for chunk in self._chunks:
+            if offset < chunk.end:
+                if chunk.spans:
+                    chunk.spans = [*chunk.spans, (counted_as, -1), (outcome, 1)]
+                else:
+                    chunk.outcomes[bisect_left(chunk.offsets, offset)] = outcome
+                return
+        self._change_restored(offset, outcome)
+
+    def _change_restored(self, offset: int, outcome: Outcome) -> None:
+        """The record is ahead of what was fetched since the restart: cut its run in three."""
+        runs: list[Run] = []
+        for first, last, before in self._restored:
+            if not first <= offset <= last:
+                runs.append((first, last, before))
+                continue
+            pieces = [(first, offset - 1, before), (offset, offset, int(outcome)), (offset + 1, last, before)]
+            runs.extend(piece for piece in pieces if piece[0] <= piece[1])
+        self._restored = runs
+
+    @property
+    def fetched_to(self) -> int:
+        """The offset that fetching goes on from."""
+        return self._chunks[-1].end if self._chunks else self.position
+
+    def pending(self) -> int:
+        """How many fetched records are neither settled nor held."""
+        return sum(chunk.outcomes.count(0, chunk.counted) for chunk in self._chunks)
+
+    def size(self) -> int:
+        """How many fetched records the position has not passed."""
+        return sum(len(chunk.offsets) - chunk.counted for chunk in self._chunks)
+
+    def encode(self) -> bytes:
+        """The progress to commit with the position of this moment."""
+        self.progress.ahead = self._runs()
+        return self.progress.encode()
+
+    def _runs(self) -> list[Run]:
+        runs: list[Run] = []
+        for chunk in self._chunks:
+            offsets = chunk.offsets
+            for found in _SAME_OUTCOME.finditer(chunk.outcomes, chunk.counted):
+                runs.append((offsets[found.start()], offsets[found.end() - 1], found.group()[0]))
+        return runs + self._restored

@@ -1,0 +1,291 @@
+"""A bounded pool of tasks that pull lanes and run their records, one attempt after another."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from postline.errors import DecodeError
+from postline.runtime.batches import run_batch, run_single_of_batch
+from postline.runtime.calls import HANDLING, Calls, call_each, publish_result
+from postline.runtime.context import Context
+from postline.runtime.handlers import Handler
+from postline.runtime.lanes import UNDECODED, Failed, Item, Lane, Wait
+from postline.runtime.outcomes import Outcome
+from postline.runtime.partition import OwnedPartition
+from postline.runtime.plan import Plan
+from postline.runtime.retry import Again, GiveUp, Later, decide
+
+__all__ = ["Worker", "WorkerPool"]
+
+_log = logging.getLogger("postline.runtime")
+
+_DONE = int(Outcome.DONE)
+
+#: A worker lets the loop breathe after so many records that never waited.
+_YIELD_RECORDS = 256
+#: Most records of a lane that one call into a thread handles.
+_THREAD_RECORDS = 64
+
+
+class Worker:
+    """One task of the pool, and what it is at."""
+
+    __slots__ = ("attempt", "dropped", "owned", "since_yield", "task", "timed_out")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.owned: OwnedPartition | None = None
+        #: Counts attempts, so that the deadline sweeper sees whether one goes on.
+        self.attempt = 0
+        self.timed_out = False
+        self.dropped = False
+        self.since_yield = 0
+
+
+class WorkerPool:
+    """Runs lanes with at most `concurrency` attempts at a time. Event loop only.
+
+    A worker that takes a lane wakes one other if more is ready, so handlers that never wait
+    keep a single task busy, and the first that does wait hands over to the next.
+    """
+
+    def __init__(self, plan: Plan, executor: Executor, on_settled: Callable[[int], None]) -> None:
+        self.ready: deque[tuple[OwnedPartition, Lane]] = deque()
+        self.workers: list[Worker] = []
+        self.running = 0
+        self._plan = plan
+        self._executor = executor
+        self._on_settled = on_settled
+        self.calls = Calls(plan, executor)
+        self._idle: list[asyncio.Future[None]] = []
+        self._waking = False
+
+    def enqueue(self, owned: OwnedPartition, lane: Lane) -> None:
+        """Queue a lane (already marked active) for the next free worker."""
+        self.ready.append((owned, lane))
+        if not self._waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            sleeper = self._idle.pop()
+            if not sleeper.done():
+                self._waking = True
+                sleeper.set_result(None)
+                return
+        if len(self.workers) < self._plan.concurrency:
+            self._waking = True
+            worker = Worker()
+            self.workers.append(worker)
+            worker.task = asyncio.get_running_loop().create_task(self._work(worker), name=f"{self._plan.name} worker")
+
+    async def _work(self, worker: Worker) -> None:
+        HANDLING.set(self._plan.name)
+        self._waking = False
+        ready = self.ready
+        while True:
+            while not ready:
+                sleeper = asyncio.get_running_loop().create_future()
+                self._idle.append(sleeper)
+                self._waking = False
+                await sleeper
+                self._waking = False
+            owned, lane = ready.popleft()
+            if ready and not self._waking:
+                self._wake_one()
+            await self._take(worker, owned, lane)
+
+    async def _take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        self.running += 1
+        owned.running += 1
+        worker.owned = owned
+        try:
+            await self._run_lane(worker, owned, lane)
+        except asyncio.CancelledError:
+            self._undo_cancel(worker)
+        finally:
+            self.running -= 1
+            owned.running -= 1
+            worker.owned = None
+            lane.active = False
+            owned.retire(lane)
+            if not owned.draining and not lane.empty and lane.wait is Wait.NOTHING:
+                owned.enqueue(lane)
+            self._on_settled(0)
+        if worker.since_yield >= _YIELD_RECORDS:
+            worker.since_yield = 0
+            await asyncio.sleep(0)
+
+    async def _run_lane(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        items = lane.items
+        while not owned.draining and lane.wait is Wait.NOTHING:
+            if items:
+                handler = items[0][3]
+                if lane is owned.bulk:
+                    await run_batch(self, worker, owned, lane)
+                elif handler is None:
+                    owned.holding.park_unserved(lane)
+                elif owned.plan.batch is not None:
+                    await run_single_of_batch(self, worker, owned, lane)
+                elif self.calls.in_threads(handler):
+                    await self._run_in_thread(worker, owned, lane, handler)
+                else:
+                    await self._run_items(worker, owned, lane)
+            elif lane.parked:
+                await owned.holding.unpark(lane)
+            else:
+                return
+
+    async def _run_items(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
+        items, settled, call_of, wrapped = lane.items, 0, self.calls.of, self.calls.wrapped
+        while items and not owned.draining:
+            item = items[0]
+            chunk, index, record, handler, message = item
+            if handler is None or (call := call_of(handler)) is None:
+                break
+            worker.attempt += 1
+            context: Context[Any] = Context(owned, record, lane.attempts + 1)
+            try:
+                if message is UNDECODED:
+                    message = self.decode(handler, item)
+                    if handler.where is not None and not handler.where(message):
+                        self.finish(owned, lane, Outcome.FILTERED)
+                        continue
+                elif type(message) is Failed:
+                    raise message.error
+                result = await (call(message, context) if wrapped or handler.wants_context else call(message))
+                if result is not None:
+                    publish_result(context, result)
+            except asyncio.CancelledError as cancelled:
+                if owned.halted or not self.failed(owned, lane, self.over_time(worker, cancelled)):
+                    break
+                continue
+            except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
+                if owned.halted or not self.failed(owned, lane, error):
+                    break
+                continue
+            if owned.halted:
+                break
+            if chunk is not None and context.outbox is None and context.staged is None:
+                chunk.outcomes[index] = _DONE
+            else:
+                owned.complete(item, context)
+            items.popleft()
+            lane.attempts = 0
+            settled += 1
+        self.settled(owned, worker, settled)
+
+    def settled(self, owned: OwnedPartition, worker: Worker, number: int) -> None:
+        """So many records were settled."""
+        if number:
+            owned.unit.moved = True
+            worker.since_yield += number
+            self._on_settled(number)
+
+    async def _run_in_thread(self, worker: Worker, owned: OwnedPartition, lane: Lane, handler: Handler) -> None:
+        """Run a stretch of the lane's records, all for one plain function, in one call to a thread."""
+        calls: list[tuple[Any, Context[Any]]] = []
+        for item in lane.items:
+            if item[3] is not handler or len(calls) == _THREAD_RECORDS:
+                break
+            message = item[4]
+            try:
+                message = self.decode(handler, item) if message is UNDECODED else message
+                if type(message) is Failed:
+                    raise message.error
+                if handler.where is not None and item[4] is UNDECODED and not handler.where(message):
+                    message = Outcome.FILTERED
+            except Exception as error:  # noqa: BLE001 - becomes a retry decision when its turn comes
+                if not calls:
+                    self.failed(owned, lane, error)
+                    return
+                break
+            calls.append((message, Context(owned, item[2], lane.attempts + 1 if not calls else 1)))
+        done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
+        if owned.halted:
+            return
+        for _, (message, context) in zip(range(done), calls, strict=False):
+            item = lane.items.popleft()
+            if message is Outcome.FILTERED:
+                owned.settle(item, Outcome.FILTERED)
+            else:
+                owned.complete(item, context)
+            lane.attempts = 0
+        self.settled(owned, worker, done)
+        if failure is not None:
+            self.failed(owned, lane, failure)
+
+    def decode(self, handler: Handler, item: Item) -> Any:
+        """The record's message; raises DecodeError, which never is retried."""
+        value = item[2][4]
+        try:
+            return handler.decode(value)  # type: ignore[arg-type]
+        except Exception as error:
+            raise DecodeError(
+                f"Record {item[2][0]} of type {item[2][3]!r} can't be read as the handler's type: {error}",
+                remedy="Mend the contract or the handler's view of it, then redrive; or discard it.",
+            ) from error
+
+    def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
+        """Settle the lane's first record with an outcome that needs no more handling."""
+        owned.settle(lane.items.popleft(), outcome)
+        lane.attempts = 0
+        self._on_settled(1)
+
+    def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException) -> bool:
+        """Decide what becomes of the lane's first record; whether the lane may go on at once."""
+        item = lane.items[0]
+        if isinstance(error, DecodeError) and item[2][4] is None:
+            self.finish(owned, lane, Outcome.FILTERED)  # a tombstone says nothing to an event handler
+            return True
+        lane.attempts += 1
+        match decide(self._plan.retry, lane.attempts, error, owned.around.random):
+            case Again():
+                return True
+            case Later(delay_seconds):
+                owned.holding.park_head(lane, delay_seconds, error)
+            case GiveUp():
+                owned.holding.bury(lane, item, error, lane.attempts)
+            case _:
+                _log.info("subscription %s discards record %d: %s", self._plan.name, item[2][0], error)
+                self.finish(owned, lane, Outcome.DISCARDED)
+                return True
+        self._on_settled(1)
+        return lane.wait is Wait.NOTHING
+
+    def over_time(self, worker: Worker, cancelled: asyncio.CancelledError) -> TimeoutError:
+        """The error of an attempt that its time limit cancelled; raises `cancelled` if it was something else."""
+        if not worker.timed_out or worker.dropped:
+            raise cancelled
+        self._undo_cancel(worker)
+        return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
+
+    def _undo_cancel(self, worker: Worker) -> None:
+        """Take back a cancellation that meant one attempt; raises if it means the worker itself."""
+        if not (worker.timed_out or worker.dropped):
+            raise asyncio.CancelledError
+        worker.timed_out = worker.dropped = False
+        task = worker.task
+        while task is not None and task.cancelling():
+            task.uncancel()
+
+    def drop_attempts(self, owned: OwnedPartition) -> None:
+        """Cancel the async attempts that still run for a partition that goes away."""
+        for worker in self.workers:
+            if worker.owned is owned and worker.task is not None:
+                worker.dropped = True
+                worker.task.cancel()
+
+    async def stop(self) -> None:
+        """End all tasks; attempts that still run are cancelled and settle nothing."""
+        tasks = [worker.task for worker in self.workers if worker.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.workers.clear()
