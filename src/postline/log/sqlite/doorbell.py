@@ -143,7 +143,11 @@ class Doorbell:
     def _neighbours(self) -> list[str]:
         """The other bells; the directory is read again when it has changed, or may have."""
         with self._listing:
-            changed = self._directory.stat().st_mtime_ns
+            try:
+                changed = self._directory.stat().st_mtime_ns
+            except FileNotFoundError:
+                # Somebody has cleared it away: nobody can be rung, all find out by polling.
+                return []
             # Its time ticks coarsely: a listing made right after a change may miss the next one.
             if self._listed < changed + 50_000_000:
                 self._listed = max(self._clock.now_ms() * 1_000_000, changed)

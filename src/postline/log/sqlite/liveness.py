@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import threading
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,8 @@ __all__ = ["FileLiveness", "Liveness", "MemoryLiveness"]
 
 #: A loop that has not run for so long hangs, even if the process's other threads go on.
 STUCK_LOOP_SECONDS = 300.0
+#: Observers look more often than that; what is longer between two looks, they were not running.
+LONGEST_LOOK_SECONDS = 1.0
 
 _SUFFIX = ".life"
 _COUNTER_BYTES = 8
@@ -85,29 +88,31 @@ class FileLiveness:
     and only time in which they could look counts: a machine that slept lets nobody lapse.
     """
 
-    def __init__(self, directory: Path, process: str, clock: Clock, *, beat_seconds: float = 1.0) -> None:
+    def __init__(self, directory: Path, clock: Clock, *, beat_seconds: float = 1.0) -> None:
         self._directory = directory
-        self._process = process
         self._clock = clock
         self._beat = beat_seconds
         self._sightings: dict[str, _Sighting] = {}
         self._departed: set[str] = set()
-        self._descriptor: int | None = None
         self._ticked = clock.monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._sweep()
+        self._descriptor: int | None
+        self._descriptor, self._path = _locked_file(directory)
+        close_after_fork(self)
+
+    @property
+    def process(self) -> str:
+        """This process's name, unlike any other's on the file."""
+        return self._path.stem
 
     def enter(self, member: str) -> None:
-        """Show a sign of life for this process, if it is the first of its members."""
+        """Let the heart beat from the first member on."""
         self._departed.discard(member)
-        if self._descriptor is not None:
-            return
-        self._sweep()
-        self._descriptor = self._take(self._directory / f"{self._process}{_SUFFIX}")
-        close_after_fork(self)
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._count, name="postline-heartbeat", daemon=True)
-        self._thread.start()
+        if self._thread is None and self._descriptor is not None:
+            self._thread = threading.Thread(target=self._count, name="postline-heartbeat", daemon=True)
+            self._thread.start()
 
     def depart(self, member: str) -> None:
         """Take note that this process's member is gone, although the process lives."""
@@ -116,7 +121,7 @@ class FileLiveness:
     def is_gone(self, member: str, lease_seconds: float) -> bool:
         """Whether its process is dead, or was silent for the lease while this one looked on."""
         process = member.partition("/")[0]
-        if process == self._process:
+        if process == self.process:
             return member in self._departed or self._descriptor is None
         sighting = self._sightings.get(process) or self._first_sight(process)
         if sighting is None or self._lock_is_free(process, sighting):
@@ -128,7 +133,7 @@ class FileLiveness:
             sighting.counter, sighting.silent = counter, 0.0
         else:
             # If this process itself stood still, the other one may have been alive all the while.
-            sighting.silent += min(passed, 2 * self._beat)
+            sighting.silent += min(passed, LONGEST_LOOK_SECONDS)
         return sighting.silent > lease_seconds
 
     def tick(self) -> None:
@@ -142,7 +147,7 @@ class FileLiveness:
             self._thread.join()
             self._thread = None
         if self._descriptor is not None:
-            (self._directory / f"{self._process}{_SUFFIX}").unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
         self._close_files()
 
     def after_fork(self) -> None:
@@ -158,16 +163,6 @@ class FileLiveness:
         for sighting in self._sightings.values():
             os.close(sighting.descriptor)
         self._sightings.clear()
-
-    def _take(self, path: Path) -> int:
-        """Make the lock file and lock it; again if a sweeper removed it in between."""
-        while True:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if _is_at(path, descriptor):
-                os.pwrite(descriptor, bytes(_COUNTER_BYTES), 0)
-                return descriptor
-            os.close(descriptor)
 
     def _count(self) -> None:
         """The heartbeat's thread: it needs no loop, so that a handler may block that for a while."""
@@ -201,12 +196,26 @@ class FileLiveness:
         """Remove the files of the dead that nobody has looked after."""
         for path in list(self._directory.iterdir()):
             process = path.stem
-            if path.suffix != _SUFFIX or process == self._process or process in self._sightings:
+            if path.suffix != _SUFFIX or process in self._sightings:
                 continue
             sighting = self._first_sight(process)
             if sighting is not None and not self._lock_is_free(process, sighting):
                 del self._sightings[process]
                 os.close(sighting.descriptor)
+
+
+def _locked_file(directory: Path) -> tuple[int, Path]:
+    """A file of a new name, locked; another one if a sweeper took it for a dead one's in between."""
+    while True:
+        descriptor, name = tempfile.mkstemp(_SUFFIX, f"{os.getpid()}-", directory)
+        path = Path(name)
+        # The others need not be of the same user to see who lives.
+        os.fchmod(descriptor, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(path, descriptor):
+            os.pwrite(descriptor, bytes(_COUNTER_BYTES), 0)
+            return descriptor, path
+        os.close(descriptor)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

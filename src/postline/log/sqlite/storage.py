@@ -19,6 +19,7 @@ from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.commits import apply_unit
 from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated
 from postline.log.sqlite.packing import pack
+from postline.log.sqlite.presence import Presence
 from postline.log.sqlite.reading import Reader
 from postline.log.sqlite.rundir import run_directory
 from postline.log.sqlite.space import RESERVE_BYTES, Reserve
@@ -41,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     durable: bool = True
     #: How long a write waits for other processes before it raises LogUnavailable.
     lock_seconds: float = 30.0
+    #: How long a member may show no sign of life before its partitions go to others.
+    lease_seconds: float = 10.0
     reserve_bytes: int = RESERVE_BYTES
     #: Between two passes of retention, compaction and giving back of disk space; 0 for none.
     upkeep_seconds: float = 5.0
@@ -64,6 +67,7 @@ class Storage:
         self.on_close: list[Callable[[], Awaitable[None]]] = []
         self.reader: Reader
         self.writer: Writer
+        self.presence: Presence
         self.lock: AbstractContextManager[object] = contextlib.nullcontext()
         self.reserve: Reserve | None = None
         self._appender: Appender
@@ -77,9 +81,11 @@ class Storage:
 
     def start(self) -> None:
         """Open the file, make or migrate its schema, start the writer."""
+        meeting = None
         if self.path is not None:
             _check_place(self.path)
-            self.lock = Turnstile(run_directory(self.path), patience_seconds=self.settings.lock_seconds)
+            meeting = run_directory(self.path)
+            self.lock = Turnstile(meeting, patience_seconds=self.settings.lock_seconds)
         with translated(self.address), self.lock:
             connection = self._open()
         reading = connection if self.path is None else self._open_reader()
@@ -94,6 +100,14 @@ class Storage:
             on_full=self._give_up_reserve,
             on_appended=self._wake,
         )
+        self.presence = Presence(
+            meeting,
+            self.clock,
+            lease_seconds=self.settings.lease_seconds,
+            version=lambda: int(reading.pragma("data_version")),
+        )
+        self.writer.after_commit.append(self.presence.ring_for_records)
+        self.presence.start(self.waiters.wake_all)
         self._started = True
 
     async def close(self) -> None:
@@ -104,6 +118,7 @@ class Storage:
             await self.on_close.pop()()
         self._started = False
         await self.writer.close()
+        self.presence.close()
         self.waiters.wake_all()
         if self.path is not None:
             self.reader.connection.close()
@@ -188,6 +203,7 @@ class Storage:
     def _wake(self, touched: frozenset[int]) -> None:
         if self._started:
             self.waiters.wake({self.reader.topic_name(each) for each in touched})
+            self.presence.appended(touched)
 
 
 def _check_place(path: Path) -> None:

@@ -127,15 +127,19 @@ class Turnstile:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             with self._turn:
                 self._waiting = False
-                if self._closed:
-                    self._close_files()
-                    return
-                self._leave_queue()
-                if self._wanted:
-                    self._granted = True
-                    self._turn.notify_all()
-                else:
-                    fcntl.flock(self._lock, fcntl.LOCK_UN)
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The thread has both locks: give them to the caller who waits, or back."""
+        if self._closed:
+            self._close_files()
+            return
+        self._leave_queue()
+        if self._wanted:
+            self._granted = True
+            self._turn.notify_all()
+        else:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
 
     def _close_files(self) -> None:
         os.close(self._queue)

@@ -68,6 +68,8 @@ CREATE TABLE members (
     subscription_id INTEGER NOT NULL,
     instance TEXT NOT NULL,
     joined_ms INTEGER NOT NULL,
+    -- Silent for so long, it counts as hung and is removed.
+    lease_ms INTEGER NOT NULL,
     -- JSON object: highest version of each state namespace that it reads.
     formats TEXT NOT NULL
 ) WITHOUT ROWID;
