@@ -24,7 +24,10 @@ async def test_a_commit_stores_position_progress_state_and_appends_together(log:
     membership, owner = await joined(log)
     outputs = [message(b"i0", topic="shop.invoices", partition=1), message(b"i1", topic="shop.invoices", partition=1)]
     unit = PartitionCommit(
-        owner.owned[0], 2, b"\x00progress\xff", puts=[("user", b"b", b"2"), ("user", b"a", b""), ("held", bytes(8), b"h")],
+        owner.owned[0],
+        2,
+        b"\x00progress\xff",
+        puts=[("user", b"b", b"2"), ("user", b"a", b""), ("held", bytes(8), b"h")],
         appends=outputs,
     )
     assert await membership.commit([unit]) == []
@@ -84,7 +87,9 @@ async def test_state_is_scanned_in_key_order_and_in_pages(log: Log) -> None:
     membership, owner = await joined(log)
     a = owner.owned[0]
     entries = [(offset_key(number), b"%d" % number) for number in range(2500)]
-    await membership.commit([PartitionCommit(a, 0, b"", puts=[("held", key, value) for key, value in reversed(entries)])])
+    await membership.commit(
+        [PartitionCommit(a, 0, b"", puts=[("held", key, value) for key, value in reversed(entries)])]
+    )
     assert await membership.scan_state(a, "held", limit=3) == entries[:3]
     assert await membership.scan_state(a, "held", after=offset_key(2), limit=2) == entries[3:5]
     assert await membership.scan_state(a, "held") == entries[:1000]
@@ -111,7 +116,9 @@ async def test_several_partitions_commit_in_one_step(log: Log) -> None:
     membership, owner = await joined(log, 3)
     assert await membership.commit([PartitionCommit(owner.owned[index], 1, b"%d" % index) for index in range(3)]) == []
     assert [(info.position, info.progress) for info in await log.partitions("billing")] == [
-        (1, b"0"), (1, b"1"), (1, b"2"),
+        (1, b"0"),
+        (1, b"1"),
+        (1, b"2"),
     ]
 
 
@@ -128,7 +135,11 @@ async def test_only_refused_partitions_are_left_out_with_their_appends(engine: E
     (moved,), (kept,) = second.owned, owner.owned
     unit = [
         PartitionCommit(
-            before[index], 1, b"mine", puts=[("user", b"k", b"%d" % index)], clears=["other"],
+            before[index],
+            1,
+            b"mine",
+            puts=[("user", b"k", b"%d" % index)],
+            clears=["other"],
             appends=[message(b"from %d" % index, topic="out")],
         )
         for index in (moved, kept)
@@ -196,7 +207,9 @@ async def test_pinned_records_outlive_retention_until_their_entry_goes(
     await appended(log, b"0", b"1", b"2", b"3")
     membership, owner = await joined(log)
     a = owner.owned[0]
-    await membership.commit([PartitionCommit(a, 4, b"", puts=[(namespace, offset_key(1), b"x"), ("user", offset_key(2), b"")])])
+    await membership.commit(
+        [PartitionCommit(a, 4, b"", puts=[(namespace, offset_key(1), b"x"), ("user", offset_key(2), b"")])]
+    )
     engine.clock.ahead_ms += 60_000
     await engine.maintain(log)
     assert values(await log.read_offsets("shop.orders", 0, [0, 1, 2, 3])) == [b"1"]

@@ -24,7 +24,9 @@ ENVELOPES = [
         causation_id="not-hexadecimal",
         headers={"traceparent": "00-ab-cd-01", "empty": "", "snow": "☃", "newline": "a\nb"},
     ),
-    Envelope(id="ABCDEF0123456789ABCDEF0123456789", source="s", type="t", correlation_id="F" * 32, causation_id="0" * 32),
+    Envelope(
+        id="ABCDEF0123456789ABCDEF0123456789", source="s", type="t", correlation_id="F" * 32, causation_id="0" * 32
+    ),
     Envelope(id="x" * 300, source="s" * 300, type="t" * 300, headers={"k" * 300: "v" * 5000}),
 ]
 
@@ -107,7 +109,9 @@ async def test_an_append_with_one_unknown_topic_stores_nothing(log: Log) -> None
 async def test_a_failed_append_takes_no_concurrent_one_with_it(log: Log) -> None:
     await log.create_topic(topic())
     outcomes = await asyncio.gather(
-        log.append([message(b"a")]), log.append([message(topic="unknown")]), log.append([message(b"b")]),
+        log.append([message(b"a")]),
+        log.append([message(topic="unknown")]),
+        log.append([message(b"b")]),
         return_exceptions=True,
     )
     assert isinstance(outcomes[1], UnknownTopic)

@@ -10,6 +10,7 @@ __all__ = [
     "AuditLine",
     "Execution",
     "History",
+    "Identity",
     "Problem",
     "Publication",
     "StoredRecord",
@@ -50,7 +51,11 @@ class Publication:
 
 @dataclass(frozen=True)
 class Execution:
-    """One call of a handler that ended; `epoch` and `process` say under which assignment."""
+    """One call of a handler that ended; `epoch` and `process` say under which assignment.
+
+    `stale`: the assignment was over by then, whether the process knew or not. What such a one does is
+    never committed, and what it reads may be newer than its position.
+    """
 
     subscription: str
     identity: Identity
@@ -58,6 +63,7 @@ class Execution:
     partition: int = 0
     epoch: int = 0
     process: str = ""
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +179,7 @@ def check_executions(
 ) -> list[Problem]:
     """Whether handlers ran in order: never on a record before all earlier ones of its key succeeded.
 
-    Runs repeated under another assignment are legal; two successes under one assignment are not.
+    Runs repeated under another assignment are legal; two successes under one that is in force are not.
     """
     problems = []
     expected: dict[bytes, list[int]] = defaultdict(list)
@@ -192,13 +198,15 @@ def check_executions(
         while pending and (key, pending[-1]) in succeeded:
             pending.pop()
         if key not in unordered and pending and pending[-1] < sequence:
-            text = f"{subscription}: {publication} was handled by {execution.process} before {pending[-1]} had succeeded"
+            text = (
+                f"{subscription}: {publication} was handled by {execution.process} before {pending[-1]} had succeeded"
+            )
             problems.append(Problem("reordered", text))
         if not execution.ok:
             continue
         succeeded.add((key, sequence))
         run = (execution.identity, execution.partition, execution.epoch, execution.process)
-        if run in successes:
+        if run in successes and not execution.stale:
             problems.append(Problem("doubled", f"{subscription}: {execution} succeeded twice under one assignment"))
         successes.add(run)
     return problems
@@ -233,7 +241,9 @@ def _check_order(history: History, records: Sequence[StoredRecord], where: str, 
             text = f"{where}: key {publication.key!r} is in partitions {partition} and {record.partition}"
             problems.append(Problem("reordered", text))
         if sequence > publication.sequence:
-            text = f"{where}: {publication.key!r} has {publication.sequence} at offset {record.offset}, after {sequence}"
+            text = (
+                f"{where}: {publication.key!r} has {publication.sequence} at offset {record.offset}, after {sequence}"
+            )
             problems.append(Problem("reordered", text))
         last[publication.key] = (record.partition, publication.sequence)
     return problems

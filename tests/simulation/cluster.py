@@ -52,9 +52,7 @@ class StoredPartition:
         """Store one record after leaving out `gap` offsets; gives its offset."""
         offset = self.end + gap
         self.offsets.append(offset)
-        self.records.append(
-            (offset, now_ms, item.key, item.envelope.type, item.value, item.flags, item.envelope)
-        )
+        self.records.append((offset, now_ms, item.key, item.envelope.type, item.value, item.flags, item.envelope))
         self.end = offset + 1
         return offset
 
@@ -168,9 +166,7 @@ class Subscription:
     def assignment(self, partition: int) -> Assignment:
         """The partition as its present owner gets it."""
         slot = self.slots[partition]
-        return Assignment(
-            self.info.name, self.info.topic, partition, slot.epoch, slot.position, slot.progress
-        )
+        return Assignment(self.info.name, self.info.topic, partition, slot.epoch, slot.position, slot.progress)
 
     def is_owner(self, member: str, partition: int, epoch: int) -> bool:
         """Whether that assignment is in force."""
@@ -260,9 +256,7 @@ class SimulatedCluster:
     def append(self, records: Sequence[Append], now_ms: int, gap: Callable[[], int] = lambda: 0) -> list[int]:
         """Store all or, if a topic is unknown, none; wakes those who wait for them."""
         places = [self._partition(item) for item in records]
-        offsets = [
-            place.append(item, now_ms, gap()) for place, item in zip(places, records, strict=True)
-        ]
+        offsets = [place.append(item, now_ms, gap()) for place, item in zip(places, records, strict=True)]
         for topic in dict.fromkeys(item.topic for item in records):
             for wake in list(self.topics[topic].waiters.values()):
                 wake()
@@ -284,9 +278,7 @@ class SimulatedCluster:
         if (found := self.subscriptions.get(spec.subscription)) is not None:
             self._check(found, spec)
             return found
-        info = SubscriptionInfo(
-            name=spec.subscription, topic=spec.topic, service=spec.service, created_ms=now_ms
-        )
+        info = SubscriptionInfo(name=spec.subscription, topic=spec.topic, service=spec.service, created_ms=now_ms)
         created = Subscription(info, [Slot(self._start(part, spec)) for part in topic.partitions])
         self.subscriptions[spec.subscription] = created
         self.trace("subscription", spec.subscription, [slot.position for slot in created.slots])

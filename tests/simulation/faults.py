@@ -92,7 +92,9 @@ class FaultPlan:
 
     def __str__(self) -> str:
         calm = FaultPlan.none()
-        set_ = [f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(calm, f.name)]
+        set_ = [
+            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if getattr(self, f.name) != getattr(calm, f.name)
+        ]
         return " ".join(set_) or "no faults"
 
 

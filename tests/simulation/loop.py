@@ -220,7 +220,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), self._time)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, self._time)
         self._ready.append(handle)
         return handle
 
@@ -234,7 +234,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> _Handle:
-        handle = _Handle(callback, args, context or contextvars.copy_context(), when)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, when)
         if self.lateness is not None and handle.process is not None:
             when += self.lateness()
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
@@ -251,7 +251,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         context: contextvars.Context | None = None,
         **_: object,
     ) -> asyncio.Task[T]:
-        context = context or contextvars.copy_context()
+        context = contextvars.copy_context() if context is None else context
         process = context.get(_PROCESS)
         if name is None:
             # asyncio numbers tasks for the whole interpreter; ours must repeat with the seed.
@@ -378,10 +378,14 @@ class SimulationLoop(asyncio.AbstractEventLoop):
         while timers and timers[0][2].callback is None:
             heapq.heappop(timers)
         if not timers:
-            raise SimulationDeadlock(f"nothing is left to do at {self._time:.3f} s, and still waiting are:\n{self.waiting()}")
+            raise SimulationDeadlock(
+                f"nothing is left to do at {self._time:.3f} s, and still waiting are:\n{self.waiting()}"
+            )
         due = timers[0][0]
         if due > self.limit:
-            raise SimulationStall(f"not done after {self.limit:.3f} virtual seconds; still waiting are:\n{self.waiting()}")
+            raise SimulationStall(
+                f"not done after {self.limit:.3f} virtual seconds; still waiting are:\n{self.waiting()}"
+            )
         if due > self._time:
             self._time = due
             self._turns = 0

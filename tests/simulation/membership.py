@@ -59,7 +59,9 @@ class SimulatedMembership:
         """Enter the group and start the task that talks to the owner."""
         self._enter()
         self._beat()
-        self._task = self._loop.create_task(self._work(), name=f"{self._log.name}/membership of {self._spec.subscription}")
+        self._task = self._loop.create_task(
+            self._work(), name=f"{self._log.name}/membership of {self._spec.subscription}"
+        )
 
     def abandon(self) -> None:
         """The process died: the group finds out after a while."""
@@ -163,9 +165,7 @@ class SimulatedMembership:
 
     async def _assign(self, partitions: Sequence[int]) -> None:
         assignments = [self._subscription.assignment(index) for index in partitions]
-        self._cluster.trace(
-            "assigned", self._member, [(a.partition, a.epoch, a.position) for a in assignments]
-        )
+        self._cluster.trace("assigned", self._member, [(a.partition, a.epoch, a.position) for a in assignments])
         for assignment in assignments:
             self._cursors[assignment.partition] = _Cursor(assignment)
         await self._owner.assigned(assignments)
@@ -293,7 +293,9 @@ class SimulatedMembership:
     def follow(self, assignment: Assignment, topic: str, offset: int) -> None:
         """Fetch the same partition of a sibling too."""
         if assignment.partition >= len(self._cluster.topic(topic).partitions):
-            raise UnknownTopic(f"topic {topic!r} has no partition {assignment.partition}.", remedy="Give both topics as many.")
+            raise UnknownTopic(
+                f"topic {topic!r} has no partition {assignment.partition}.", remedy="Give both topics as many."
+            )
         if (cursor := self._cursor(assignment)) is not None:
             cursor.offsets[topic] = offset
             self._refresh()
