@@ -314,7 +314,7 @@ class Log(Protocol):
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new.
 
-        Raises UnknownTopic, SubscriptionConflict (another service or topic has the name).
+        Returns before the owner's first `assigned` is called. Raises UnknownTopic, SubscriptionConflict (another service or topic has the name).
         """
 
     async def subscriptions(self) -> list[SubscriptionInfo]:

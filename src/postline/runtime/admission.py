@@ -87,7 +87,7 @@ async def _drop_duplicates(
         marks.learn(await owned.membership.get_state(owned.assignment, DEDUP, unknown))
     for index, found in digests.items():
         offset, timestamp_ms = records[index][0], records[index][1]
-        if any([marks.is_duplicate(digest, offset, timestamp_ms, owned.unit) for digest in found]):
+        if any(marks.is_duplicate(digest, offset, timestamp_ms, owned.unit) for digest in found):
             chunk.outcomes[index] = Outcome.DUPLICATE
 
 

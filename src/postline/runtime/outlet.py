@@ -16,6 +16,9 @@ from postline.runtime.context import Context
 
 __all__ = ["Outlet", "Route"]
 
+#: What W3C Trace Context sends along the whole chain.
+_TRACE_HEADERS = ("traceparent", "tracestate")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

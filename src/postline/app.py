@@ -1,0 +1,412 @@
+"""The composition root: an app's declarations, and the only place that builds engines and wires parts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
+
+from postline.clock import Clock, SystemClock
+from postline.contracts import Catalog, ForeignTopic, Partitioner, Topic
+from postline.errors import PostlineError, SettingsError, TopicMismatch, UnknownTopic, UsageError
+from postline.events import Policy, PolicyOptions, Start, Subscription
+from postline.log.port import Append, Log, TopicSpec
+from postline.message import Envelope
+from postline.runtime.announce import announce_types, create_own_topics
+from postline.runtime.calls import HANDLING
+from postline.runtime.consumer import Consumer
+from postline.runtime.outlet import Outlet, Route
+from postline.runtime.plan import Plan
+from postline.runtime.surroundings import Surroundings
+from postline.settings import LogUrl, Settings, load_settings
+
+__all__ = ["App", "Environment", "Published", "open_environment", "open_log"]
+
+_log = logging.getLogger("postline")
+
+_DEFAULT_GRACE_SECONDS = 10.0
+_PUBLISH_MANY_RECORDS = 1_000
+
+#: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
+Lifespan = Callable[["App"], AbstractAsyncContextManager[Any]]
+
+KindT = TypeVar("KindT")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What an app runs on; tests and simulations hand in their own."""
+
+    log: Log
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+    random: random.Random = field(default_factory=random.Random)
+    #: Whether topics that are missing may be created for owners who have not started yet.
+    creates_missing: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Where a message went; it is durable."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+
+
+def open_log(url: LogUrl, clock: Clock) -> Log:
+    """The engine that a URL names, not yet started. Raises SettingsError for an unknown one."""
+    if url.scheme == "sqlite":
+        from postline.log.sqlite import SqliteLog, read_options
+
+        return SqliteLog(url.path, clock=clock, settings=read_options(url.options))
+    raise SettingsError(
+        f"No engine of this version serves {url.scheme}:// ({url.redacted}).", remedy="Use sqlite:///path."
+    )
+
+
+def open_environment(url: str | None = None, default_url: str | None = None) -> Environment:
+    """The environment of the working directory: postline.toml, variables, and the log they name."""
+    settings = load_settings(os.environ, Path.cwd(), url=url, default_url=default_url)
+    clock = SystemClock()
+    return Environment(open_log(settings.url, clock), settings, clock)
+
+
+class App:
+    """One service: its name, the topics it owns, and its subscriptions.
+
+    Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
+    `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
+    that it publishes to. `url` is used where neither settings nor environment name a log.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        owns: Iterable[Topic] = (),
+        publishes_to: Iterable[Topic] = (),
+        lifespan: Lifespan | None = None,
+        url: str | None = None,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.owns = tuple(owns)
+        self.publishes_to = tuple(publishes_to)
+        self.subscriptions: dict[str, Subscription] = {}
+        self._lifespan = lifespan
+        self._running: _Running | None = None
+
+    def subscribe(
+        self, name: str, topic: Topic | ForeignTopic, *, start: Start, **options: Unpack[PolicyOptions]
+    ) -> Subscription:
+        """Declare a durable subscription; put its `.on(Type)` above the handlers.
+
+        `start` says where it begins when it is new: "earliest", "latest", or a datetime with a
+        time zone. The options are `postline.events.Policy`'s. Raises UsageError for a name that
+        this app has already.
+        """
+        if name in self.subscriptions:
+            raise UsageError(f"App {self.name!r} has two subscriptions named {name!r}.", remedy="Rename one.")
+        subscription = self.subscriptions[name] = Subscription(name, topic, start, Policy(**options))
+        return subscription
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    async def publish(
+        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Published:
+        """Publish one message; it is durable when this returns.
+
+        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        unknown: repeat it with the same `id`, whose duplicates every subscription drops.
+        """
+        running = self._for_publishing()
+        append = running.outlet.fresh(message, id, headers)
+        (offset,) = await running.log.append((append,))
+        return Published(append.envelope.id, append.topic, append.partition, offset)
+
+    async def publish_many(
+        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+    ) -> list[Published]:
+        """Publish messages in order, many to a commit; all are durable when this returns.
+
+        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        """
+        running = self._for_publishing()
+        published: list[Published] = []
+        appends: list[Append] = []
+        for message in messages:
+            appends.append(running.outlet.fresh(message, id_of(message) if id_of else None))
+            if len(appends) == _PUBLISH_MANY_RECORDS:
+                published += await _append(running.log, appends)
+                appends = []
+        return published + await _append(running.log, appends)
+
+    def _for_publishing(self) -> _Running:
+        if (subscription := HANDLING.get()) is not None:
+            raise UsageError(
+                f"app.publish was called in a handler of subscription {subscription!r}.",
+                remedy="Call ctx.publish: it leaves together with the record's settlement, or not at all.",
+            )
+        return self._require_running()
+
+    def _require_running(self) -> _Running:
+        if self._running is None:
+            raise UsageError(
+                f"App {self.name!r} is not running.", remedy="Use `async with app:` around the call, or `postline run`."
+            )
+        return self._running
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self, environment: Environment | None = None, *, consume: bool = True) -> None:
+        """Check everything, open the log, and (unless `consume` is False) run the subscriptions.
+
+        Raises SettingsError with every contradiction at once, and LogError for what the log says.
+        """
+        if self._running is not None:
+            raise UsageError(f"App {self.name!r} runs already.", remedy="Start an app once; stop it first.")
+        own = environment is None
+        environment = environment or open_environment(default_url=self.url)
+        running = self._running = _Running(self, environment, own)
+        try:
+            await running.start(consume, self._lifespan)
+        except BaseException:
+            self._running = None
+            await running.stop(0)
+            raise
+
+    async def stop(self, grace_seconds: float = _DEFAULT_GRACE_SECONDS) -> None:
+        """Stop fetching, let running attempts end within `grace_seconds`, commit, leave. Idempotent."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.stop(grace_seconds)
+
+    async def abort(self) -> None:
+        """Let go at once: what was not committed is handled again by whoever comes next."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.abort()
+
+    async def wait_failed(self) -> BaseException:
+        """Wait until a subscription can't go on; gives its error."""
+        return await self._require_running().wait_failed()
+
+    async def caught_up(self) -> bool:
+        """Whether all subscriptions have settled or held, and committed, all that the log has."""
+        consumers = self._require_running().consumers
+        return all([await consumer.caught_up() for consumer in consumers])
+
+    @property
+    def log(self) -> Log:
+        """The log it runs on. Raises UsageError while it is not running."""
+        return self._require_running().log
+
+    async def __aenter__(self) -> App:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+
+async def _append(log: Log, appends: Sequence[Append]) -> list[Published]:
+    if not appends:
+        return []
+    offsets = await log.append(appends)
+    return [
+        Published(append.envelope.id, append.topic, append.partition, offset)
+        for append, offset in zip(appends, offsets, strict=True)
+    ]
+
+
+class _Running:
+    """An app between start and stop: its log, outlet, resources and consumers."""
+
+    def __init__(self, app: App, environment: Environment, owns_log: bool) -> None:
+        self._app = app
+        self._environment = environment
+        self._owns_log = owns_log
+        self.log = environment.log
+        self._settings = environment.settings
+        topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
+        self._catalog = Catalog(topics)
+        #: The log's own description of each topic, by the name in the contract.
+        self._specs: dict[str, TopicSpec] = {}
+        self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.consumers: list[Consumer] = []
+        self._stack = AsyncExitStack()
+        self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=f"{app.name} handler")
+
+    async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
+        plans = self._checked_plans()
+        await self.log.start()
+        await self._prepare_topics()
+        resources = await self._stack.enter_async_context(lifespan(self._app)) if lifespan else None
+        if not consume:
+            return
+        await self._name_unserved(plans)
+        for plan in plans:
+            await self._start_consumer(plan, resources)
+
+    def _checked_plans(self) -> list[Plan]:
+        problems = list(self._catalog.problems)
+        problems += [
+            f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
+            for topic in self._app.owns
+            if topic.owner != self._app.name
+        ]
+        plans = []
+        for subscription in self._app.subscriptions.values():
+            try:
+                plan = self._plan(subscription)
+            except SettingsError as error:
+                problems.append(str(error))
+                continue
+            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
+            plans.append(plan)
+        if problems:
+            raise SettingsError("\n".join([f"App {self._app.name!r} can't start:", *problems]))
+        return plans
+
+    def _plan(self, subscription: Subscription) -> Plan:
+        full = self._settings.full_name
+        plan = subscription.plan(self._app.name, full(subscription.topic.name), full(subscription.name))
+        aliases = tuple(full(alias) for alias in plan.aliases)
+        sizes = self._settings.subscription(subscription.name)
+        return replace(
+            plan,
+            aliases=aliases,
+            concurrency=sizes.concurrency or plan.concurrency,
+            in_flight_records_max=sizes.in_flight_records_max or plan.in_flight_records_max,
+        )
+
+    async def _prepare_topics(self) -> None:
+        for topic in self._catalog.topics.values():
+            wanted = self._spec(topic)
+            if topic.owner == self._app.name or self._environment.creates_missing:
+                there = await self.log.create_topic(wanted)
+            else:
+                there = await self._existing(wanted.name)
+            self._specs[topic.name] = there
+            await self._compare(topic, wanted, there)
+        for foreign in self._catalog.foreign.values():
+            self._specs[foreign.name] = await self._existing(self._settings.full_name(foreign.name))
+
+    async def _existing(self, name: str) -> TopicSpec:
+        for spec in await self.log.topics():
+            if spec.name == name:
+                return spec
+        raise UnknownTopic(
+            f"App {self._app.name!r} needs topic {name!r}, which {self.log.address} does not have.",
+            remedy="Start the service that owns it first, or correct the name.",
+        )
+
+    async def _compare(self, topic: Topic, wanted: TopicSpec, there: TopicSpec) -> None:
+        is_owner = topic.owner == self._app.name
+        differences = []
+        if there.partitions != wanted.partitions and is_owner:
+            differences.append(f"partitions are {there.partitions}, the contract says {wanted.partitions}")
+        if there.key != wanted.key:
+            differences.append(f"the key is {there.key or 'none'!r}, the contract says {wanted.key or 'none'!r}")
+        if there.owner != wanted.owner:
+            differences.append(f"its owner is {there.owner!r}, the contract says {wanted.owner!r}")
+        if differences:
+            raise TopicMismatch(
+                f"Topic {wanted.name!r} in {self.log.address} differs from its contract: {'; '.join(differences)}.",
+                remedy="Order and state belong to key and partition, so these can't change in place: restore the "
+                "contract, or declare a new topic and move its subscribers.",
+            )
+        if is_owner and there != wanted:
+            await self.log.alter_topic(wanted)
+            self._specs[topic.name] = wanted
+
+    def _spec(self, topic: Topic) -> TopicSpec:
+        sizes = self._settings.topic(topic.name)
+        retention_ms = None if topic.retention is None else int(topic.retention.total_seconds() * 1000)
+        return TopicSpec(
+            name=self._settings.full_name(topic.name),
+            partitions=sizes.partitions or topic.partitions,
+            owner=topic.owner,
+            key=topic.key_text,
+            retention_ms=sizes.retention_ms or retention_ms,
+            retention_bytes=sizes.retention_bytes or topic.retention_bytes,
+            compacted=topic.compacted,
+            tombstone_ms=int(topic.tombstone_retention.total_seconds() * 1000),
+        )
+
+    def _route_of(self, cls: type) -> Route:
+        contract = self._catalog.contract_for(cls)
+        topic, spec = self._catalog.topics[contract.topic], self._specs[contract.topic]
+        return Route(
+            topic=spec.name,
+            type_name=contract.name,
+            partitions=spec.partitions,
+            encode=contract.encode,
+            key_of=contract.key_of,
+            placed_by=contract.placed_by,
+            partition_of=Partitioner(spec.partitions).partition_of,
+            bytes_max=topic.message_bytes_max,
+        )
+
+    async def _name_unserved(self, plans: Sequence[Plan]) -> None:
+        served = {name for plan in plans for name in (plan.name, *plan.aliases)}
+        for info in await self.log.subscriptions():
+            if info.service == self._app.name and info.name not in served:
+                _log.warning(
+                    "subscription %s of service %s is served by no code any more and keeps its position: "
+                    "serve it, rename it by aliases=, or `postline subscriptions remove %s`",
+                    *(info.name, self._app.name, info.name),
+                )
+
+    async def _start_consumer(self, plan: Plan, resources: Any) -> None:
+        spec = next(spec for spec in self._specs.values() if spec.name == plan.topic)
+        await create_own_topics(self.log, plan, spec.partitions)
+        clock = self._environment.clock
+        envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
+        await announce_types(self.log, plan, envelope)
+        around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random)
+        around.resources = resources
+        consumer = Consumer(around, self._executor, self._settings.instance)
+        self.consumers.append(consumer)
+        await consumer.start()
+
+    async def wait_failed(self) -> BaseException:
+        """The error of the first consumer that can't go on."""
+        futures = [consumer.failed for consumer in self.consumers if consumer.failed is not None]
+        if not futures:
+            await asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).result()
+
+    async def stop(self, grace_seconds: float) -> None:
+        results = await asyncio.gather(
+            *(consumer.stop(grace_seconds) for consumer in self.consumers), return_exceptions=True
+        )
+        await self._close()
+        for result in results:
+            if isinstance(result, PostlineError):
+                _log.error("app %s: a subscription did not stop cleanly: %s", self._app.name, result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def abort(self) -> None:
+        await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self._stack.aclose()
+        finally:
+            if self._owns_log:
+                await self.log.close()

@@ -1,0 +1,220 @@
+"""Topics as a service declares them, and a consumer's own view of a topic it does not own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from postline.contracts.keys import KeySpec, canonical_key, describe_key, reader_of
+from postline.contracts.kinds import Kind
+from postline.errors import ContractError, EncodeError
+
+__all__ = ["DEFAULT_PARTITIONS", "ForeignTopic", "MessageContract", "Topic"]
+
+DEFAULT_PARTITIONS = 8
+DEFAULT_MESSAGE_BYTES_MAX = 1 << 20
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_RESERVED = (".dead-letters", ".control")
+
+ClassT = TypeVar("ClassT", bound=type)
+
+
+class MessageContract:
+    """One message type of a topic: its wire name, its class, and how a value is written and placed."""
+
+    __slots__ = ("_key", "_partition_by", "cls", "decode", "encode", "key_spec", "name", "topic")
+
+    def __init__(self, topic: str, name: str, cls: Any, key: KeySpec | None, partition_by: KeySpec | None) -> None:
+        kind = Kind(cls, name=name)
+        self.topic, self.name, self.cls, self.key_spec = topic, name, cls, key
+        #: Raises EncodeError for a value that isn't of the declared types.
+        self.encode = kind.encode
+        #: Raises DecodeError or msgspec's errors.
+        self.decode = kind.decode
+        self._key = None if key is None else reader_of(key)
+        self._partition_by = None if partition_by is None else reader_of(partition_by)
+
+    def key_of(self, value: Any) -> bytes | None:
+        """The message's key bytes, None on a keyless topic; raises EncodeError where it is missing."""
+        return None if self._key is None else self._read(self._key, value, "key")
+
+    def placed_by(self, value: Any, key: bytes | None) -> bytes | None:
+        """The bytes that choose its partition: those of `partition_by`, else the key."""
+        return key if self._partition_by is None else self._read(self._partition_by, value, "partition_by")
+
+    def _read(self, reader: Callable[[Any], Any], value: Any, what: str) -> bytes:
+        try:
+            found = reader(value)
+        except AttributeError as error:
+            raise self._missing(what, str(error)) from error
+        if found is None or found == "":
+            raise self._missing(what, f"it is {found!r}")
+        try:
+            return canonical_key(found)
+        except EncodeError as error:
+            raise self._missing(what, error.message) from error
+
+    def _missing(self, what: str, why: str) -> EncodeError:
+        return EncodeError(
+            f"A {self.name} for topic {self.topic!r} has no usable {what} ({describe_key(self.key_spec)}): {why}.",
+            remedy="Set the field before publishing: order and state belong to the key.",
+        )
+
+
+class _Declared:
+    """What Topic and ForeignTopic have in common: types by wire name and by class."""
+
+    def __init__(self, name: str) -> None:
+        if not _NAME.fullmatch(name) or name.endswith(_RESERVED):
+            raise ContractError(
+                f"{name!r} can't be a topic's name.",
+                remedy="Use up to 200 letters, digits, dots, dashes and underscores, beginning with a letter or digit "
+                "and not ending in .dead-letters or .control.",
+            )
+        self.name = name
+        self._names: dict[type, str] = {}
+
+    def type_name_of(self, cls: type) -> str:
+        """The wire name of a class on this topic. Raises ContractError if it has none."""
+        try:
+            return self._names[cls]
+        except (KeyError, TypeError):
+            known = ", ".join(sorted(self._names.values())) or "none"
+            raise ContractError(
+                f"Topic {self.name!r} declares no message type {getattr(cls, '__qualname__', cls)} (it has {known}).",
+                remedy='Put the topic\'s `.event("Wire.Name")` (on a foreign topic `.reads`) above the class.',
+            ) from None
+
+    @property
+    def classes(self) -> frozenset[type]:
+        """The classes declared or viewed on it."""
+        return frozenset(self._names)
+
+    @property
+    def declares_one_type(self) -> bool:
+        """Whether a record can only mean one type."""
+        return len(self._names) == 1
+
+    def _declare(self, wire_name: str, cls: type) -> None:
+        if not wire_name or not _NAME.fullmatch(wire_name):
+            raise ContractError(
+                f"{wire_name!r} can't be a wire name (topic {self.name!r}).",
+                remedy='Use one such as "shop.OrderPlaced".',
+            )
+        if wire_name in self._names.values():
+            raise ContractError(
+                f"Topic {self.name!r} declares {wire_name!r} twice.", remedy="Give each type its own wire name."
+            )
+        if cls in self._names:
+            raise ContractError(
+                f"Topic {self.name!r} declares {cls.__qualname__} twice, as {self._names[cls]!r} and {wire_name!r}.",
+                remedy="Keep one wire name for a class.",
+            )
+        self._names[cls] = wire_name
+
+
+class Topic(_Declared):
+    """A named log owned by one service, cut into partitions by key.
+
+    `key` is a field, a dotted path or a function; order, lanes and state belong to it. Placement
+    follows `partition_by` if given, which must be the same for all messages of a key. Retention
+    by time or by bytes for each partition; None keeps everything. `compacted` keeps the newest
+    message of each key, tombstones for `tombstone_retention`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        owner: str,
+        key: KeySpec | None = None,
+        partition_by: KeySpec | None = None,
+        partitions: int = DEFAULT_PARTITIONS,
+        retention: timedelta | None = None,
+        retention_bytes: int | None = None,
+        compacted: bool = False,
+        tombstone_retention: timedelta = timedelta(days=1),
+        message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX,
+    ) -> None:
+        super().__init__(name)
+        self.owner, self.partitions = owner, partitions
+        self.key, self.partition_by = key, partition_by
+        self.retention, self.retention_bytes = retention, retention_bytes
+        self.compacted, self.tombstone_retention = compacted, tombstone_retention
+        self.message_bytes_max = message_bytes_max
+        self.contracts: dict[str, MessageContract] = {}
+        if problems := self._problems():
+            raise ContractError(f"Topic {name!r} can't be declared: " + " ".join(problems))
+
+    def _problems(self) -> list[str]:
+        problems = []
+        if not self.owner:
+            problems.append("it has no owner; name the service that owns it.")
+        if not 1 <= self.partitions <= 10_000:
+            problems.append(f"{self.partitions} partitions; use 1 to 10,000.")
+        if self.compacted and self.key is None:
+            problems.append("compaction keeps the newest message of each key; declare a key.")
+        if self.retention is not None and self.retention <= timedelta(0):
+            problems.append("retention must be above zero; leave it out to keep everything.")
+        if self.retention_bytes is not None and self.retention_bytes <= 0:
+            problems.append("retention_bytes must be above zero; leave it out to keep everything.")
+        if self.message_bytes_max < 1:
+            problems.append("message_bytes_max must be above zero.")
+        return problems
+
+    @property
+    def keyed(self) -> bool:
+        """Whether its messages have a key."""
+        return self.key is not None
+
+    @property
+    def key_text(self) -> str:
+        """The declared key as the log keeps it."""
+        return describe_key(self.key)
+
+    def event(self, wire_name: str) -> Callable[[ClassT], ClassT]:
+        """Declare the decorated class, given back unchanged, as an event with a stable wire name.
+
+        Any msgspec Struct, dataclass or pydantic model. Raises ContractError.
+        """
+
+        def declare(cls: ClassT) -> ClassT:
+            contract = MessageContract(self.name, wire_name, cls, self.key, self.partition_by)
+            self._declare(wire_name, cls)
+            self.contracts[wire_name] = contract
+            return cls
+
+        return declare
+
+    def decoder_of(self, wire_name: str) -> Callable[[bytes], Any]:
+        """What reads the bytes of a type."""
+        return self.contracts[wire_name].decode
+
+
+class ForeignTopic(_Declared):
+    """A consumer's own view of a topic: only the types and fields it uses, without the owner's code.
+
+    It can be subscribed to, not published to; its partitions and retention are the log's.
+    """
+
+    def __init__(self, name: str, *, keyed: bool = True) -> None:
+        super().__init__(name)
+        self.keyed = keyed
+        self._decoders: dict[str, Callable[[bytes], Any]] = {}
+
+    def reads(self, wire_name: str) -> Callable[[ClassT], ClassT]:
+        """Read messages of a wire name as the decorated class, which is given back unchanged."""
+
+        def declare(cls: ClassT) -> ClassT:
+            kind = Kind(cls, name=wire_name)
+            self._declare(wire_name, cls)
+            self._decoders[wire_name] = kind.decode
+            return cls
+
+        return declare
+
+    def decoder_of(self, wire_name: str) -> Callable[[bytes], Any]:
+        """What reads the bytes of a type."""
+        return self._decoders[wire_name]
