@@ -1,0 +1,1 @@
+"""Groups of real processes on one file."""
