@@ -10,9 +10,9 @@ from typing import Any
 
 import apsw
 
-from postline.errors import LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
+from postline.errors import EncodeError, LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
 
-__all__ = ["MEMORY", "fetch", "network_file_system", "open_reader", "open_writer", "translate", "translated"]
+__all__ = ["MEMORY", "fetch", "network_file_system", "open_reader", "open_writer", "translate", "translated", "use_wal"]
 
 #: What SQLite calls a private database in memory.
 MEMORY = ":memory:"
@@ -29,7 +29,7 @@ _NETWORK = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afs", "ceph"
 
 
 def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) -> apsw.Connection:
-    """The one connection that writes and checkpoints; use it under the write lock only.
+    """The one connection that writes and checkpoints; use it under the write lock only. Changes nothing yet.
 
     With `relaxed` a power cut may take the last commits along, but never tears them.
     """
@@ -40,12 +40,15 @@ def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) ->
     connection.pragma("secure_delete", 0)
     connection.pragma("temp_store", "memory")
     connection.pragma("cache_size", -_CACHE_KIB)
-    if path != MEMORY:
-        connection.pragma("journal_mode", "wal")
-        connection.pragma("synchronous", 1 if relaxed else 2)
-        connection.pragma("journal_size_limit", _WAL_LIMIT)
-        connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
+    connection.pragma("synchronous", 1 if relaxed else 2)
+    connection.pragma("journal_size_limit", _WAL_LIMIT)
+    connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
     return connection
+
+
+def use_wal(connection: apsw.Connection) -> None:
+    """Switch the file to its write-ahead log, for good; a change, so know first whose file it is."""
+    connection.pragma("journal_mode", "wal")
 
 
 def open_reader(path: str) -> apsw.Connection:
@@ -75,6 +78,8 @@ def translated(address: str) -> Iterator[None]:
 
 def translate(error: BaseException, address: str) -> BaseException:
     """The error that callers shall see; SQLite's own stays its cause. Others pass unchanged."""
+    if isinstance(error, UnicodeEncodeError):
+        return EncodeError(f"A text can't be stored: {error}.", remedy="Types, ids and names must be Unicode text.")
     if not isinstance(error, apsw.Error):
         return error
     kind, what, remedy = _meaning(error)

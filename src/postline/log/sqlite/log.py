@@ -43,8 +43,9 @@ class SqliteLog:
     """
 
     def __init__(self, path: str | None, *, clock: Clock, settings: Settings | None = None) -> None:
-        self._storage = Storage(None if path is None else Path(path), clock, settings or Settings())
-        self._upkeep = Upkeep(self._storage)
+        #: What memberships stand on; not for layers above.
+        self.storage = Storage(None if path is None else Path(path), clock, settings or Settings())
+        self._upkeep = Upkeep(self.storage)
         self.address = "in memory" if path is None else path
         promises = {Capability.EXACT_RETENTION}
         if path is not None:
@@ -53,14 +54,14 @@ class SqliteLog:
 
     async def start(self) -> None:
         """Open it, checking and migrating what is there. Idempotent."""
-        if not self._storage.started:
-            self._storage.start()
-            self._storage.on_close.append(self._upkeep.stop)
+        if not self.storage.started:
+            self.storage.start()
+            self.storage.on_close.append(self._upkeep.stop)
             self._upkeep.start()
 
     async def close(self) -> None:
         """Finish what was accepted and let go of everything. Idempotent."""
-        await self._storage.close()
+        await self.storage.close()
 
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope, equal to what was appended."""
@@ -68,71 +69,71 @@ class SqliteLog:
 
     async def create_topic(self, spec: TopicSpec) -> TopicSpec:
         """Create the topic unless it exists; gives back what the log has, equal or not."""
-        self._storage.require_started()
+        self.storage.require_started()
         if spec.partitions < 1:
             raise UsageError(f"Topic {spec.name!r} needs at least one partition.", remedy="Declare one or more.")
-        return await self._storage.writer.submit(lambda connection: _create_topic(connection, spec), appends=True)
+        return await self.storage.writer.submit(lambda connection: _create_topic(connection, spec), appends=True)
 
     async def alter_topic(self, spec: TopicSpec) -> None:
         """Change retention, compaction and times; raises TopicMismatch for other partitions or key."""
-        self._storage.require_started()
-        await self._storage.writer.submit(lambda connection: _alter_topic(connection, spec))
+        self.storage.require_started()
+        await self.storage.writer.submit(lambda connection: _alter_topic(connection, spec))
 
     async def topics(self) -> list[TopicSpec]:
         """All topics, by name."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            return self._storage.reader.topics()
+            return self.storage.reader.topics()
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order."""
-        self._storage.require_started()
-        return await self._storage.append(records)
+        self.storage.require_started()
+        return await self.storage.append(records)
 
     async def bounds(self, topic: str) -> list[Bounds]:
         """First and next offset of each partition. Raises UnknownTopic."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            return self._storage.reader.bounds(topic)
+            return self.storage.reader.bounds(topic)
 
     async def read(
         self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20
     ) -> list[Record]:
         """Records from `offset` on, in order, at most `limit`, at least one if there is any."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            return self._storage.reader.read(topic, partition, offset, limit, max_bytes)
+            return self.storage.reader.read(topic, partition, offset, limit, max_bytes)
 
     async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at exactly these offsets that are still there, in offset order."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            return self._storage.reader.read_offsets(topic, partition, offsets)
+            return self.storage.reader.read_offsets(topic, partition, offsets)
 
     async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            return self._storage.reader.offset_at(topic, partition, time_ms)
+            return self.storage.reader.offset_at(topic, partition, time_ms)
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`.
 
         Nothing is missed between a read and this call if nothing is awaited between them.
         """
-        self._storage.require_started()
-        await self._storage.waiters.wait(topic, wait_seconds)
+        self.storage.require_started()
+        await self.storage.waiters.wait(topic, wait_seconds)
 
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new."""
-        self._storage.require_started()
-        return await membership.join(self._storage, spec, owner)
+        self.storage.require_started()
+        return await membership.join(self.storage, spec, owner)
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
         """All subscriptions, by name."""
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            rows = fetch(self._storage.reader.connection, statements("queries")["subscriptions"])
+            rows = fetch(self.storage.reader.connection, statements("queries")["subscriptions"])
         return [
             SubscriptionInfo(name=name, topic=topic, service=service, created_ms=created)
             for name, topic, service, created in rows
@@ -142,7 +143,7 @@ class SqliteLog:
         """Each partition as last committed. Raises UnknownSubscription."""
         found = self._subscription_id(subscription)
         with translated(self.address):
-            rows = fetch(self._storage.reader.connection, statements("queries")["subscription_partitions"], (found,))
+            rows = fetch(self.storage.reader.connection, statements("queries")["subscription_partitions"], (found,))
         return [
             PartitionInfo(partition=partition, position=position, progress=progress, epoch=epoch, owner=owner)
             for partition, position, progress, epoch, owner in rows
@@ -151,7 +152,7 @@ class SqliteLog:
     async def members(self, subscription: str) -> list[MemberInfo]:
         """Its live members. Raises UnknownSubscription."""
         self._subscription_id(subscription)
-        return membership.live_members(self._storage, subscription)
+        return membership.live_members(self.storage, subscription)
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000
@@ -159,16 +160,16 @@ class SqliteLog:
         """Committed state entries above `after`, in key order, for operators' views."""
         found = self._subscription_id(subscription)
         with translated(self.address):
-            return scan_entries(self._storage.reader.connection, found, partition, namespace, after, limit)
+            return scan_entries(self.storage.reader.connection, found, partition, namespace, after, limit)
 
     async def remove_subscription(self, subscription: str) -> None:
         """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
         found = self._subscription_id(subscription)
-        if membership.live_members(self._storage, subscription):
+        if membership.live_members(self.storage, subscription):
             raise UsageError(
                 f"Subscription {subscription!r} has live members.", remedy="Stop the service that runs it first."
             )
-        submit = self._storage.writer.submit
+        submit = self.storage.writer.submit
         # Its id is never given again, so the state can go afterwards, in steps that stall no publisher.
         await submit(lambda connection: _remove_rows(connection, found))
         while await submit(lambda connection: remove_state(connection, found)):
@@ -176,13 +177,13 @@ class SqliteLog:
 
     async def run_maintenance(self) -> None:
         """One pass of retention, compaction and giving back of space, which otherwise the clock starts."""
-        self._storage.require_started()
+        self.storage.require_started()
         await self._upkeep.run()
 
     def _subscription_id(self, name: str) -> int:
-        self._storage.require_started()
+        self.storage.require_started()
         with translated(self.address):
-            rows = fetch(self._storage.reader.connection, statements("queries")["subscription"], (name,))
+            rows = fetch(self.storage.reader.connection, statements("queries")["subscription"], (name,))
         if not rows:
             raise UnknownSubscription(
                 f"The log {self.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."

@@ -10,7 +10,7 @@ from postline.errors import LogCorrupt, LogVersionError
 from postline.log.sqlite.connection import MEMORY, fetch
 from postline.log.sqlite.statements import script
 
-__all__ = ["APPLICATION_ID", "VERSION", "prepare"]
+__all__ = ["APPLICATION_ID", "VERSION", "prepare", "recognise"]
 
 #: "PstL"; tells our files from other SQLite databases.
 APPLICATION_ID = 0x5073744C
@@ -21,28 +21,36 @@ VERSION = 1
 MIN_READER_VERSION = 1
 
 
-def prepare(connection: apsw.Connection, path: str) -> None:
-    """Make the schema, or check it and bring it up to date. Call it under the write lock.
+def recognise(connection: apsw.Connection, path: str) -> None:
+    """Make sure that the file is new or one of ours, and whole, before anything is changed.
 
     Raises LogCorrupt for a foreign or truncated file, LogVersionError for one that is too new.
     """
-    application, version = connection.pragma("application_id"), connection.pragma("user_version")
-    if application == 0 and version == 0 and _is_empty(connection):
-        _apply(connection, script("schema.sql"), VERSION)
+    if _is_new(connection):
         return
-    if application != APPLICATION_ID:
+    if connection.pragma("application_id") != APPLICATION_ID:
         raise LogCorrupt(
             f"The file {path} is an SQLite database, but not a Postline log.",
             remedy="Give the log a path of its own.",
         )
     _check_length(connection, path)
+    version = connection.pragma("user_version")
     if version > VERSION:
         _check_readable(connection, path, version)
+
+
+def prepare(connection: apsw.Connection) -> None:
+    """Make the schema, or bring it up to date. Call it under the write lock, after `recognise`."""
+    if _is_new(connection):
+        _apply(connection, script("schema.sql"), VERSION)
+    version = connection.pragma("user_version")
     for step in range(version + 1, VERSION + 1):
         _apply(connection, script(f"migrations/{step}.sql"), step)
 
 
-def _is_empty(connection: apsw.Connection) -> bool:
+def _is_new(connection: apsw.Connection) -> bool:
+    if connection.pragma("application_id") or connection.pragma("user_version"):
+        return False
     return not fetch(connection, "SELECT count(*) FROM sqlite_schema")[0][0]
 
 

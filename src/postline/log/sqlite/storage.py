@@ -17,7 +17,7 @@ from postline.log.port import Append, Assignment, CommitUnit
 from postline.log.sqlite import schema
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.commits import apply_unit
-from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated
+from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated, use_wal
 from postline.log.sqlite.packing import pack
 from postline.log.sqlite.presence import Presence
 from postline.log.sqlite.reading import Reader
@@ -182,7 +182,10 @@ class Storage:
                     f"The log {self.address} can't be written.",
                     remedy="Allow this user to write the file and its directory.",
                 )
-            schema.prepare(connection, self.address)
+            schema.recognise(connection, self.address)
+            if self.path is not None:
+                use_wal(connection)
+            schema.prepare(connection)
             if self.path is not None and self.settings.reserve_bytes:
                 self.reserve = Reserve(self.path, self.settings.reserve_bytes)
                 self.reserve.restore()
@@ -196,6 +199,7 @@ class Storage:
             return open_reader(self.address)
 
     def _give_up_reserve(self) -> None:
+        self._next_room_check = self.clock.monotonic() + _ROOM_CHECK_SECONDS
         if self.reserve is not None:
             with self.lock:
                 self.reserve.give_up(self.writer.connection)
@@ -219,8 +223,7 @@ def _check_place(path: Path) -> None:
             f"The log {path} lies on a network file system ({kind}), where its locks don't hold.",
             remedy="Put it on a local disk, or use Kafka between machines.",
         )
-    writable = os.access(path if path.exists() else directory, os.W_OK) and os.access(directory, os.W_OK)
-    if not writable:
+    if not all(os.access(each, os.W_OK, effective_ids=True) for each in (directory, path) if each.exists()):
         raise LogReadOnly(
             f"The log {path} can't be written.", remedy="Allow this user to write the file and its directory."
         )

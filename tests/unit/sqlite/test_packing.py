@@ -1,0 +1,43 @@
+"""Envelopes come back from their bytes as they were."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postline.errors import EncodeError
+from postline.log.sqlite.packing import pack, unpack
+from postline.message import Envelope
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+_HEX_ID = st.binary(min_size=16, max_size=16).map(bytes.hex)
+_ID = st.one_of(_HEX_ID, _HEX_ID.map(str.upper), st.text("0123456789abcdef ", min_size=32, max_size=32), _TEXT)
+
+_ENVELOPE = st.builds(
+    Envelope,
+    id=_ID,
+    source=_TEXT,
+    type=_TEXT,
+    time_ms=st.integers(-(2**63), 2**63 - 1),
+    content_type=st.one_of(st.just("application/json"), _TEXT),
+    correlation_id=_ID,
+    causation_id=_ID,
+    headers=st.dictionaries(_TEXT, _TEXT, max_size=4),
+)
+
+
+@given(_ENVELOPE)
+def test_an_envelope_comes_back_equal(envelope: Envelope) -> None:
+    assert unpack(envelope.type, pack(envelope)) == envelope
+
+
+def test_an_ordinary_envelope_takes_less_than_forty_bytes() -> None:
+    envelope = Envelope(id="0" * 31 + "1", source="shop", type="shop.OrderPlaced", time_ms=1_700_000_000_000)
+    assert len(pack(envelope)) < 40
+
+
+@pytest.mark.parametrize("wrong", [Envelope(id="\ud800"), Envelope(headers={"a": "\udfff"}), Envelope(time_ms=2**70)])
+def test_what_is_no_text_or_number_is_refused(wrong: Envelope) -> None:
+    with pytest.raises(EncodeError):
+        pack(wrong)
