@@ -12,7 +12,20 @@ from postline.ids import IdSource
 from postline.log.port import Append, Assignment, Fetched, GroupSpec, Log, Membership, Record, StartAt, TopicSpec
 from postline.message import Envelope
 
-__all__ = ["Engine", "JumpingClock", "Owner", "Unsupported", "appended", "fetch_all", "message", "spec", "until"]
+__all__ = [
+    "Engine",
+    "JumpingClock",
+    "Owner",
+    "Unsupported",
+    "appended",
+    "fetch_all",
+    "message",
+    "spec",
+    "topic",
+    "turns",
+    "until",
+    "values",
+]
 
 #: Conditions that never come true fail a test after this long; nothing waits for it to pass.
 _PATIENCE_SECONDS = 20.0
@@ -40,7 +53,7 @@ class Engine(Protocol):
     clock: JumpingClock
 
     async def open(self) -> Log:
-        """Another started handle to the same log; closed by the fixture. Raises Unsupported if there can be one only."""
+        """Another started handle to the same log, closed by the fixture; Unsupported if there can be only one."""
 
     async def kill(self, log: Log) -> None:
         """End the handle's process as SIGKILL would."""
@@ -118,7 +131,16 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while not condition():
-            await asyncio.sleep(0.002)
+            await SystemClock().sleep(0.002)
+
+
+async def turns(count: int = 1) -> None:
+    """Let the event loop go round so often, for what was started to get to where it waits."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        gone_round = loop.create_future()
+        loop.call_soon(gone_round.set_result, None)
+        await gone_round
 
 
 async def appended(log: Log, *values: bytes, partition: int = 0, topic: str = "shop.orders") -> list[int]:

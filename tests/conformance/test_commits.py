@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from postline.errors import PostlineError
-from postline.log.port import Assignment, Bounds, Log, Membership, PartitionCommit
-from tests.conformance.harness import Engine, Owner, appended, message, spec, topic, until, values
+from postline.log.port import Bounds, Log, PartitionCommit
+from tests.conformance.harness import Engine, Owner, appended, message, spec, topic, turns, until, values
 from tests.conformance.test_groups import joined
 
 
@@ -179,8 +179,7 @@ async def test_a_cancelled_commit_is_stored_wholly_or_not_at_all_and_never_after
         committing = asyncio.ensure_future(
             membership.commit([PartitionCommit(a, 1, marker, puts=[("user", marker, b"v")])])
         )
-        for _ in range(yields):
-            await asyncio.sleep(0)
+        await turns(yields)
         committing.cancel()
         await asyncio.gather(committing, return_exceptions=True)
         assert await membership.commit([PartitionCommit(a, 2, b"later")]) == []
@@ -194,7 +193,7 @@ async def test_a_commits_appends_wake_those_who_wait_for_them(engine: Engine, lo
     await log.create_topic(topic("out"))
     membership, owner = await joined(log)
     waiting = [asyncio.ensure_future(handle.wait_for_appends("out", 600)) for handle in (log, other)]
-    await asyncio.sleep(0.02)
+    await turns(30)
     await membership.commit([PartitionCommit(owner.owned[0], 0, b"", appends=[message(topic="out")])])
     await asyncio.wait_for(asyncio.gather(*waiting), 20)
 
@@ -249,17 +248,3 @@ async def test_a_successor_reads_the_state_that_was_committed(engine: Engine, lo
     successor, second = await joined(await engine.open())
     assert await successor.get_state(second.owned[0], "user", [b"k"]) == {b"k": b"v"}
     assert second.owned[0].progress == b"p"
-
-
-async def test_appends_and_commits_of_one_process_keep_the_order_of_the_calls(log: Log) -> None:
-    await log.create_topic(topic())
-    await log.create_topic(topic("out"))
-    membership, owner = await joined(log)
-
-    async def commit(assignment: Assignment, member: Membership) -> None:
-        await member.commit([PartitionCommit(assignment, 0, b"", appends=[message(b"2", topic="out")])])
-
-    await asyncio.gather(
-        appended(log, b"1", topic="out"), commit(owner.owned[0], membership), appended(log, b"3", topic="out")
-    )
-    assert values(await log.read("out", 0, 0)) == [b"1", b"2", b"3"]

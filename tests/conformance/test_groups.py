@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from postline.clock import SystemClock
 from postline.errors import SubscriptionConflict, UnknownSubscription, UnknownTopic, UsageError
 from postline.log.port import Assignment, Log, Membership, PartitionCommit
 from tests.conformance.harness import (
@@ -18,6 +19,7 @@ from tests.conformance.harness import (
     message,
     spec,
     topic,
+    turns,
     until,
     values,
 )
@@ -175,7 +177,7 @@ async def test_fetching_goes_on_where_it_ended_and_waits_for_more(log: Log) -> N
     assert (first.assignment, first.topic) == (owner.owned[0], "shop.orders")
     assert len(fetched_values(await fetch_all(membership, 6))) == 6
     waiting = asyncio.ensure_future(membership.fetch(4, 1 << 20, 600))
-    await asyncio.sleep(0)
+    await turns()
     await appended(log, b"later")
     assert fetched_values(await asyncio.wait_for(waiting, 20)) == [b"later"]
 
@@ -185,7 +187,7 @@ async def test_a_waiting_fetch_hears_of_another_processs_append(engine: Engine, 
     await log.create_topic(topic())
     membership, _ = await joined(log)
     waiting = asyncio.ensure_future(membership.fetch(4, 1 << 20, 600))
-    await asyncio.sleep(0)
+    await turns()
     await appended(other, b"theirs")
     assert fetched_values(await asyncio.wait_for(waiting, 20)) == [b"theirs"]
 
@@ -204,7 +206,7 @@ async def test_a_wake_ends_a_waiting_fetch(log: Log) -> None:
     while await membership.fetch(1, 1000, 0):
         pass
     waiting = asyncio.ensure_future(membership.fetch(10, 1000, 600))
-    await asyncio.sleep(0.05)
+    await turns(30)
     membership.wake()
     assert await asyncio.wait_for(waiting, 20) == []
 
@@ -217,7 +219,7 @@ async def test_fetching_stops_at_the_bytes_yet_gives_at_least_one_record(log: Lo
     assert sizes == [1, 2]
 
 
-async def fetch_one(membership: Membership, max_bytes: int) -> list:  # type: ignore[type-arg]
+async def fetch_one(membership: Membership, max_bytes: int) -> list:
     """One fetch that gives something."""
     while not (found := await membership.fetch(100, max_bytes, 20)):
         pass
@@ -262,7 +264,7 @@ async def test_a_resume_lets_a_waiting_fetch_go_on(log: Log) -> None:
     membership.pause(owner.owned[0])
     await appended(log, b"paused")
     waiting = asyncio.ensure_future(fetch_all(membership, 1))
-    await asyncio.sleep(0.02)
+    await turns(30)
     membership.resume(owner.owned[0])
     assert fetched_values(await asyncio.wait_for(waiting, 20)) == [b"paused"]
 
@@ -302,7 +304,7 @@ async def test_a_siblings_append_ends_a_waiting_fetch(log: Log) -> None:
     membership, owner = await joined(log)
     membership.follow(owner.owned[0], "billing.control", 0)
     waiting = asyncio.ensure_future(fetch_all(membership, 1))
-    await asyncio.sleep(0.02)
+    await turns(30)
     await appended(log, b"redrive", topic="billing.control")
     assert fetched_values(await asyncio.wait_for(waiting, 20), "billing.control") == [b"redrive"]
 
@@ -313,11 +315,9 @@ async def test_a_cancelled_fetch_skips_nothing(log: Log) -> None:
     found: list[bytes | None] = []
     for number in range(60):
         fetching = asyncio.ensure_future(membership.fetch(1, 1000, 5))
-        for _ in range(number % 7):
-            await asyncio.sleep(0)
+        await turns(number % 7)
         await appended(log, b"%d" % number)
-        for _ in range(number % 5):
-            await asyncio.sleep(0)
+        await turns(number % 5)
         fetching.cancel()
         outcome = (await asyncio.gather(fetching, return_exceptions=True))[0]
         if isinstance(outcome, list):
@@ -372,7 +372,7 @@ async def test_a_member_that_comes_too_many_owns_nothing_and_waits(engine: Engin
     membership, first = await joined(log)
     spare = Owner()
     await (await engine.open()).join(spec(), spare)
-    await asyncio.sleep(0)
+    await turns()
     assert len(first.owned) + len(spare.owned) == 1
     await membership.leave()
     await until(lambda: spare.owned)
@@ -387,7 +387,7 @@ async def test_a_revoked_partition_may_still_commit_and_the_next_owner_sees_it(e
     refused: list[Assignment] = []
 
     async def settle(assignments: Sequence[Assignment]) -> None:
-        await asyncio.sleep(0.01)
+        await turns(30)
         for assignment in assignments:
             refused.extend(await membership.commit([settled(assignment, 1, b"settled")]))
 
@@ -399,6 +399,14 @@ async def test_a_revoked_partition_may_still_commit_and_the_next_owner_sees_it(e
     assert refused == []
     assert (taken.position, taken.progress) == (1, b"settled")
     assert taken.partition not in first.owned
+
+
+async def test_joining_returns_before_the_first_assignment(log: Log) -> None:
+    await log.create_topic(topic())
+    owner = Owner()
+    await log.join(spec(), owner)
+    assert owner.events == []
+    await until(lambda: owner.owned)
 
 
 async def test_nothing_is_fetched_before_assigned_returns(log: Log) -> None:
@@ -466,7 +474,7 @@ async def test_an_assignment_ends_a_waiting_fetch(engine: Engine, log: Log) -> N
     spare = Owner()
     waiting_member = await (await engine.open()).join(spec(), spare)
     waiting = asyncio.ensure_future(waiting_member.fetch(10, 1000, 600))
-    await asyncio.sleep(0.02)
+    await turns(30)
     await membership.leave()
     assert await asyncio.wait_for(waiting, 20) == []
 
@@ -533,7 +541,7 @@ async def until_members(log: Log, count: int) -> None:
     """Wait until the group has so many members."""
     async with asyncio.timeout(20):
         while len(await log.members("billing")) != count:
-            await asyncio.sleep(0.005)
+            await SystemClock().sleep(0.005)
 
 
 async def test_a_hung_members_partitions_are_taken_over_and_its_late_commit_is_refused(

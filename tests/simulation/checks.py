@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
     "AuditLine",
@@ -218,12 +219,12 @@ def check_audit(lines: Iterable[AuditLine]) -> list[Problem]:
     for line in lines:
         total = sum(line.counts.values())
         if total != line.position - line.start or min(line.counts.values(), default=0) < 0:
-            text = f"{line.subscription}/{line.partition}: {line.start} to {line.position}, yet {dict(line.counts)} is {total}"
+            text = f"{line} counts {total} records of {line.position - line.start}"
             problems.append(Problem("audit", text))
     return problems
 
 
-def check_equal(what: str, expected: Mapping[object, object], actual: Mapping[object, object]) -> list[Problem]:
+def check_equal(what: str, expected: Mapping[Any, object], actual: Mapping[Any, object]) -> list[Problem]:
     """Whether a computed result is the one that a direct computation gives."""
     keys = dict.fromkeys([*expected, *actual])
     wrong = [(key, expected.get(key), actual.get(key)) for key in keys if expected.get(key) != actual.get(key)]

@@ -287,7 +287,7 @@ class SimulatedCluster:
     def _check(self, found: Subscription, spec: GroupSpec) -> None:
         if (found.info.service, found.info.topic) != (spec.service, spec.topic):
             raise SubscriptionConflict(
-                f"subscription {found.info.name!r} belongs to service {found.info.service!r} on topic {found.info.topic!r}.",
+                f"subscription {found.info.name!r} is {found.info.service!r}'s, on {found.info.topic!r}.",
                 remedy="Choose another name.",
             )
 

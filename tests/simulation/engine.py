@@ -33,6 +33,15 @@ __all__ = ["SimulatedLog"]
 T = TypeVar("T")
 
 
+class Writes:
+    """Writes under way that are applied in the order of the calls, however long each takes."""
+
+    def __init__(self) -> None:
+        self.queue: deque[tuple[str, Callable[[], Any], asyncio.Future[Any]]] = deque()
+        #: When the last of them is applied.
+        self.last = 0.0
+
+
 class SimulatedLog:
     """One process's handle to a `SimulatedCluster`.
 
@@ -57,9 +66,7 @@ class SimulatedLog:
         self.memberships: list[SimulatedMembership] = []
         self.dead = False
         self._open = False
-        #: Writes are applied in the order of the calls, however long each takes.
-        self._turns: deque[tuple[str, Callable[[], Any], asyncio.Future[Any]]] = deque()
-        self._last_turn = 0.0
+        self._appends = Writes()
         if process is not None:
             process.on_death.append(self.die)
 
@@ -116,11 +123,16 @@ class SimulatedLog:
             self.cluster.trace("crash at", point, self.name)
             self.process.kill()
 
-    def submit(self, kind: str, apply: Callable[[], T]) -> asyncio.Future[T]:
+    @staticmethod
+    def new_writes() -> Writes:
+        """A queue of writes that are applied in order."""
+        return Writes()
+
+    def submit(self, writes: Writes, kind: str, apply: Callable[[], T]) -> asyncio.Future[T]:
         """Apply a write after its latency, unless the process dies first; the answer takes time too.
 
-        Writes are applied in the order of the calls. One goes on when its caller is cancelled: only
-        the caller doesn't know the outcome.
+        Those of one queue are applied in the order of the calls. One goes on when its caller is
+        cancelled: only the caller doesn't know the outcome.
         """
         self.check(kind)
         loop = asyncio.get_running_loop()
@@ -128,15 +140,16 @@ class SimulatedLog:
         if self.faults.happens("crash"):
             self.crash(kind)
             return answer
-        self._turns.append((kind, apply, answer))
-        self._last_turn = max(self._last_turn, loop.time() + self.faults.latency())
+        writes.queue.append((kind, apply, answer))
+        writes.last = max(writes.last, loop.time() + self.faults.latency())
         lands = self.faults.happens("lands_after_death")
-        loop.call_at(self._last_turn, self._next_turn, context=self.cluster.environment if lands else None)
+        context = self.cluster.environment if lands else None
+        loop.call_at(writes.last, self._next_turn, writes, context=context)
         return answer
 
-    def _next_turn(self) -> None:
+    def _next_turn(self, writes: Writes) -> None:
         # Timers may fire out of order when they are made late; the queue keeps the order of calls.
-        kind, apply, answer = self._turns.popleft()
+        kind, apply, answer = writes.queue.popleft()
         error: Exception | None = self.faults.refusal(kind)
         result = None
         if error is None:
@@ -190,7 +203,7 @@ class SimulatedLog:
             self.cluster.trace("append", self.name, *places)
             return offsets
 
-        return await self.submit("append", store)
+        return await self.submit(self._appends, "append", store)
 
     async def bounds(self, topic: str) -> list[Bounds]:
         """First and next offset of each partition."""

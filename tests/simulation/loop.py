@@ -10,7 +10,13 @@ import random
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    # The methods for real sockets and signals, which raise NotImplementedError here.
+    from asyncio import BaseEventLoop as _LoopBase
+else:
+    from asyncio import AbstractEventLoop as _LoopBase
 
 __all__ = [
     "LoopClock",
@@ -64,9 +70,9 @@ class Process:
         self._context.run(_PROCESS.set, self)
         self._hangs = 0
 
-    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
+    def spawn(self, coroutine: Coroutine[Any, Any, T], *, name: str = "task") -> asyncio.Task[T]:
         """Start a task in this process."""
-        label = f"{self.name}/{name or coroutine.__name__}"
+        label = f"{self.name}/{name}"
         return self.loop.create_task(coroutine, name=label, context=self._context.copy())
 
     def kill(self) -> None:
@@ -123,7 +129,7 @@ class _Handle:
         return self.due
 
 
-class SimulationLoop(asyncio.AbstractEventLoop):
+class SimulationLoop(_LoopBase):
     """An event loop whose time moves only when nothing is left to do now.
 
     Callbacks run first in, first out, as asyncio promises. `order="interleaved"` keeps that within each
@@ -271,7 +277,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
                 return
             try:
                 result = func(*args)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 (handed on to whoever waits)
                 outcome.set_exception(error)
             else:
                 if not outcome.cancelled():
@@ -370,7 +376,7 @@ class SimulationLoop(asyncio.AbstractEventLoop):
                 handle.context.run(callback, *handle.args)
             except (KeyboardInterrupt, SystemExit, SimulationError):
                 raise
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (as asyncio does)
                 self.call_exception_handler({"message": f"Exception in {callback!r}", "exception": error})
 
     def _advance(self) -> None:

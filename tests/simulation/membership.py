@@ -51,6 +51,7 @@ class SimulatedMembership:
         self._bell: asyncio.Future[None] | None = None
         self._interrupted = False
         self._committing: asyncio.Future[list[Assignment]] | None = None
+        self._commits = self._log.new_writes()
         self._heartbeat: asyncio.TimerHandle | None = None
 
     # Life in the group.
@@ -334,11 +335,15 @@ class SimulatedMembership:
                 self._cluster.trace(verb, self._member, where, part.position, len(part.puts), len(part.appends))
             return refused
 
-        self._committing = self._log.submit("commit", apply)
+        self._committing = self._log.submit(self._commits, "commit", apply)
         try:
-            return await self._committing
+            refused = await self._committing
         finally:
             self._committing = None
+        if refused and self._log.faults.coin():
+            # An engine may tell the owner before the commit's caller hears of it, or later.
+            self._drop_lost()
+        return refused
 
     def _check_unit(self, unit: CommitUnit) -> None:
         """What the port asks of its caller; a violation is a bug of the runtime, found here."""

@@ -56,7 +56,7 @@ def test_a_deadlock_names_the_tasks_that_wait() -> None:
     async def stuck() -> None:
         await asyncio.Event().wait()
 
-    process.spawn(stuck())
+    process.spawn(stuck(), name="stuck")
     with pytest.raises(SimulationDeadlock, match=r"billing/stuck: locks.py:\d+ in wait"):
         loop.run_until_complete(loop.create_future())
     loop.dispose()

@@ -144,7 +144,7 @@ class World:
                 record[0],
                 record[2],
                 (record[6].source, record[6].id),
-                tuple(record[6].causation_id.split(" ", 1)) if " " in record[6].causation_id else None,  # type: ignore[arg-type]
+                tuple(record[6].causation_id.split(" ", 1)) if " " in record[6].causation_id else None,
             )
             for index, partition in enumerate(self.cluster.topics[topic].partitions)
             for record in partition.records
@@ -220,7 +220,7 @@ class World:
     async def _live(self, node: Node) -> None:
         try:
             await self._programs[node.name](node)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (told in the result)
             if self.loop.processes and node.process.alive:
                 self._problems.append(Problem("unhandled", f"{node.process.name} ended with {error!r}"))
         self.note("end", node.process.name)
