@@ -112,7 +112,7 @@ async def main() -> None:
     if "safety_seconds" in options:
         doorbell.SAFETY_SECONDS = options["safety_seconds"]
     if options.get("sockets") is False:
-        doorbell.Doorbell._bind = no_socket  # type: ignore[method-assign]
+        doorbell.Doorbell._bind = no_socket  # type: ignore[assignment, method-assign]
     settings = Settings(lease_seconds=options.get("lease_seconds", 10.0), reserve_bytes=0)
     log = SqliteLog(str(path), clock=SystemClock(), settings=settings)
     await log.start()
