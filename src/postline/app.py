@@ -65,7 +65,8 @@ class Published:
 def open_log(url: LogUrl, clock: Clock) -> Log:
     """The engine that a URL names, not yet started. Raises SettingsError for an unknown one."""
     if url.scheme == "sqlite":
-        from postline.log.sqlite import SqliteLog, read_options
+        from postline.log.sqlite.log import SqliteLog
+        from postline.log.sqlite.options import read_options
 
         return SqliteLog(url.path, clock=clock, settings=read_options(url.options))
     raise SettingsError(

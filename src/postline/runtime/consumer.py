@@ -52,6 +52,8 @@ class Consumer:
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        #: The group has said at least once which partitions are ours.
+        self._met_group = False
 
     # -- life -------------------------------------------------------------------------------
 
@@ -120,6 +122,7 @@ class Consumer:
         for assignment in assignments:
             await self._take_up(assignment)
         self._committer.wake()
+        self._met_group = True
 
     async def _take_up(self, assignment: Assignment) -> None:
         membership = self.membership or self._committer.membership
@@ -262,8 +265,8 @@ class Consumer:
     # -- for tests and operators --------------------------------------------------------------
 
     async def caught_up(self) -> bool:
-        """Whether everything in the log is settled or held, and committed; nothing is running."""
-        if self._busy() or self._committer.pending() or self.membership is None:
+        """Whether all of the partitions owned here is settled or held, and committed; nothing is running."""
+        if not self._met_group or self._busy() or self._committer.pending() or self.membership is None:
             return False
         ends = await self.around.log.bounds(self.plan.topic)
         control = await self.around.log.bounds(self.plan.control)

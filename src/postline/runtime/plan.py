@@ -63,7 +63,7 @@ class Plan:
     #: Fetched and not yet settled, in this process.
     in_flight_records_max: int = 16_384
     in_flight_bytes_max: int = 64 << 20
-    fetch_records: int = 1_000
+    fetch_records: int = 8_000
     fetch_bytes: int = 4 << 20
     commit_linger_seconds: float = 0.02
 
