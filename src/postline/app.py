@@ -68,7 +68,7 @@ def open_log(url: LogUrl, clock: Clock) -> Log:
         from postline.log.sqlite.log import SqliteLog
         from postline.log.sqlite.options import read_options
 
-        return SqliteLog(url.path, clock=clock, settings=read_options(url.options))
+        return SqliteLog(None if url.path is None else str(url.path), clock=clock, settings=read_options(url.options))
     raise SettingsError(
         f"No engine of this version serves {url.scheme}:// ({url.redacted}).", remedy="Use sqlite:///path."
     )
@@ -283,13 +283,10 @@ class _Running:
         full = self._settings.full_name
         plan = subscription.plan(self._app.name, full(subscription.topic.name), full(subscription.name))
         aliases = tuple(full(alias) for alias in plan.aliases)
-        sizes = self._settings.subscription(subscription.name)
-        return replace(
-            plan,
-            aliases=aliases,
-            concurrency=sizes.concurrency or plan.concurrency,
-            in_flight_records_max=sizes.in_flight_records_max or plan.in_flight_records_max,
-        )
+        sizes = self._settings.subscription(subscription.name).overrides()
+        if plan.batch is None:
+            sizes.pop("batch", None)
+        return replace(plan, aliases=aliases, **sizes)
 
     async def _prepare_topics(self) -> None:
         for topic in self._catalog.topics.values():

@@ -26,7 +26,7 @@ class Kind:
 
     def __init__(self, cls: Any, *, name: str | None = None) -> None:
         self.cls = cls
-        self.name: str = name or getattr(cls, "__qualname__", str(cls))
+        self.name = name or str(getattr(cls, "__qualname__", cls))
         if _is_pydantic(cls):
             self._write: Callable[[Any], bytes] = _pydantic_writer(cls)
             self.decode: Callable[[bytes], Any] = _pydantic_reader(cls, self.name)
