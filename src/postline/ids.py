@@ -6,9 +6,13 @@ import random
 from collections.abc import Callable
 from hashlib import blake2b
 
+import msgspec
+
 __all__ = ["IdSource", "derived_id"]
 
 _COUNTER_BITS = 80
+#: MessagePack keeps the parts apart, whatever they contain.
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class IdSource:
@@ -36,7 +40,6 @@ class IdSource:
         return f"{self._last:032x}"
 
 
-def derived_id(*parts: str) -> str:
+def derived_id(*parts: str | bytes | int | None) -> str:
     """The 32-digit id that these parts always give; different parts give another one."""
-    joined = "\x1f".join(f"{len(part)}:{part}" for part in parts)
-    return blake2b(joined.encode(), digest_size=16).hexdigest()
+    return blake2b(_encode(parts), digest_size=16).hexdigest()

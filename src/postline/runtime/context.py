@@ -147,8 +147,11 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
 
     def next_ordinal(self, type_name: str, key: bytes | None) -> int:
         """How many messages of this type and key were published before in this attempt."""
+        if self.outbox is None:
+            return 0
         if self.ordinals is None:
-            self.ordinals = {}
+            (first,) = self.outbox
+            self.ordinals = {(first.envelope.type, first.key): 1}
         place = (type_name, key)
         ordinal = self.ordinals.get(place, 0)
         self.ordinals[place] = ordinal + 1

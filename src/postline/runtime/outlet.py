@@ -90,24 +90,25 @@ class Outlet:
 
     def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record of a message published by a handler: its id follows from what is handled."""
-        route = self.route(message)
+        route = self._routes.get(type(message)) or self.route(message)
         value, key = self._encode(route, message)
         cause = context.envelope
-        ordinal = context.next_ordinal(route.type_name, key)
-        place = key.hex() if key is not None else ""
-        own = derived_id(context.subscription, cause.source, context.message_id, route.type_name, place, str(ordinal))
+        cause_id = cause.id or context.message_id
+        type_name = route.type_name
+        ordinal = context.next_ordinal(type_name, key)
+        own = derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
         placed_by = route.placed_by(message, key) or own.encode()
-        kept: dict[str, str] = {
-            name: cause.headers[name] for name in ("traceparent", "tracestate") if name in cause.headers
-        }
+        if cause.headers:
+            kept = {name: cause.headers[name] for name in _TRACE_HEADERS if name in cause.headers}
+            headers = {**kept, **headers} if headers else kept
         envelope = Envelope(
             id=own,
             source=self.service,
-            type=route.type_name,
+            type=type_name,
             time_ms=self._clock.now_ms(),
-            correlation_id=context.correlation_id,
-            causation_id=context.message_id,
-            headers={**kept, **headers} if headers else kept,
+            correlation_id=cause.correlation_id or cause_id,
+            causation_id=cause_id,
+            headers=dict(headers) if headers else {},
         )
         return Append(route.topic, route.partition_of(placed_by), key, value, envelope)
 
