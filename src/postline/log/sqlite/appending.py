@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import chain
 from typing import Any
 
 import apsw
@@ -18,7 +19,9 @@ OFFSET_MASK = (1 << OFFSET_BITS) - 1
 
 _COLUMNS = 7
 #: Rows of one INSERT; a few sizes, so that each is compiled once.
-_SIZES = (100, 25, 5, 1)
+_SIZES = (500, 100, 25, 5, 1)
+#: Partitions whose next offsets one statement stores.
+_HEADS = 64
 
 
 class Rows:
@@ -92,10 +95,13 @@ class Appender:
 
     def flush(self, connection: apsw.Connection) -> None:
         """Store the next offsets; call it once before COMMIT."""
-        advance = self._sql["advance"]
-        for partition_id in self.touched:
-            offset = self._next[partition_id] & OFFSET_MASK
-            connection.execute(advance, (partition_id, offset, self._last[partition_id]))
+        heads = [(each, self._next[each] & OFFSET_MASK, self._last[each]) for each in self.touched]
+        for start in range(0, len(heads), _HEADS):
+            some = heads[start : start + _HEADS]
+            # Filled up with repetitions, which change nothing, so that few statements are compiled.
+            size = 1 << (len(some) - 1).bit_length()
+            some += some[-1:] * (size - len(some))
+            connection.execute(_advance_statement(size), tuple(chain.from_iterable(some)))
 
     def _ids(self, connection: apsw.Connection, partition_ids: list[int]) -> list[int]:
         following, ids = self._next, []
@@ -124,6 +130,13 @@ class Appender:
         for partition_id in set(partition_ids):
             last[partition_id] = max(now, last[partition_id])
         return [last[partition_id] for partition_id in partition_ids]
+
+
+@functools.cache
+def _advance_statement(rows: int) -> str:
+    """One statement for all heads: each of its own would let other threads in while the lock is held."""
+    before, after = statements("queries")["advance"].split("(…)")
+    return before + ", ".join(["(?, 0, 0, ?, ?)"] * rows) + after
 
 
 @functools.cache

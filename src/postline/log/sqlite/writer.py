@@ -8,7 +8,7 @@ and change nothing but the database (it may run more than once).
 from __future__ import annotations
 
 import asyncio
-import copy
+import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -17,13 +17,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import apsw
 
-from postline.errors import LogFull, LogUnavailable, PostlineError
+from postline.errors import LogError, LogFull, LogUnavailable
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.connection import translate
 
 __all__ = ["FATAL", "Writer"]
 
 T = TypeVar("T")
+_logger = logging.getLogger("postline.log.sqlite")
 Work: TypeAlias = Callable[[apsw.Connection], Any]
 
 #: Errors that concern the whole transaction, not the work in which they came up.
@@ -144,12 +145,18 @@ class Writer:
                     open_ended = False
                 else:
                     jobs += more
-            self._loop.call_soon_threadsafe(self._finish, jobs, self._process(jobs))
+            touched = self._process(jobs)
+            try:
+                self._loop.call_soon_threadsafe(self._finish, jobs, touched)
+            except RuntimeError:
+                # The loop was closed without closing the log: nobody waits any more.
+                return
             if not open_ended:
                 return
 
     def _process(self, jobs: list[_Job]) -> frozenset[int]:
         """Give every job its result or its error; gives the partitions that got records."""
+        self.appender.touched = set()
         try:
             self._commit_all(jobs)
         except apsw.FullError:
@@ -157,9 +164,12 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - it goes to the futures of all jobs
             _fail(jobs, error, self._address)
         touched = frozenset(self.appender.touched)
-        if touched:
-            for callback in self.after_commit:
+        for callback in self.after_commit if touched else ():
+            try:
                 callback(touched)
+            except Exception:
+                # The records are stored; those who were not told will look by themselves.
+                _logger.exception("what follows a commit has failed")
         return touched
 
     def _finish(self, jobs: list[_Job], touched: frozenset[int]) -> None:
@@ -232,7 +242,8 @@ class Writer:
         except FATAL:
             raise
         except Exception as error:
-            if self.connection.total_changes() != before:
+            # One that appends may have taken offsets; they are given back by running without it.
+            if job.appends or self.connection.total_changes() != before:
                 raise _Spoiled(job, error) from error
             job.error = translate(error, self._address)
 
@@ -273,5 +284,7 @@ def _fail(jobs: Sequence[_Job], error: Exception, address: str) -> None:
         if job.error is None:
             # Each its own exception: a traceback grows with every task that raises it.
             meant = translate(error, address)
-            job.error = copy.copy(meant) if isinstance(meant, PostlineError) else meant
-            job.error.__cause__ = meant.__cause__
+            if meant is error and isinstance(meant, LogError):
+                meant = type(meant)(meant.message, remedy=meant.remedy)
+                meant.__cause__ = error
+            job.error = meant

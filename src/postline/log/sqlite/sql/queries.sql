@@ -45,8 +45,10 @@ SELECT start_offset, next_offset FROM partitions WHERE id >= ?1 AND id < ?2 ORDE
 -- name: head
 SELECT next_offset, last_timestamp FROM partitions WHERE id = ?
 
+-- The rows exist, so it only ever updates.
 -- name: advance
-UPDATE partitions SET next_offset = ?2, last_timestamp = ?3 WHERE id = ?1
+INSERT INTO partitions (id, topic_id, partition, next_offset, last_timestamp) VALUES (…)
+ON CONFLICT (id) DO UPDATE SET next_offset = excluded.next_offset, last_timestamp = excluded.last_timestamp
 
 -- name: first_at_or_after
 SELECT id & 1099511627775, timestamp FROM records WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 1
