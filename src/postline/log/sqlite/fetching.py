@@ -10,6 +10,9 @@ from postline.log.sqlite.statements import statements
 
 __all__ = ["Feed"]
 
+#: Records of one partition in one fetch, if they fit: a read costs as much as some fifty rows.
+_SMALLEST_SHARE = 250
+
 
 class _Cursor:
     """The next offset of one partition of one topic, and whether something may be there."""
@@ -27,6 +30,10 @@ class _Cursor:
         #: False once it was read to its end and nothing was heard of since.
         self.ready = True
 
+    @property
+    def place(self) -> tuple[int, str]:
+        return self.assignment.partition, self.topic
+
     def readable(self) -> bool:
         return self.ready and self.active and not self.paused
 
@@ -37,15 +44,15 @@ class Feed:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._sql = statements("queries")
+        #: Those served longest ago come first.
         self._cursors: dict[tuple[int, str], _Cursor] = {}
-        self._turn = 0
 
     def open(self, assignment: Assignment) -> None:
         """Have a cursor at the assignment's position; it gives nothing before `activate`."""
         self.drop(assignment)
         partition_id = self._reader.partition_id(assignment.topic, assignment.partition)
-        place = (assignment.partition, assignment.topic)
-        self._cursors[place] = _Cursor(assignment, assignment.topic, partition_id, assignment.position, False)
+        cursor = _Cursor(assignment, assignment.topic, partition_id, assignment.position, False)
+        self._cursors[cursor.place] = cursor
 
     def activate(self, assignment: Assignment, active: bool) -> None:
         """Begin to give its records, or stop."""
@@ -71,7 +78,7 @@ class Feed:
         if cursor is None:
             partition_id = self._reader.partition_id(topic, assignment.partition)
             cursor = _Cursor(assignment, topic, partition_id, offset, mine[0].active)
-            self._cursors[assignment.partition, topic] = cursor
+            self._cursors[cursor.place] = cursor
         cursor.offset = offset
         cursor.ready = True
 
@@ -86,17 +93,15 @@ class Feed:
         return any(cursor.readable() for cursor in self._cursors.values())
 
     def take(self, max_records: int, max_bytes: int) -> list[Fetched]:
-        """Records of all that have some, each with an equal share of the room, from another one on each time."""
+        """Records of those that have some, the ones served longest ago first, in shares of the room."""
         waiting = [cursor for cursor in self._cursors.values() if cursor.readable()]
         if not waiting:
             return []
-        self._turn = (self._turn + 1) % len(waiting)
-        in_turn = waiting[self._turn :] + waiting[: self._turn]
         connection = self._reader.connection
         # One snapshot: between the bounds and the records retention might move its cut.
         connection.execute("BEGIN")
         try:
-            return self._take_from(in_turn, max_records, max_bytes)
+            return self._take_from(waiting, max_records, max_bytes)
         finally:
             connection.execute("COMMIT")
 
@@ -104,10 +109,12 @@ class Feed:
         found: list[Fetched] = []
         for place, cursor in enumerate(cursors):
             others = len(cursors) - place
-            fetched = self._read(cursor, max(1, max_records // others), max(1, max_bytes // others))
+            share = min(max_records, max(_SMALLEST_SHARE, max_records // others))
+            fetched = self._read(cursor, share, max(1, max_bytes // others))
             if fetched is None:
                 continue
             found.append(fetched)
+            self._cursors[cursor.place] = self._cursors.pop(cursor.place)
             max_records -= len(fetched.records)
             max_bytes -= sum(len(record[4] or b"") for record in fetched.records)
             if max_records <= 0 or max_bytes <= 0:
@@ -140,7 +147,7 @@ class Feed:
         return int(rows[0][0]) & OFFSET_MASK if rows else end
 
     def _of(self, assignment: Assignment) -> list[_Cursor]:
-        """The partition's cursors, if this is the assignment they stand under; the subscribed topic's first."""
+        """The partition's cursors, if this is the assignment they stand under."""
         return [
             cursor
             for place, cursor in self._cursors.items()
