@@ -1,11 +1,14 @@
 """Postline: durable, ordered, exactly-once messaging between services on one partitioned log."""
 
+from __future__ import annotations
+
 # The layers, imports going strictly down (tests/test_layers.py):
 #
 # 9 shell         cli/  demo/
-# 8 surfaces      testing/  sync.py
+# 8 surfaces      testing/  sync.py  (http/  dashboard/ come later)
 # 7 composition   app.py
 # 6 reading       monitor.py
+# 5 processing    (workflows/  streams/  connect/ come later)
 # 4 patterns      events.py
 # 3 runtime       runtime/
 # 2 engines       log/
@@ -13,7 +16,7 @@
 # 0 foundation    message.py  errors.py  clock.py  settings.py  ids.py
 
 from postline.app import App, Published
-from postline.contracts import ForeignTopic, Topic
+from postline.contracts import Compaction, ForeignTopic, Retention, Topic
 from postline.errors import (
     ContractError,
     DecodeError,
@@ -33,6 +36,7 @@ from postline.runtime.retry import Retry
 
 __all__ = [
     "App",
+    "Compaction",
     "Context",
     "ContractError",
     "DeadLetter",
@@ -46,6 +50,7 @@ __all__ = [
     "MessageTooLarge",
     "PostlineError",
     "Published",
+    "Retention",
     "Retry",
     "RetryLater",
     "SettingsError",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
 from postline.clock import Clock, SystemClock
-from postline.contracts import Catalog, ForeignTopic, Partitioner, Topic
+from postline.contracts import Catalog, Compaction, ForeignTopic, Partitioner, Topic
 from postline.errors import PostlineError, SettingsError, TopicMismatch, UnknownTopic, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.port import Append, Log, TopicSpec
@@ -330,16 +330,17 @@ class _Running:
 
     def _spec(self, topic: Topic) -> TopicSpec:
         sizes = self._settings.topic(topic.name)
-        retention_ms = None if topic.retention is None else int(topic.retention.total_seconds() * 1000)
+        age, compaction = topic.retention.age, topic.compaction or Compaction()
+        retention_ms = None if age is None else int(age.total_seconds() * 1000)
         return TopicSpec(
             name=self._settings.full_name(topic.name),
             partitions=sizes.partitions or topic.partitions,
             owner=topic.owner,
             key=topic.key_text,
             retention_ms=sizes.retention_ms or retention_ms,
-            retention_bytes=sizes.retention_bytes or topic.retention_bytes,
-            compacted=topic.compacted,
-            tombstone_ms=int(topic.tombstone_retention.total_seconds() * 1000),
+            retention_bytes=sizes.retention_bytes or topic.retention.bytes_per_partition,
+            compacted=topic.compaction is not None,
+            tombstone_ms=int(compaction.tombstone_retention.total_seconds() * 1000),
         )
 
     def _route_of(self, cls: type) -> Route:

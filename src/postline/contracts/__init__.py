@@ -1,8 +1,20 @@
 """Contracts: topics, their message types and keys, and how messages become bytes and back."""
 
+from __future__ import annotations
+
 from postline.contracts.catalog import Catalog
 from postline.contracts.kinds import Kind
 from postline.contracts.partitioner import Partitioner, murmur2
-from postline.contracts.topics import ForeignTopic, MessageContract, Topic
+from postline.contracts.topics import Compaction, ForeignTopic, MessageContract, Retention, Topic
 
-__all__ = ["Catalog", "ForeignTopic", "Kind", "MessageContract", "Partitioner", "Topic", "murmur2"]
+__all__ = [
+    "Catalog",
+    "Compaction",
+    "ForeignTopic",
+    "Kind",
+    "MessageContract",
+    "Partitioner",
+    "Retention",
+    "Topic",
+    "murmur2",
+]

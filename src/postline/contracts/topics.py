@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -11,7 +12,7 @@ from postline.contracts.keys import KeySpec, canonical_key, describe_key, reader
 from postline.contracts.kinds import Kind
 from postline.errors import ContractError, EncodeError
 
-__all__ = ["DEFAULT_PARTITIONS", "ForeignTopic", "MessageContract", "Topic"]
+__all__ = ["DEFAULT_PARTITIONS", "Compaction", "ForeignTopic", "MessageContract", "Retention", "Topic"]
 
 DEFAULT_PARTITIONS = 8
 DEFAULT_MESSAGE_BYTES_MAX = 1 << 20
@@ -115,13 +116,28 @@ class _Declared:
         self._names[cls] = wire_name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Retention:
+    """How long records are kept: until they are older than `age` or the partition larger than its bytes."""
+
+    age: timedelta | None = None
+    bytes_per_partition: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compaction:
+    """Keep the newest record of each key; a tombstone (a record without value) goes after its retention."""
+
+    tombstone_retention: timedelta = timedelta(days=1)
+
+
 class Topic(_Declared):
     """A named log owned by one service, cut into partitions by key.
 
     `key` is a field, a dotted path or a function; order, lanes and state belong to it. Placement
-    follows `partition_by` if given, which must be the same for all messages of a key. Retention
-    by time or by bytes for each partition; None keeps everything. `compacted` keeps the newest
-    message of each key, tombstones for `tombstone_retention`.
+    follows `partition_by` if given, which must be the same for all messages of a key. `retention`
+    is an age, or a `Retention` with a size as well; None keeps everything. `compaction` keeps the
+    newest message of each key.
     """
 
     def __init__(
@@ -132,17 +148,15 @@ class Topic(_Declared):
         key: KeySpec | None = None,
         partition_by: KeySpec | None = None,
         partitions: int = DEFAULT_PARTITIONS,
-        retention: timedelta | None = None,
-        retention_bytes: int | None = None,
-        compacted: bool = False,
-        tombstone_retention: timedelta = timedelta(days=1),
+        retention: timedelta | Retention | None = None,
+        compaction: Compaction | None = None,
         message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX,
     ) -> None:
         super().__init__(name)
         self.owner, self.partitions = owner, partitions
         self.key, self.partition_by = key, partition_by
-        self.retention, self.retention_bytes = retention, retention_bytes
-        self.compacted, self.tombstone_retention = compacted, tombstone_retention
+        self.retention = retention if isinstance(retention, Retention) else Retention(age=retention)
+        self.compaction = compaction
         self.message_bytes_max = message_bytes_max
         self.contracts: dict[str, MessageContract] = {}
         if problems := self._problems():
@@ -154,12 +168,11 @@ class Topic(_Declared):
             problems.append("it has no owner; name the service that owns it.")
         if not 1 <= self.partitions <= 10_000:
             problems.append(f"{self.partitions} partitions; use 1 to 10,000.")
-        if self.compacted and self.key is None:
+        if self.compaction is not None and self.key is None:
             problems.append("compaction keeps the newest message of each key; declare a key.")
-        if self.retention is not None and self.retention <= timedelta(0):
+        age, size = self.retention.age, self.retention.bytes_per_partition
+        if (age is not None and age <= timedelta(0)) or (size is not None and size <= 0):
             problems.append("retention must be above zero; leave it out to keep everything.")
-        if self.retention_bytes is not None and self.retention_bytes <= 0:
-            problems.append("retention_bytes must be above zero; leave it out to keep everything.")
         if self.message_bytes_max < 1:
             problems.append("message_bytes_max must be above zero.")
         return problems

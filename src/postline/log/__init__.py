@@ -1,0 +1,1 @@
+"""The durable partitioned log: its port, and the engines behind it."""
