@@ -135,11 +135,10 @@ class Appender:
 @functools.cache
 def _advance_statement(rows: int) -> str:
     """One statement for all heads: each of its own would let other threads in while the lock is held."""
-    before, after = statements("queries")["advance"].split("(…)")
-    return before + ", ".join(["(?, 0, 0, ?, ?)"] * rows) + after
+    return statements("queries")["advance"].replace("(…)", ", ".join(["(?, 0, 0, ?, ?)"] * rows))
 
 
 @functools.cache
 def _insert_statement(rows: int) -> str:
     row = f"({', '.join('?' * _COLUMNS)})"
-    return f"INSERT INTO records VALUES {', '.join([row] * rows)}"
+    return statements("queries")["insert_records"].replace("(…)", ", ".join([row] * rows))

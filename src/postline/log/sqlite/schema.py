@@ -8,7 +8,7 @@ import apsw
 
 from postline.errors import LogCorrupt, LogVersionError
 from postline.log.sqlite.connection import MEMORY, fetch
-from postline.log.sqlite.statements import script
+from postline.log.sqlite.statements import script, statements
 
 __all__ = ["APPLICATION_ID", "VERSION", "prepare", "recognise"]
 
@@ -51,21 +51,19 @@ def prepare(connection: apsw.Connection) -> None:
 def _is_new(connection: apsw.Connection) -> bool:
     if connection.pragma("application_id") or connection.pragma("user_version"):
         return False
-    return not fetch(connection, "SELECT count(*) FROM sqlite_schema")[0][0]
+    return not fetch(connection, statements("schema_checks")["objects"])[0][0]
 
 
 def _apply(connection: apsw.Connection, text: str, version: int) -> None:
     with connection:
         connection.execute(text)
-        connection.execute(
-            "INSERT OR REPLACE INTO meta VALUES ('min_reader_version', ?)", (min(version, MIN_READER_VERSION),)
-        )
+        connection.execute(statements("schema_checks")["set_min_reader_version"], (min(version, MIN_READER_VERSION),))
         connection.pragma("application_id", APPLICATION_ID)
         connection.pragma("user_version", version)
 
 
 def _check_readable(connection: apsw.Connection, path: str, version: int) -> None:
-    rows = fetch(connection, "SELECT value FROM meta WHERE key = 'min_reader_version'")
+    rows = fetch(connection, statements("schema_checks")["min_reader_version"])
     if not rows or rows[0][0] > VERSION:
         raise LogVersionError(
             f"The log {path} has format {version}; this Postline reads up to {VERSION}.",

@@ -79,4 +79,4 @@ def _get_statement(keys: int) -> str:
 @functools.cache
 def _put_statement(rows: int) -> str:
     places = ", ".join(f"(?1, ?2, ?{row * 3 + 3}, ?{row * 3 + 4}, ?{row * 3 + 5})" for row in range(rows))
-    return f"REPLACE INTO state VALUES {places}"
+    return statements("queries")["state_put"].replace("(…)", places)

@@ -119,9 +119,14 @@ class Upkeep:
 
     async def _give_back(self) -> None:
         """Free pages go back to the disk once they are more than new records will soon use."""
-        spare = 0 if self._storage.writer.full else self._storage.settings.spare_pages
-        if self._read("free_pages")[0][0] > spare:
-            await self._repeat(_give_back_step)
+        full = self._storage.writer.full
+        if self._read("free_pages")[0][0] <= (0 if full else self._storage.settings.spare_pages):
+            return
+        await self._repeat(_give_back_step)
+        if self._storage.path is not None:
+            # The file shrinks when the WAL has been taken over into it; emptying that as well may wait for readers.
+            mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if full else apsw.SQLITE_CHECKPOINT_PASSIVE
+            await self._storage.writer.submit_alone(lambda connection: connection.wal_checkpoint(mode=mode))
 
     async def _repeat(self, step: Callable[[apsw.Connection], bool]) -> None:
         while await self._submit(step):

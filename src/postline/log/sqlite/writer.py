@@ -34,7 +34,7 @@ FATAL = (apsw.FullError, apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw
 class _Job:
     """One submitted work, or rows to append if `rows` is given."""
 
-    __slots__ = ("appends", "error", "future", "result", "rows", "work")
+    __slots__ = ("alone", "appends", "error", "future", "result", "rows", "work")
 
     def __init__(self, work: Work | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool) -> None:
         self.work = work
@@ -42,6 +42,8 @@ class _Job:
         self.future = future
         #: Needs room on the disk; refused while the disk is full.
         self.appends = appends
+        #: Runs outside a transaction, after that of the others.
+        self.alone = False
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -106,6 +108,13 @@ class Writer:
         """Store the rows in the next transaction, merged with others'; gives their offsets."""
         return self._collect(None, rows, True)
 
+    def submit_alone(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
+        """Run `work` under the write lock but outside a transaction, e.g. a checkpoint."""
+        future = self._collect(work, None, False)
+        if not future.done():
+            self._collected[-1].alone = True
+        return future
+
     async def close(self) -> None:
         """Finish what was submitted and end the thread. Idempotent."""
         if self._closed:
@@ -163,6 +172,9 @@ class Writer:
             self._relieve(jobs)
         except Exception as error:  # noqa: BLE001 - it goes to the futures of all jobs
             _fail(jobs, error, self._address)
+        for job in jobs:
+            if job.alone:
+                self._run_alone(job)
         touched = frozenset(self.appender.touched)
         for callback in self.after_commit if touched else ():
             try:
@@ -200,7 +212,7 @@ class Writer:
                 if job.appends and job.error is None:
                     job.error = self._refusal()
         merge = True
-        while open_jobs := [job for job in jobs if job.error is None]:
+        while open_jobs := [job for job in jobs if job.error is None and not job.alone]:
             try:
                 self._transaction(open_jobs, merge)
                 break
@@ -245,6 +257,14 @@ class Writer:
             # One that appends may have taken offsets; they are given back by running without it.
             if job.appends or self.connection.total_changes() != before:
                 raise _Spoiled(job, error) from error
+            job.error = translate(error, self._address)
+
+    def _run_alone(self, job: _Job) -> None:
+        try:
+            if job.work is not None:
+                with self._lock:
+                    job.result = job.work(self.connection)
+        except Exception as error:  # noqa: BLE001 - it goes to the job's future
             job.error = translate(error, self._address)
 
     def _insert_merged(self, jobs: Sequence[_Job], merged: Rows) -> None:

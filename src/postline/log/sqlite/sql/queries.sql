@@ -90,3 +90,10 @@ DELETE FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? 
 
 -- name: state_clear
 DELETE FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ?
+
+-- (…) stands for as many rows as are inserted at once, here and in the next.
+-- name: insert_records
+INSERT INTO records VALUES (…)
+
+-- name: state_put
+REPLACE INTO state VALUES (…)
