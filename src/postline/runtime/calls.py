@@ -82,15 +82,20 @@ def call_each(
     handler: Handler, calls: Sequence[tuple[Any, Context[Any]]], halting: Halting
 ) -> tuple[int, BaseException | None]:
     """Call a plain handler for each message in turn: how many succeeded, and what stopped it."""
+    staged: dict[bytes, bytes | None] | None = None
     for done, (message, context) in enumerate(calls):
         if halting.draining and done:
             return done, None
         if message is Outcome.FILTERED:
             continue
+        if staged:
+            # What earlier records of this stretch put is not in the partition's states yet.
+            context.staged = dict(staged)
         try:
             result = handler.function(message, context) if handler.wants_context else handler.function(message)
             if result is not None:
                 publish_result(context, result)
         except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
             return done, error
+        staged = context.staged
     return len(calls), None
