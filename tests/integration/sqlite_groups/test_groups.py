@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from postline.clock import SystemClock
+from postline.errors import LogUnavailable
 from postline.log.port import Append, TopicSpec
 from postline.log.sqlite.log import SqliteLog
 from postline.log.sqlite.storage import Settings
@@ -231,6 +232,23 @@ async def test_no_writer_starves_among_four_processes(company: Company) -> None:
         while sum(bounds.end for bounds in await company.log.bounds("orders")) < 3000:
             await asyncio.sleep(0.02)
     assert min(bounds.end for bounds in await company.log.bounds("orders")) > 0
+
+
+async def test_a_process_that_sits_in_a_transaction_is_named_and_its_death_lets_the_others_go_on(
+    company: Company,
+) -> None:
+    sitter = await company.start("sitter")
+    await company.until(lambda: sitter.said("inside"))
+    settings = Settings(reserve_bytes=0, lock_seconds=0.1)
+    impatient = SqliteLog(str(company.path), clock=SystemClock(), settings=settings)
+    with pytest.raises(LogUnavailable, match=f"process {sitter.process.pid} holds it"):
+        await impatient.start()
+    waiting = asyncio.ensure_future(company.append("after"))
+    sitter.signal(signal.SIGKILL)
+    await waiting
+    await impatient.start()
+    assert (await impatient.bounds("orders"))[0].end == 1
+    await impatient.close()
 
 
 async def test_a_forked_child_keeps_no_sign_of_life_of_its_dead_parent(company: Company) -> None:

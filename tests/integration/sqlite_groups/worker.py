@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ async def writer(log: SqliteLog, partition: int) -> None:
         await log.append([record])
 
 
+async def sitter(log: SqliteLog) -> None:
+    """Begin a transaction and never end it."""
+
+    def sit(connection: object) -> None:
+        del connection
+        say("inside")
+        threading.Event().wait()
+
+    await log.storage.writer.submit(sit)
+
+
 async def read_orders(orders: asyncio.Queue[str]) -> None:
     """Pass the test's lines on."""
     reader = asyncio.StreamReader()
@@ -120,6 +132,8 @@ async def main() -> None:
     listening = asyncio.ensure_future(read_orders(orders))
     if role == "writer":
         await writer(log, options["partition"])
+    if role == "sitter":
+        await sitter(log)
     await member(log, orders)
     listening.cancel()
     await log.close()

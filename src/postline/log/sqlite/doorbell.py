@@ -32,6 +32,7 @@ SLOWEST_POLL_SECONDS = 0.02
 _LONGEST_ADDRESS = 103
 #: The kernel queues some ten datagrams; so many at once mean that others may have been dropped.
 _FULL_QUEUE = 8
+_MTIME_TICK_SECONDS = 0.05
 _SUFFIX = ".bell"
 
 
@@ -62,7 +63,9 @@ class Doorbell:
         #: Descriptor of the directory where its path is too long for an address.
         self._shortcut: int | None = None
         self._others: list[str] = []
-        self._listed = 0
+        self._changed = -1
+        self._changed_seen = 0.0
+        self._listed = False
         self._listing = threading.Lock()
         self._seen = 0
         self._delay = SAFETY_SECONDS
@@ -143,16 +146,19 @@ class Doorbell:
     def _neighbours(self) -> list[str]:
         """The other bells; the directory is read again when it has changed, or may have."""
         with self._listing:
+            now = self._clock.monotonic()
             try:
                 changed = self._directory.stat().st_mtime_ns
             except FileNotFoundError:
                 # Somebody has cleared it away: nobody can be rung, all find out by polling.
                 return []
-            # Its time ticks coarsely: a listing made right after a change may miss the next one.
-            if self._listed < changed + 50_000_000:
-                self._listed = max(self._clock.now_ms() * 1_000_000, changed)
+            if changed != self._changed:
+                self._changed, self._changed_seen, self._listed = changed, now, False
+            if not self._listed:
                 bells = (path.name for path in self._directory.iterdir() if path.suffix == _SUFFIX)
                 self._others = [name for name in bells if name != self._own]
+                # Its time ticks coarsely: one that appears in the same tick would be missed for good.
+                self._listed = now >= self._changed_seen + _MTIME_TICK_SECONDS
             return self._others
 
     def _hear(self) -> None:

@@ -189,6 +189,7 @@ class SqliteMembership:
         self._storage.presence.liveness.depart(self._me.member)
         if self._leave_at_close in self._storage.on_close:
             self._storage.on_close.remove(self._leave_at_close)
+        self._let_fetch_go(True)
 
     async def _leave_at_close(self) -> None:
         try:
