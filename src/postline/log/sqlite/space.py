@@ -16,7 +16,7 @@ _logger = logging.getLogger("postline.log.sqlite")
 
 
 class Reserve:
-    """A file of `size` bytes beside the log. Its methods are called under the write lock.
+    """A file of `size` bytes beside the log, one for all its processes.
 
     Without it a full disk would stop everything: deleting needs room in the WAL too.
     """
@@ -26,7 +26,7 @@ class Reserve:
         self._size = size
 
     def give_up(self, connection: apsw.Connection) -> None:
-        """Make room on the disk, then empty the WAL into the file."""
+        """Make room on the disk, then empty the WAL into the file; call it under the write lock."""
         try:
             self._path.unlink()
             _logger.warning("the disk of %s is full: the reserve of %d bytes is in use", self._path, self._size)

@@ -85,10 +85,14 @@ class Storage:
         if self.path is not None:
             _check_place(self.path)
             meeting = run_directory(self.path)
-            self.lock = Turnstile(meeting, patience_seconds=self.settings.lock_seconds)
-        with translated(self.address), self.lock:
-            connection = self._open()
-        reading = connection if self.path is None else self._open_reader()
+            self.lock = _turnstile(meeting, self.settings.lock_seconds)
+        try:
+            with translated(self.address), self.lock:
+                connection = self._open()
+            reading = connection if self.path is None else self._open_reader()
+        except BaseException:
+            self._close_lock()
+            raise
         self.reader = Reader(reading, self.address)
         self._appender = Appender(self.clock)
         self.writer = Writer(
@@ -125,6 +129,9 @@ class Storage:
         # The last one to close takes the WAL over into the file: a write, so under the lock.
         with translated(self.address), self.lock:
             self.writer.connection.close()
+        self._close_lock()
+
+    def _close_lock(self) -> None:
         if isinstance(self.lock, Turnstile):
             self.lock.close()
 
@@ -208,6 +215,16 @@ class Storage:
         if self._started:
             self.waiters.wake({self.reader.topic_name(each) for each in touched})
             self.presence.appended(touched)
+
+
+def _turnstile(meeting: Path, seconds: float) -> Turnstile:
+    try:
+        return Turnstile(meeting, patience_seconds=seconds)
+    except PermissionError as error:
+        raise LogReadOnly(
+            f"The lock files in {meeting} belong to another user: {error.strerror}.",
+            remedy="Run all processes of a log as users of one group that may write there.",
+        ) from error
 
 
 def _check_place(path: Path) -> None:
