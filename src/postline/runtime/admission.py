@@ -18,7 +18,10 @@ __all__ = ["admit", "forget_old_marks"]
 
 
 async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
-    """Take fetched records in; gives how many of them are to be handled."""
+    """Take fetched records in; gives how many of them are to be handled.
+
+    If the log can't answer a look-up, nothing has happened and the same records can be given again.
+    """
     records = fetched.records
     lost = owned.window.lose(fetched.log_start)
     if lost:
@@ -26,11 +29,12 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
     if not records and fetched.next_offset == owned.window.fetched_to:
         return 0
     await owned.load_states(records)
-    chunk = owned.window.add(records, fetched.next_offset)
-    owned.unit.moved = True
+    chunk = owned.window.prepare(records, fetched.next_offset)
     messages: dict[int, Any] = {}
     if owned.plan.examines or any(record[5] & FLAG_OWN_ID for record in records):
         messages = await _examine(owned, chunk, records)
+    owned.window.add(chunk)
+    owned.unit.moved = True
     owned.group(chunk, records, messages)
     owned.bound_window()
     return chunk.outcomes.count(Outcome.PENDING)

@@ -21,9 +21,7 @@ _CONTROL_KEPT_MS = 30 * _DAY_MS
 async def create_own_topics(log: Log, plan: Plan, partitions: int) -> None:
     """Make the subscription's dead-letters and control topics, co-partitioned with its topic."""
     for name, kept_ms in ((plan.dead_letters, DEAD_LETTERS_KEPT_MS), (plan.control, _CONTROL_KEPT_MS)):
-        await log.create_topic(
-            TopicSpec(name=name, partitions=partitions, owner=plan.service, retention_ms=kept_ms)
-        )
+        await log.create_topic(TopicSpec(name=name, partitions=partitions, owner=plan.service, retention_ms=kept_ms))
 
 
 async def announce_types(log: Log, plan: Plan, envelope: Envelope) -> None:

@@ -38,8 +38,8 @@ class Pool(Protocol):
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
         """Settle the lane's first record with an outcome that needs no more handling."""
 
-    def over_time(self, worker: Any, cancelled: asyncio.CancelledError) -> TimeoutError:
-        """The error of an attempt that its time limit cancelled."""
+    def over_time(self, worker: Any, cancelled: asyncio.CancelledError) -> Exception:
+        """The error of an attempt that its time limit, or something in it, cancelled."""
 
     def settled(self, owned: OwnedPartition, worker: Any, number: int) -> None:
         """So many records were settled."""

@@ -95,7 +95,7 @@ def call_each(
             result = handler.function(message, context) if handler.wants_context else handler.function(message)
             if result is not None:
                 publish_result(context, result)
-        except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes a retry decision
             return done, error
         staged = context.staged
     return len(calls), None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
+from typing import TypeVar
 
 from postline.errors import LogError, PostlineError
 from postline.log.port import Assignment, Fetched, GroupSpec, Membership
@@ -20,6 +22,8 @@ from postline.runtime.surroundings import Surroundings
 from postline.runtime.workers import WorkerPool
 
 __all__ = ["Consumer"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("postline.runtime")
 
@@ -43,7 +47,7 @@ class Consumer:
         self.owned: dict[int, OwnedPartition] = {}
         self.membership: Membership | None = None
         self.failed: asyncio.Future[BaseException] | None = None
-        self.pool = WorkerPool(self.plan, executor, self._settled)
+        self.pool = WorkerPool(self.plan, executor, self._settled, self._fail)
         self._instance = instance
         self._in_flight = 0
         self._room = asyncio.Event()
@@ -127,10 +131,18 @@ class Consumer:
     async def _take_up(self, assignment: Assignment) -> None:
         membership = self.membership or self._committer.membership
         assert membership is not None, "the engine assigns after join has returned"
-        owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
-        self.owned[assignment.partition] = owned
-        await owned.load()
-        await load_control(owned)
+
+        async def load() -> OwnedPartition:
+            owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
+            try:
+                await owned.load()
+                await load_control(owned)
+            except BaseException:
+                owned.halt()
+                raise
+            return owned
+
+        owned = self.owned[assignment.partition] = await self._until_done(load)
         membership.follow(assignment, self.plan.control, owned.control_offset)
 
     async def revoked(self, assignments: Sequence[Assignment]) -> None:
@@ -172,25 +184,45 @@ class Consumer:
         for owned in leaving:
             owned.halt()
             self.pool.drop_attempts(owned)
-        await self._committer.commit()
+        await self._commit_within(seconds)
+
+    async def _commit_within(self, seconds: float) -> None:
+        """Commit what settled; give up after a time, so that a log that can't write holds up no stop."""
+        over = asyncio.Event()
+        timer = self.around.clock.call_later(max(seconds, _REVOKE_SECONDS), over.set)
+        commit = asyncio.ensure_future(self._committer.commit())
+        waiting = asyncio.ensure_future(over.wait())
+        await asyncio.wait((commit, waiting), return_when=asyncio.FIRST_COMPLETED)
+        timer.cancel()
+        waiting.cancel()
+        if not commit.done():
+            commit.cancel()
+            _log.error("subscription %s could not commit in time: what it did is handled again", self.plan.name)
+        elif (error := commit.exception()) is not None:
+            self._fail(error)
 
     # -- fetching -----------------------------------------------------------------------------
 
     async def _fetch(self) -> None:
         membership, plan = self.membership, self.plan
         assert membership is not None
-        delay = 0.1
         while True:
             await self._wait_for_room()
+            fetch = partial(membership.fetch, plan.fetch_records, plan.fetch_bytes, _FETCH_WAIT_SECONDS)
+            for fetched in await self._until_done(fetch):
+                # Taken in again and again if the log can't answer: these records are never fetched again.
+                await self._until_done(partial(self._take_in, fetched))
+
+    async def _until_done(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask the log, again after a while if it is only unavailable for now."""
+        delay = 0.1
+        while True:
             try:
-                batches = await membership.fetch(plan.fetch_records, plan.fetch_bytes, _FETCH_WAIT_SECONDS)
-                for fetched in batches:
-                    await self._take_in(fetched)
-                delay = 0.1
+                return await ask()
             except LogError as error:
                 if not error.retryable:
                     raise
-                _log.warning("subscription %s can't read and tries again in %g s: %s", plan.name, delay, error)
+                _log.warning("subscription %s can't read and tries again in %g s: %s", self.plan.name, delay, error)
                 await self.around.clock.sleep(delay)
                 delay = min(delay * 2, _RETRY_SECONDS_MAX)
 
@@ -201,7 +233,8 @@ class Consumer:
         if fetched.topic == self.plan.control:
             await self._control(owned, fetched)
             return
-        self._in_flight += await admit(owned, fetched)
+        admitted = await admit(owned, fetched)
+        self._in_flight += admitted
         if owned.unit:
             self._committer.wake()
         # Workers get the loop before more is fetched, although fetching need not wait.
@@ -246,6 +279,7 @@ class Consumer:
                 owned = await self._reset(owned, op, record[0] + 1)
             else:
                 await obey(owned, op)
+            owned.control_offset = record[0] + 1
         owned.control_offset = fetched.next_offset
         owned.unit.put(CONTROL, CONTROL_POSITION, str(fetched.next_offset).encode())
         self._recount()

@@ -44,19 +44,18 @@ class Window:
         self._chunks: deque[Chunk] = deque()
         self._restored: list[Run] = list(progress.ahead)
 
-    def add(self, records: Sequence[Record], next_offset: int) -> Chunk:
-        """Take in fetched records; those settled before a restart are marked so at once."""
+    def prepare(self, records: Sequence[Record], next_offset: int) -> Chunk:
+        """A chunk of fetched records, not taken in yet; what was settled before a restart is marked."""
         chunk = Chunk([record[0] for record in records], next_offset)
-        if self._restored:
-            self._restore(chunk)
-        self._chunks.append(chunk)
-        return chunk
-
-    def _restore(self, chunk: Chunk) -> None:
         for first, last, outcome in self._restored:
             begin, end = bisect_left(chunk.offsets, first), bisect_left(chunk.offsets, last + 1)
             chunk.outcomes[begin:end] = bytes([outcome]) * (end - begin)
+        return chunk
+
+    def add(self, chunk: Chunk) -> None:
+        """Take a prepared chunk in; it goes on where the last one ended."""
         self._forget_restored(chunk.end)
+        self._chunks.append(chunk)
 
     def _forget_restored(self, below: int) -> None:
         self._restored = [(max(first, below), last, how) for first, last, how in self._restored if last >= below]

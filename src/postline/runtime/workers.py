@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from postline.errors import DecodeError
+from postline.errors import DecodeError, LogError
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import HANDLING, Calls, call_each, publish_result
 from postline.runtime.context import Context
@@ -28,6 +28,7 @@ _DONE = int(Outcome.DONE)
 
 #: A worker lets the loop breathe after so many records that never waited.
 _YIELD_RECORDS = 256
+_READ_AGAIN_SECONDS = 0.2
 #: Most records of a lane that one call into a thread handles.
 _THREAD_RECORDS = 64
 
@@ -54,13 +55,21 @@ class WorkerPool:
     keep a single task busy, and the first that does wait hands over to the next.
     """
 
-    def __init__(self, plan: Plan, executor: Executor, on_settled: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        on_settled: Callable[[int], None],
+        on_failed: Callable[[BaseException], None],
+    ) -> None:
         self.ready: deque[tuple[OwnedPartition, Lane]] = deque()
         self.workers: list[Worker] = []
         self.running = 0
         self._plan = plan
         self._executor = executor
         self._on_settled = on_settled
+        #: Told of an error that is no handler's.
+        self._on_failed = on_failed
         self.calls = Calls(plan, executor)
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
@@ -83,6 +92,11 @@ class WorkerPool:
             worker = Worker()
             self.workers.append(worker)
             worker.task = asyncio.get_running_loop().create_task(self._work(worker), name=f"{self._plan.name} worker")
+            worker.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_failed(error)
 
     async def _work(self, worker: Worker) -> None:
         HANDLING.set(self._plan.name)
@@ -108,6 +122,11 @@ class WorkerPool:
             await self._run_lane(worker, owned, lane)
         except asyncio.CancelledError:
             self._undo_cancel(worker)
+        except LogError as error:
+            if not error.retryable:
+                raise
+            _log.warning("subscription %s can't read held records and tries again: %s", self._plan.name, error)
+            await owned.around.clock.sleep(_READ_AGAIN_SECONDS)
         finally:
             self.running -= 1
             owned.running -= 1
@@ -259,8 +278,10 @@ class WorkerPool:
         self._on_settled(1)
         return lane.wait is Wait.NOTHING
 
-    def over_time(self, worker: Worker, cancelled: asyncio.CancelledError) -> TimeoutError:
-        """The error of an attempt that its time limit cancelled; raises `cancelled` if it was something else."""
+    def over_time(self, worker: Worker, cancelled: asyncio.CancelledError) -> Exception:
+        """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
+        if worker.task is not None and not worker.task.cancelling():
+            return RuntimeError("the handler let a CancelledError out, although its attempt was not cancelled")
         if not worker.timed_out or worker.dropped:
             raise cancelled
         self._undo_cancel(worker)
