@@ -27,7 +27,12 @@ from postline.log.port import (
     TopicSpec,
 )
 
-__all__ = ["Member", "SimulatedCluster", "Slot", "StoredPartition", "Subscription"]
+__all__ = ["ENGINE_MUTANTS", "Member", "SimulatedCluster", "Slot", "StoredPartition", "Subscription"]
+
+
+#: Engines that are wrong on purpose, for proving the simulator: commits are never refused; positions are
+#: stored before their effects; held records can't be found again.
+ENGINE_MUTANTS = ("unfenced", "position_first", "forget_held")
 
 
 def size_of(record: Record) -> int:
@@ -206,14 +211,15 @@ class SimulatedCluster:
         lease_seconds: float = 5.0,
         death_seconds: float = 0.5,
         revoke_seconds: float = 2.0,
-        fencing: bool = True,
+        mutant: str = "",
     ) -> None:
         self.lease_seconds = lease_seconds
         #: Longest time until a death is noticed.
         self.death_seconds = death_seconds
         self.revoke_seconds = revoke_seconds
-        #: Off: a mutant that accepts every commit, for proving the simulator.
-        self.fencing = fencing
+        if mutant and mutant not in ENGINE_MUTANTS:
+            raise UsageError(f"there is no mutant {mutant!r}.", remedy=f"Choose among {ENGINE_MUTANTS}.")
+        self.mutant = mutant
         self.topics: dict[str, StoredTopic] = {}
         self.subscriptions: dict[str, Subscription] = {}
         self.trace: Callable[..., None] = lambda *what: None
@@ -316,7 +322,7 @@ class SimulatedCluster:
         refused: list[Assignment] = []
         for part in unit:
             current = subscription.is_owner(member, part.assignment.partition, part.assignment.epoch)
-            if current or not self.fencing:
+            if current or self.mutant == "unfenced":
                 accepted.append(part)
             else:
                 refused.append(part.assignment)
@@ -324,27 +330,30 @@ class SimulatedCluster:
         for item in appends:
             self._partition(item)
         for part in accepted:
-            self._apply(subscription.slots[part.assignment.partition], part)
-        self.append(appends, now_ms, gap)
+            slot = subscription.slots[part.assignment.partition]
+            slot.position, slot.progress = part.position, part.progress
+        if self.mutant == "position_first":
+            # The effects follow in a second step, for which the process has to live.
+            loop = asyncio.get_running_loop()
+            loop.call_later(0.05, self._store_effects, subscription, accepted, now_ms, gap)
+        else:
+            self._store_effects(subscription, accepted, now_ms, gap)
         return refused
 
-    @staticmethod
-    def _apply(slot: Slot, part: PartitionCommit) -> None:
-        slot.position = part.position
-        slot.progress = part.progress
-        for namespace in part.clears:
-            slot.state.pop(namespace, None)
-        for namespace, key, value in part.puts:
-            slot.state.setdefault(namespace, {})[key] = value
-        for namespace, key in part.deletes:
-            if (entries := slot.state.get(namespace)) is not None:
-                entries.pop(key, None)
+    def _store_effects(
+        self, subscription: Subscription, parts: list[PartitionCommit], now_ms: int, gap: Callable[[], int]
+    ) -> None:
+        for part in parts:
+            _change_state(subscription.slots[part.assignment.partition], part)
+        self.append([item for part in parts for item in part.appends], now_ms, gap)
 
     def scan(
         self, subscription: Subscription, partition: int, namespace: str, after: bytes, limit: int
     ) -> list[tuple[bytes, bytes]]:
         """Committed entries above `after`, in key order."""
         entries = subscription.slots[partition].state.get(namespace, {})
+        if self.mutant == "forget_held" and namespace == "held":
+            return []
         return sorted((key, value) for key, value in entries.items() if not after or key > after)[:limit]
 
     def expire(self, subscription: Subscription, now: float, end_epochs: bool) -> None:
@@ -411,6 +420,16 @@ class SimulatedCluster:
     def bounds(self, topic: str) -> list[Bounds]:
         """First and next offset of each partition."""
         return [Bounds(partition.start, partition.end) for partition in self.topic(topic).partitions]
+
+
+def _change_state(slot: Slot, part: PartitionCommit) -> None:
+    for namespace in part.clears:
+        slot.state.pop(namespace, None)
+    for namespace, key, value in part.puts:
+        slot.state.setdefault(namespace, {})[key] = value
+    for namespace, key in part.deletes:
+        if (entries := slot.state.get(namespace)) is not None:
+            entries.pop(key, None)
 
 
 def _overdue(partition: StoredPartition, spec: TopicSpec, now_ms: int) -> set[int]:

@@ -22,7 +22,7 @@ class FaultPlan:
     #: Refused before anything is stored.
     append_refused_share: float = 0.0
     commit_refused_share: float = 0.0
-    #: Reads of state, records and bounds that raise LogUnavailable. The port allows it; off in `by_seed`.
+    #: Reads of state, records and bounds that raise LogUnavailable.
     read_refused_share: float = 0.0
     #: Stored, and the caller gets LogUnavailable.
     append_unknown_share: float = 0.0
@@ -54,8 +54,11 @@ class FaultPlan:
     interleaved: bool = True
 
     @classmethod
-    def by_seed(cls, seed: int) -> FaultPlan:
-        """A mixture of faults: each kind is absent, rare or frequent, so that seeds differ in character."""
+    def by_seed(cls, seed: int, *, read_faults: bool = False) -> FaultPlan:
+        """A mixture of faults: each kind is absent, rare or frequent, so that seeds differ in character.
+
+        `read_faults`: reads may be refused as well, which the port doesn't say so far.
+        """
         draw = random.Random(f"plan {seed}")
 
         def share(rare: float, frequent: float) -> float:
@@ -67,6 +70,7 @@ class FaultPlan:
             slow_seconds=draw.choice((0.1, 1.0, 6.0)),
             append_refused_share=share(0.01, 0.1),
             commit_refused_share=share(0.01, 0.1),
+            read_refused_share=draw.choice((0.0, 0.005, 0.05)) if read_faults else 0.0,
             append_unknown_share=share(0.01, 0.1),
             append_crash_share=share(0.001, 0.005),
             commit_crash_share=share(0.002, 0.01),

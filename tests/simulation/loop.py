@@ -193,11 +193,21 @@ class SimulationLoop(_LoopBase):
         for task in sorted(asyncio.all_tasks(self), key=asyncio.Task.get_name):
             process = getattr(task, "process", None)
             if process is None or process.alive:
-                lines.append(f"  {task.get_name()}: {_where(task.get_coro())}")
+                name = task.get_name()
+                owner = f"{process.name}/" if process is not None and not name.startswith(process.name) else ""
+                lines.append(f"  {owner}{name}: {_where(task.get_coro())}")
+        lines.sort()
         return "\n".join(lines)
 
     def dispose(self) -> None:
         """Cancel and unwind whatever is left, of dead processes too, so that nothing is left to the collector."""
+        self._unwind()
+        self._ready.clear()
+        self._timers.clear()
+        self.processes.clear()
+        self._closed = True
+
+    def _unwind(self) -> None:
         self._closing = True
         self.limit = float("inf")
         self._failure = None
@@ -214,9 +224,6 @@ class SimulationLoop(_LoopBase):
             self._run(lambda: not self._ready or self._turns > 20_000)
         for task in asyncio.all_tasks(self):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        self._ready.clear()
-        self._timers.clear()
-        self._closed = True
 
     # What asyncio calls.
 

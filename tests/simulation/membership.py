@@ -63,6 +63,7 @@ class SimulatedMembership:
         self._task = self._loop.create_task(
             self._work(), name=f"{self._log.name}/membership of {self._spec.subscription}"
         )
+        self._task.add_done_callback(lambda _: self._interrupt())
 
     def abandon(self) -> None:
         """The process died: the group finds out after a while."""
@@ -199,6 +200,9 @@ class SimulatedMembership:
     async def fetch(self, max_records: int, max_bytes: int, wait_seconds: float) -> list[Fetched]:
         """Records of owned, unpaused partitions; nothing moves before it returns them."""
         require(self._bell is None, "two fetches of one membership at once.")
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            # What the owner's callbacks raised.
+            self._task.result()
         deadline = self._loop.time() + wait_seconds
         self._interrupted = False
         self._bell = self._loop.create_future()
@@ -206,7 +210,7 @@ class SimulatedMembership:
         waiters = {}
         timer = self._loop.call_later(wait_seconds, self._interrupt)
         try:
-            await self._log.pause("fetch")
+            await self._log.read_pause("fetch")
             while True:
                 self._bell = self._loop.create_future()
                 for topic in {topic: None for cursor in self._cursors.values() for topic in cursor.offsets}:

@@ -93,7 +93,11 @@ def _records_of_a_publisher_killed_at(kill_at: float, seed: int) -> int:
                 await node.log.append([Append("orders", 0, b"k", b"v", envelope)])
 
     world.add("shop", publish)
-    world.loop.call_later(kill_at, lambda: world.nodes()[0].process.kill(), context=world.loop.environment)
+
+    def kill() -> None:
+        world.nodes()[0].process.kill()
+
+    world.loop.call_later(kill_at, kill, context=world.loop.environment)
     result = world.run(lambda: world.ended("shop"), list)
     assert not result.problems
     return len(world.cluster.topics["orders"].partitions[0].records)

@@ -31,13 +31,14 @@ from tests.simulation.checks import (
     check_executions,
     check_publishing,
 )
+from tests.simulation.cluster import ENGINE_MUTANTS
 from tests.simulation.faults import FaultPlan
 from tests.simulation.world import Node, Result, World
 
 __all__ = ["MUTANTS", "run_toy"]
 
-#: Ways to be wrong. "unfenced" is the engine's, the others are the consumer's.
-MUTANTS = ("unfenced", "position_first", "forget_held", "no_dedup", "no_order")
+#: Ways to be wrong: the engine's, and the consumer's own.
+MUTANTS = (*ENGINE_MUTANTS, "own_position_first", "own_forget_held", "no_dedup", "no_order")
 
 _KEYS, _PER_KEY, _PARTITIONS = 6, 8, 3
 _SUBSCRIPTION = "sums"
@@ -91,7 +92,7 @@ class Consumer:
         for a in assignments:
             progress = msgspec.json.decode(a.progress, type=Progress) if a.progress else Progress(a.position)
             part = Part(a, progress, a.position)
-            if self.mutant != "forget_held":
+            if self.mutant != "own_forget_held":
                 entries = await self.membership.scan_state(a, "held")
                 part.held = {int.from_bytes(offset, "big"): key for offset, key in entries}
             self.parts[a.partition] = part
@@ -129,7 +130,7 @@ class Consumer:
             records = await self.node.log.read_offsets("orders", part.assignment.partition, due)
             records += [record for f in mine for record in f.records]
             await self.load(part, records, work)
-            if self.mutant == "position_first" and mine:
+            if self.mutant == "own_position_first" and mine:
                 await self.commit(PartitionCommit(part.assignment, mine[-1].next_offset, part.assignment.progress))
             for record in records:
                 await self.one(part, record, work)
@@ -174,8 +175,7 @@ class Consumer:
         if part.held.pop(offset, None) is not None:
             work.puts.pop(("held", place), None)
             work.deletes.append(("held", place))
-        cause = f"{envelope.source} {envelope.id}"
-        output = Envelope(id=derived_id(_SUBSCRIPTION, *identity), source="toy", type="Out", causation_id=cause)
+        output = Envelope(id=derived_id(_SUBSCRIPTION, *identity), source="toy", type="Out", causation_id=envelope.id)
         work.appends.append(Append("out", part.assignment.partition, key, total, output))
 
     async def attempt(self, part: Part, identity: tuple[str, str]) -> bool:
@@ -229,7 +229,7 @@ def run_toy(
     crash: tuple[str, int] | None = None,
 ) -> Result:
     """Three consumers and six publishers under the seed's faults; `crash` kills one before that step."""
-    world = World(seed, plan, keep_trace=keep_trace, fencing=mutant != "unfenced")
+    world = World(seed, plan, keep_trace=keep_trace, mutant=mutant if mutant in ENGINE_MUTANTS else "")
     for name in ("orders", "out"):
         world.topic(name, _PARTITIONS)
     keys = [b"key%d" % number for number in range(_KEYS)]
@@ -256,7 +256,7 @@ def run_toy(
 
 def _verdict(world: World, keys: list[bytes]) -> list[Problem]:
     slots = world.cluster.subscriptions[_SUBSCRIPTION].slots
-    records, effects = world.records("orders"), world.records("out")
+    records, effects = world.records("orders"), world.records("out", lambda record: ("shop", record[6].causation_id))
     sums = {key: int(value) for slot in slots for key, value in slot.state.get("user", {}).items()}
     lines = []
     for index, slot in enumerate(slots):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import traceback
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from postline.ids import IdSource
-from postline.log.port import Assignment, TopicSpec
+from postline.log.port import Assignment, Record, TopicSpec
 from tests.simulation.checks import Execution, History, Identity, Problem, StoredRecord
 from tests.simulation.cluster import SimulatedCluster
 from tests.simulation.engine import SimulatedLog
@@ -50,6 +52,16 @@ class Node:
         self.world.history.executed(Execution(assignment.subscription, identity, ok, *place, stale))
         self.trace("handled", assignment.partition, *identity, ok)
 
+    async def stopped_or_failed(self, failure: Awaitable[BaseException]) -> None:
+        """Wait until the world stops or `failure` gives an error, which is raised."""
+        failing = asyncio.ensure_future(failure)
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait((failing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if failing.done():
+            raise failing.result()
+        failing.cancel()
+
     def trace(self, *what: object) -> None:
         """Note an event of this node."""
         self.world.note(self.process.name, *what)
@@ -81,9 +93,7 @@ class World:
     Make topics, `add` programs, then `run` once.
     """
 
-    def __init__(
-        self, seed: int, plan: FaultPlan | None = None, *, keep_trace: bool = False, fencing: bool = True
-    ) -> None:
+    def __init__(self, seed: int, plan: FaultPlan | None = None, *, keep_trace: bool = False, mutant: str = "") -> None:
         self.seed = seed
         self.plan = FaultPlan.by_seed(seed) if plan is None else plan
         self.random = random.Random(f"world {seed}")
@@ -92,7 +102,7 @@ class World:
         lateness = self.faults.lateness if self.plan.timer_late_share else None
         self.loop = SimulationLoop(random.Random(f"order {seed}"), order=order, lateness=lateness)
         self.wall = WallClock(self.loop)
-        self.cluster = SimulatedCluster(fencing=fencing)
+        self.cluster = SimulatedCluster(mutant=mutant)
         self.history = History()
         self.stopping = asyncio.Event()
         self.events = Trace(keep=keep_trace)
@@ -136,15 +146,15 @@ class World:
         partitions = self.cluster.topics[found.info.topic].partitions
         return all(slot.position >= part.end for slot, part in zip(found.slots, partitions, strict=True))
 
-    def records(self, topic: str) -> list[StoredRecord]:
-        """What the topic holds, for the checks."""
+    def records(self, topic: str, cause_of: Callable[[Record], Identity] | None = None) -> list[StoredRecord]:
+        """What the topic holds, for the checks; `cause_of` tells what message an effect belongs to."""
         return [
             StoredRecord(
                 index,
                 record[0],
                 record[2],
                 (record[6].source, record[6].id),
-                tuple(record[6].causation_id.split(" ", 1)) if " " in record[6].causation_id else None,
+                None if cause_of is None else cause_of(record),
             )
             for index, partition in enumerate(self.cluster.topics[topic].partitions)
             for record in partition.records
@@ -163,27 +173,52 @@ class World:
         Not finished `settle_seconds` after the last fault is a problem too: something got stuck.
         """
         collecting = gc.isenabled()
-        # Finalizers at chance moments would make runs differ, and a run is short.
+        # Finalizers at chance moments would make runs differ. What is older than the run isn't looked at.
         gc.disable()
+        gc.freeze()
+        try:
+            return self._run(finished, check, fault_seconds, settle_seconds)
+        finally:
+            self._clear_away()
+            gc.unfreeze()
+            if collecting:
+                gc.enable()
+
+    def _run(
+        self,
+        finished: Callable[[], bool],
+        check: Callable[[], Sequence[Problem]],
+        fault_seconds: float,
+        settle_seconds: float,
+    ) -> Result:
         try:
             self.loop.run_until_complete(self._main(finished, fault_seconds, settle_seconds))
-            self._problems += check()
+            self._problems = self._problems or list(check())
         except SimulationError as error:
             self._problems.append(Problem("stuck", str(error)))
         for context in self.loop.unhandled:
-            self._problems.append(Problem("unhandled", f"{context.get('message')}: {context.get('exception')!r}"))
-        result = Result(
+            cause = context.get("exception")
+            self._problems.append(Problem("unhandled", f"{context.get('message')}: {cause!r}{_place(cause)}"))
+        return Result(
             self.seed, self._problems, self.events.digest, self.loop.time(), self.faults.counts, self.events.lines
         )
-        self.loop.dispose()
-        if collecting:
-            gc.enable()
-        return result
+
+    def _clear_away(self) -> None:
+        """Unwind what is left, and leave nothing to a later run's or test's collector."""
+        with warnings.catch_warnings():
+            # Coroutines whose process died before their first step.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            self.loop.dispose()
+            self._nodes.clear()
+            self._programs.clear()
+            for subscription in self.cluster.subscriptions.values():
+                subscription.members.clear()
+            gc.collect()
 
     async def _main(self, finished: Callable[[], bool], fault_seconds: float, settle_seconds: float) -> None:
         for name in self._programs:
             self._start(name)
-        while self.loop.time() < fault_seconds and not finished():
+        while self.loop.time() < fault_seconds and not finished() and not self._problems:
             await asyncio.sleep(_TICK_SECONDS)
             self._torment()
         self.faults.cease()
@@ -193,6 +228,8 @@ class World:
         # Whoever hangs now goes on first.
         self.loop.limit = self.loop.time() + settle_seconds + 3 * self.plan.hang_seconds
         while not finished():
+            if self._problems:
+                return
             await asyncio.sleep(_TICK_SECONDS)
         self.stopping.set()
         while len(self._ended) < len(self._programs):
@@ -222,7 +259,7 @@ class World:
             await self._programs[node.name](node)
         except Exception as error:  # noqa: BLE001 (told in the result)
             if self.loop.processes and node.process.alive:
-                self._problems.append(Problem("unhandled", f"{node.process.name} ended with {error!r}"))
+                self._problems.append(Problem("unhandled", f"{node.process.name} ended with {error!r}{_place(error)}"))
         self.note("end", node.process.name)
         self._ended.add(node.name)
 
@@ -264,3 +301,9 @@ class World:
 
     def _count(self, fault: str) -> None:
         self.faults.counts[fault] = self.faults.counts.get(fault, 0) + 1
+
+
+def _place(error: BaseException | None) -> str:
+    """Where an exception came from."""
+    frames = traceback.extract_tb(error.__traceback__)[-3:] if error is not None else []
+    return "".join(f" < {frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in reversed(frames))
