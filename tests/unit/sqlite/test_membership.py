@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import pytest
 
 from postline.clock import VirtualClock
-from postline.errors import LogUnavailable, SubscriptionConflict
+from postline.errors import LogUnavailable, SubscriptionConflict, UsageError
 from postline.log.port import Append, Assignment, GroupSpec, PartitionCommit, StartAt
 from postline.log.sqlite.log import SqliteLog
 from postline.log.sqlite.membership import SqliteMembership
@@ -215,6 +215,17 @@ async def test_an_alias_of_another_service_is_refused_and_stays(log: SqliteLog) 
     with pytest.raises(SubscriptionConflict, match="'other'"):
         await join(log, Owner(), aliases=("theirs",))
     assert [info.name for info in await log.subscriptions()] == ["theirs"]
+
+
+async def test_a_subscription_whose_members_are_all_dead_can_be_removed_with_them(log: SqliteLog) -> None:
+    crashed = await join(log, Owner())
+    await turns()
+    with pytest.raises(UsageError, match="live members"):
+        await log.remove_subscription("billing")
+    await crashed.abandon()
+    await log.remove_subscription("billing")
+    assert log.storage.reader.connection.execute("SELECT count(*) FROM members").get == 0
+    assert await log.subscriptions() == []
 
 
 async def test_a_wake_before_the_fetch_counts_once(log: SqliteLog, clock: VirtualClock) -> None:

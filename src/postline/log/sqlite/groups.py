@@ -12,7 +12,7 @@ from typing import NamedTuple
 import apsw
 import msgspec
 
-from postline.errors import SubscriptionConflict
+from postline.errors import SubscriptionConflict, UsageError
 from postline.log.port import GroupSpec, StartAt
 from postline.log.sqlite.assignment import target
 from postline.log.sqlite.connection import fetch
@@ -30,6 +30,7 @@ __all__ = [
     "encoded_formats",
     "ensure_subscription",
     "read_group",
+    "remove_subscription",
     "settle",
 ]
 
@@ -158,6 +159,15 @@ def depart(connection: apsw.Connection, member: str, subscription_id: int, salt:
             connection.execute(sql["release"], (subscription_id, row.partition, member, row.epoch))
     connection.execute(sql["remove_member"], (member,))
     _share_out(connection, subscription_id, salt)
+
+
+def remove_subscription(connection: apsw.Connection, subscription_id: int, name: str, dead: Collection[str]) -> None:
+    """Delete the subscription's rows, but for its state. Raises UsageError if it has members beside the dead."""
+    sql = statements("groups")
+    if read_group(connection, subscription_id).members.keys() - dead:
+        raise UsageError(f"Subscription {name!r} has live members.", remedy="Stop the service that runs it first.")
+    for step in ("remove_members", "remove_assignments", "remove_subscription"):
+        connection.execute(sql[step], (subscription_id,))
 
 
 def _share_out(connection: apsw.Connection, subscription_id: int, salt: str) -> None:

@@ -165,13 +165,9 @@ class SqliteLog:
     async def remove_subscription(self, subscription: str) -> None:
         """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
         found = self._subscription_id(subscription)
-        if membership.live_members(self.storage, subscription):
-            raise UsageError(
-                f"Subscription {subscription!r} has live members.", remedy="Stop the service that runs it first."
-            )
+        await membership.remove_group(self.storage, subscription, found)
         submit = self.storage.writer.submit
         # Its id is never given again, so the state can go afterwards, in steps that stall no publisher.
-        await submit(lambda connection: _remove_rows(connection, found))
         while await submit(lambda connection: remove_state(connection, found)):
             pass
 
@@ -222,9 +218,3 @@ def _alter_topic(connection: apsw.Connection, spec: TopicSpec) -> None:
 
 def _times(spec: TopicSpec) -> tuple[int | None, int | None, bool, int, int]:
     return spec.retention_ms, spec.retention_bytes, spec.compacted, spec.tombstone_ms, spec.compact_after_ms
-
-
-def _remove_rows(connection: apsw.Connection, subscription_id: int) -> None:
-    sql = statements("queries")
-    connection.execute(sql["remove_assignments"], (subscription_id,))
-    connection.execute(sql["remove_subscription"], (subscription_id,))

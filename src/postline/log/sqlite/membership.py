@@ -12,14 +12,22 @@ from postline.errors import LogError
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, MemberInfo, PartitionOwner
 from postline.log.sqlite.connection import fetch, translated
 from postline.log.sqlite.fetching import Feed
-from postline.log.sqlite.groups import MemberRow, add_member, decoded_formats, encoded_formats, ensure_subscription
+from postline.log.sqlite.groups import (
+    MemberRow,
+    add_member,
+    decoded_formats,
+    encoded_formats,
+    ensure_subscription,
+    read_group,
+    remove_subscription,
+)
 from postline.log.sqlite.presence import instance_name
 from postline.log.sqlite.state import get_entries, scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.steward import Steward
 from postline.log.sqlite.storage import Storage
 
-__all__ = ["SqliteMembership", "join", "live_members"]
+__all__ = ["SqliteMembership", "join", "live_members", "remove_group"]
 
 _logger = logging.getLogger("postline.log.sqlite")
 
@@ -239,6 +247,15 @@ def live_members(storage: Storage, subscription: str) -> list[MemberInfo]:
         for member, lease_ms, instance, joined, formats in rows
         if not is_gone(member, lease_ms / 1000)
     ]
+
+
+async def remove_group(storage: Storage, subscription: str, subscription_id: int) -> None:
+    """Delete the subscription, but for its state. Raises UsageError while members live."""
+    live = {info.member for info in live_members(storage, subscription)}
+    with translated(storage.address):
+        dead = read_group(storage.reader.connection, subscription_id).members.keys() - live
+    # Checked inside the transaction: somebody may be about to join.
+    await storage.writer.submit(lambda connection: remove_subscription(connection, subscription_id, subscription, dead))
 
 
 def _withdraw(storage: Storage, member: str) -> None:

@@ -39,3 +39,12 @@ UPDATE assignments SET wanted = ?3 WHERE subscription_id = ?1 AND partition = ?2
 
 -- name: acquire
 UPDATE assignments SET owner = ?3, epoch = epoch + 1 WHERE subscription_id = ?1 AND partition = ?2
+
+-- name: remove_members
+DELETE FROM members WHERE subscription_id = ?
+
+-- name: remove_assignments
+DELETE FROM assignments WHERE subscription_id = ?
+
+-- name: remove_subscription
+DELETE FROM subscriptions WHERE id = ?

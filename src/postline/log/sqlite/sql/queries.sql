@@ -68,12 +68,6 @@ WHERE subscription_id = ? ORDER BY partition
 DELETE FROM state WHERE (subscription_id, partition, namespace, key) IN (
     SELECT subscription_id, partition, namespace, key FROM state WHERE subscription_id = ?1 LIMIT ?2)
 
--- name: remove_assignments
-DELETE FROM assignments WHERE subscription_id = ?
-
--- name: remove_subscription
-DELETE FROM subscriptions WHERE id = ?
-
 -- name: commit_position
 UPDATE assignments SET position = ?4, progress = ?5 WHERE subscription_id = ?1 AND partition = ?2 AND epoch = ?3
 
