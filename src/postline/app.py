@@ -208,6 +208,11 @@ class App:
         return all([await consumer.caught_up() for consumer in consumers])
 
     @property
+    def consumers(self) -> list[Consumer]:
+        """The subscriptions at work in this process; none while it is not running."""
+        return [] if self._running is None else self._running.consumers
+
+    @property
     def log(self) -> Log:
         """The log it runs on. Raises UsageError while it is not running."""
         return self._require_running().log

@@ -72,6 +72,7 @@ class WorkerPool:
         self._on_failed = on_failed
         self.calls = Calls(plan, executor)
         self._idle: list[asyncio.Future[None]] = []
+        self._stopping = False
         self._waking = False
 
     def enqueue(self, owned: OwnedPartition, lane: Lane) -> None:
@@ -102,7 +103,7 @@ class WorkerPool:
         HANDLING.set(self._plan.name)
         self._waking = False
         ready = self.ready
-        while True:
+        while not self._stopping:  # a handler may have swallowed the cancellation
             while not ready:
                 sleeper = asyncio.get_running_loop().create_future()
                 self._idle.append(sleeper)
@@ -182,7 +183,8 @@ class WorkerPool:
                 if result is not None:
                     publish_result(context, result)
             except asyncio.CancelledError as cancelled:
-                if owned.halted or not self.failed(owned, lane, self.over_time(worker, cancelled)):
+                limit = self.over_time(worker, cancelled)
+                if owned.halted or not self.failed(owned, lane, limit):
                     break
                 continue
             except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
@@ -282,14 +284,14 @@ class WorkerPool:
         """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
         if worker.task is not None and not worker.task.cancelling():
             return RuntimeError("the handler let a CancelledError out, although its attempt was not cancelled")
-        if not worker.timed_out or worker.dropped:
+        if self._stopping or not worker.timed_out or worker.dropped:
             raise cancelled
         self._undo_cancel(worker)
         return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
 
     def _undo_cancel(self, worker: Worker) -> None:
         """Take back a cancellation that meant one attempt; raises if it means the worker itself."""
-        if not (worker.timed_out or worker.dropped):
+        if self._stopping or not (worker.timed_out or worker.dropped):
             raise asyncio.CancelledError
         worker.timed_out = worker.dropped = False
         task = worker.task
@@ -305,6 +307,7 @@ class WorkerPool:
 
     async def stop(self) -> None:
         """End all tasks; attempts that still run are cancelled and settle nothing."""
+        self._stopping = True
         tasks = [worker.task for worker in self.workers if worker.task is not None]
         for task in tasks:
             task.cancel()
