@@ -181,6 +181,22 @@ async def test_an_error_in_the_owner_comes_out_of_fetch(log: SqliteLog) -> None:
     assert await log.members("billing") == []
 
 
+async def test_an_error_while_settling_comes_out_of_leave_and_the_partitions_are_free(log: SqliteLog) -> None:
+    async def fail() -> None:
+        raise ValueError("settling failed")
+
+    owner, second = Owner(), Owner()
+    membership = await join(log, owner)
+    await turns()
+    owner.at_revoked = fail
+    with pytest.raises(ValueError, match="settling failed"):
+        await membership.leave()
+    await join(log, second)
+    await turns()
+    assert sorted(second.owned) == [0, 1]
+    await membership.leave()
+
+
 async def test_leaving_while_partitions_arrive_takes_them_back(log: SqliteLog) -> None:
     owner, second = Owner(), Owner()
     owner.at_assigned = asyncio.Event().wait

@@ -130,7 +130,8 @@ class SqliteMembership:
     async def leave(self) -> None:
         """Give up what is owned (after `revoked`) and leave the group. Idempotent.
 
-        Raises LogError if that could not be written; then it may be called again.
+        Raises LogError if that could not be written; then it may be called again. Not to be
+        awaited inside the owner's callbacks, which it would wait for.
         """
         async with self._leaving:
             if self._left:

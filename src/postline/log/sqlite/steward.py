@@ -88,7 +88,13 @@ class Steward:
         """Give everything back and leave the group. `run` must have ended."""
         arriving, self._arriving = self._arriving, []
         self.lose(arriving)
-        await self._revoke(list(self._held.values()))
+        try:
+            await self._revoke(list(self._held.values()))
+        finally:
+            # Whatever came of settling, others must not wait for this member.
+            await self._depart()
+
+    async def _depart(self) -> None:
         me, salt = self._me, self._subscription
         await self._storage.writer.submit(lambda connection: depart(connection, me.member, me.subscription_id, salt))
         self._forget(list(self._held.values()))
