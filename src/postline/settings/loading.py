@@ -142,7 +142,7 @@ class _Reading:
             if not variable.startswith(kind.variable):
                 continue
             stem = variable.removeprefix(kind.variable)
-            key = max((key for key in kind.keys if stem.endswith("_" + key.upper())), key=len, default="")
+            key = next((key for key in kind.keys if stem.endswith("_" + key.upper())), "")
             name = stem[: -len(key) - 1]
             if not key or not name:
                 endings = ", ".join(key.upper() for key in kind.keys)
