@@ -13,7 +13,7 @@ from __future__ import annotations
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
-# 0 foundation    message.py  errors.py  clock.py  settings.py  ids.py
+# 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 
 from postline.app import App, Published
 from postline.contracts import Compaction, ForeignTopic, Retention, Topic
