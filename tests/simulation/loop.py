@@ -211,7 +211,7 @@ class SimulationLoop(_LoopBase):
         self._closing = True
         self.limit = float("inf")
         self._failure = None
-        for _ in range(5):
+        for _ in range(1000):
             for process in self.processes:
                 process.stopped = False
                 process.crash_at_step = -1
