@@ -31,7 +31,10 @@ _log = logging.getLogger("postline.runtime")
 _READY_LANES_MAX = 64
 _FETCH_WAIT_SECONDS = 5.0
 #: How long a partition that must move may still work on what it began (DESIGN §8).
-_REVOKE_SECONDS = 2.0
+_REVOKE_SECONDS = 1.5
+#: And how long its last commit may take then; engines give up on us soon after.
+_LAST_COMMIT_SECONDS = 0.75
+_STOP_COMMIT_SECONDS = 5.0
 _RETRY_SECONDS_MAX = 5.0
 
 
@@ -91,7 +94,7 @@ class Consumer:
             fetching = self._tasks[0]
             fetching.cancel()
             await asyncio.gather(fetching, return_exceptions=True)
-            await self._drain(list(self.owned.values()), grace_seconds)
+            await self._drain(list(self.owned.values()), grace_seconds, _STOP_COMMIT_SECONDS)
             if self.failed is not None and not self.failed.done():
                 await self.membership.leave()
         await self.abort()
@@ -171,7 +174,9 @@ class Consumer:
             del self.owned[owned.partition]
         self._recount()
 
-    async def _drain(self, leaving: Sequence[OwnedPartition], seconds: float) -> None:
+    async def _drain(
+        self, leaving: Sequence[OwnedPartition], seconds: float, commit_seconds: float = _LAST_COMMIT_SECONDS
+    ) -> None:
         """Begin nothing more of these, wait for what runs, halt, and commit what settled."""
         for owned in leaving:
             owned.draining = True
@@ -184,12 +189,12 @@ class Consumer:
         for owned in leaving:
             owned.halt()
             self.pool.drop_attempts(owned)
-        await self._commit_within(seconds)
+        await self._commit_within(commit_seconds)
 
     async def _commit_within(self, seconds: float) -> None:
         """Commit what settled; give up after a time, so that a log that can't write holds up no stop."""
         over = asyncio.Event()
-        timer = self.around.clock.call_later(max(seconds, _REVOKE_SECONDS), over.set)
+        timer = self.around.clock.call_later(seconds, over.set)
         commit = asyncio.ensure_future(self._committer.commit())
         waiting = asyncio.ensure_future(over.wait())
         await asyncio.wait((commit, waiting), return_when=asyncio.FIRST_COMPLETED)
