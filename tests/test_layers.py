@@ -24,6 +24,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("events", "commands", "queues", "entities", "outbox", "registry")),
     (5, ("workflows", "streams", "connect")),
     (6, ("monitor",)),
+    (6, ("operations",)),  # what operators ask for, shown by what monitor reads
     (7, ("app",)),
     (8, ("http", "dashboard", "testing", "sync")),  # sync: the thin bridge over app for synchronous programs
     (8, ("",)),  # postline/__init__.py gathers the public names; only programs (layer 9) import them from there

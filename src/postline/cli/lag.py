@@ -1,0 +1,167 @@
+"""`postline lag`: how far subscriptions are behind, in records and in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from postline.cli.failures import NEGATIVE, OK
+from postline.cli.opening import Opened, url_option, with_log
+from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
+from postline.monitor import SubscriptionView
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+Examples:
+  postline lag
+  postline lag billing --partitions
+  postline lag --watch
+  postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
+@click.option("--partitions", is_flag=True, help="A line for each partition.")
+@click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
+@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
+@click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
+@json_option
+@url_option
+def command(
+    names: tuple[str, ...],
+    partitions: bool,
+    watch: bool,
+    every: float,
+    fail_above: float | None,
+    as_json: bool | None,
+    url: str | None,
+) -> int:
+    """Show how far subscriptions are behind.
+
+    Lag counts records that are neither settled nor held, and the age of the oldest of them. Held
+    records (retrying, and blocked behind them) and dead letters are counted by themselves.
+    """
+    json = wants_json(as_json)
+
+    async def work(opened: Opened) -> int:
+        if watch:
+            await _watch(opened, names, partitions, max(every, 0.1), json)
+            return OK
+        views = await _views(opened, names)
+        if json:
+            emit_json(views)
+        else:
+            console().print(_drawn(views, partitions, opened.clock.now_ms()))
+        late = fail_above is not None and any(view.lag_seconds > fail_above for view in views)
+        return NEGATIVE if late else OK
+
+    try:
+        return with_log(url, work)
+    except KeyboardInterrupt:
+        if watch:
+            return OK
+        raise
+
+
+async def _views(opened: Opened, names: Sequence[str]) -> list[SubscriptionView]:
+    if names:
+        return [await opened.monitor.subscription(await opened.subscription_name(name)) for name in names]
+    return await opened.monitor.subscriptions()
+
+
+async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: float, json: bool) -> None:
+    forever = asyncio.Event()
+    if json:
+        while not forever.is_set():
+            emit_json(await _views(opened, names))
+            await opened.clock.sleep(every)
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False) as live:
+        while not forever.is_set():
+            live.update(_drawn(await _views(opened, names), partitions, opened.clock.now_ms()), refresh=True)
+            await opened.clock.sleep(every)
+
+
+def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
+    if partitions:
+        return _by_partition(views, now_ms)
+    columns = (
+        "subscription",
+        "topic",
+        "status",
+        ">lag",
+        ">behind",
+        ">retrying",
+        ">blocked",
+        ">unserved",
+        ">dead",
+        "next attempt",
+    )
+    return table(
+        columns,
+        [
+            (
+                view.name,
+                view.topic,
+                _status(view),
+                number(view.lag_records),
+                duration(view.lag_seconds),
+                number(view.retrying),
+                number(view.blocked),
+                number(view.unserved),
+                number(view.dead_letters),
+                ago(view.next_attempt_ms, now_ms),
+            )
+            for view in views
+        ],
+    )
+
+
+def _status(view: SubscriptionView) -> str:
+    workers = f" ({len(view.members)})" if view.members else ""
+    return view.status + workers
+
+
+def _by_partition(views: Sequence[SubscriptionView], now_ms: int) -> RenderableType:
+    columns = (
+        "subscription",
+        ">partition",
+        ">position",
+        ">end",
+        ">lag",
+        ">behind",
+        ">ahead",
+        ">held",
+        ">dead",
+        "next attempt",
+        "owner",
+    )
+    return table(
+        columns,
+        [
+            (
+                view.name,
+                str(each.partition),
+                number(each.position),
+                number(each.end),
+                number(each.lag_records),
+                duration(each.lag_seconds),
+                number(each.ahead),
+                number(each.held),
+                number(each.dead_letters),
+                ago(each.next_attempt_ms, now_ms),
+                "paused" if each.paused else each.owner or "-",
+            )
+            for view in views
+            for each in view.partitions
+        ],
+    )

@@ -1,0 +1,105 @@
+"""The log that a command works on: found by settings, opened, and closed again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import click
+
+from postline.app import open_log
+from postline.clock import Clock, SystemClock
+from postline.errors import LogUnavailable, UsageError
+from postline.log.port import Log
+from postline.monitor import Monitor
+from postline.operations import Operations
+from postline.settings import LogUrl, Settings, load_settings
+
+__all__ = ["Opened", "require_existing", "settings_for", "url_option", "with_log"]
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+ResultT = TypeVar("ResultT")
+
+
+def url_option(command: CommandT) -> CommandT:
+    """Let a command be told its log with `--url`."""
+    option = click.option(
+        "--url",
+        metavar="URL",
+        help="The log, e.g. sqlite:///shop.db. Else POSTLINE_URL, postline.toml, or postline.db here.",
+    )
+    return option(command)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A log that exists, open, and what commands do with it."""
+
+    log: Log
+    settings: Settings
+    clock: Clock
+
+    @cached_property
+    def monitor(self) -> Monitor:
+        """Reads it."""
+        return Monitor(self.log, self.clock)
+
+    @cached_property
+    def operations(self) -> Operations:
+        """Asks the owners of its subscriptions for something."""
+        return Operations(self.log, self.clock, Random(), source="postline.cli")
+
+    async def subscription_name(self, name: str) -> str:
+        """The full name that is meant: under the namespace, if there is such a subscription."""
+        return self._full(name, (info.name for info in await self.log.subscriptions()))
+
+    async def topic_name(self, name: str) -> str:
+        """The full name that is meant: under the namespace, if there is such a topic."""
+        return self._full(name, (spec.name for spec in await self.log.topics()))
+
+    def _full(self, name: str, known: Iterable[str]) -> str:
+        full = self.settings.full_name(name)
+        return full if full in set(known) else name
+
+
+def settings_for(url: str | None, default_url: str | None = None) -> Settings:
+    """What arguments, variables and the working directory's postline.toml say. Raises SettingsError."""
+    return load_settings(os.environ, Path.cwd(), url=url, default_url=default_url)
+
+
+def require_existing(url: LogUrl) -> None:
+    """Refuse what only a running service can make: a file that isn't there, or a log in memory.
+
+    Raises UsageError or LogUnavailable.
+    """
+    if url.in_memory:
+        raise UsageError(
+            "A log in memory belongs to the process that made it.", remedy="Name a file with --url or POSTLINE_URL."
+        )
+    if url.path is not None and not Path(url.path).exists():
+        raise LogUnavailable(
+            f"There is no log at {url.path}.",
+            remedy="Name the right one with --url or POSTLINE_URL; `postline run` makes one.",
+        )
+
+
+def with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]]) -> ResultT:
+    """Run `work` on the log that exists, then close it. Raises what opening it raises."""
+    return asyncio.run(_with_log(url, work))
+
+
+async def _with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]]) -> ResultT:
+    settings, clock = settings_for(url), SystemClock()
+    require_existing(settings.url)
+    log = open_log(settings.url, clock)
+    await log.start()
+    try:
+        return await work(Opened(log, settings, clock))
+    finally:
+        await log.close()

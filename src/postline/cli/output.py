@@ -1,0 +1,99 @@
+"""What commands write: JSON for programs, tables for people, and the words for times and numbers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["ago", "console", "duration", "emit_json", "json_option", "number", "table", "wants_json", "when"]
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+#: Wide enough that nothing is cut where no terminal says how wide it is.
+_WIDTH_PIPED = 240
+_UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "m"))
+
+
+def json_option(command: CommandT) -> CommandT:
+    """Let a command be asked for `--json` or `--table`; None is JSON unless a terminal reads it."""
+    option = click.option(
+        "--json/--table", "as_json", default=None, help="How to write; JSON is the default where no terminal reads it."
+    )
+    return option(command)
+
+
+def wants_json(as_json: bool | None) -> bool:
+    """What was asked for, else JSON where no terminal reads it."""
+    return not sys.stdout.isatty() if as_json is None else as_json
+
+
+def emit_json(value: object) -> None:
+    """Write one JSON value: indented for a terminal, on one line for programs."""
+    data = msgspec.json.encode(value)
+    if sys.stdout.isatty():
+        data = msgspec.json.format(data, indent=2)
+    click.echo(data.decode())
+
+
+def console() -> Console:
+    """Where tables are drawn: in colours on a terminal only, and not against NO_COLOR."""
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty()
+    colors = is_terminal and not os.environ.get("NO_COLOR")
+    width = None if is_terminal else _WIDTH_PIPED
+    return Console(width=width, no_color=not colors, highlight=False, emoji=False, soft_wrap=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+    """A table; columns whose names begin with `>` are set to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for name in columns:
+        right = name.startswith(">")
+        drawn.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        # Data is never markup.
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
+
+
+def number(value: float) -> str:
+    """A count as people read it: 12,345."""
+    return f"{value:,}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in its largest unit: 3.2s, 4.0m, 2.5h, 1.0d."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.1f}{unit}"
+    return f"{seconds:.1f}s"
+
+
+def when(time_ms: int | None) -> str:
+    """A wall-clock time, UTC."""
+    if time_ms is None:
+        return "-"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(time_ms: int | None, now_ms: int) -> str:
+    """How long ago, or in how long."""
+    if time_ms is None:
+        return "-"
+    seconds = (now_ms - time_ms) / 1000
+    return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"

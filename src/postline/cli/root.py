@@ -1,0 +1,92 @@
+"""The group of all commands: their names and one-line helps, and how their failures become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from postline.cli.failures import INTERRUPTED, OK, USAGE, exit_code_of, show_error
+from postline.errors import PostlineError
+
+__all__ = ["main", "postline"]
+
+#: Command: where it lives, and what the list of commands says of it. Nothing of it is imported for `--help`.
+_COMMANDS = {
+    "audit": ("postline.cli.audit:command", "Check that every record has its outcome."),
+    "demo": ("postline.demo:command", "Run a small shop, kill its workers, and prove that nothing was lost."),
+    "dlq": ("postline.cli.dlq:command", "List, show, redrive and discard dead letters."),
+    "init": ("postline.cli.init:command", "Write a small project that runs."),
+    "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
+    "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
+    "run": ("postline.cli.run:command", "Run services until told to stop."),
+    "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
+    "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
+    "topics": ("postline.cli.topics:command", "List and show topics."),
+}
+
+_EPILOG = """\b
+Examples:
+  postline init shop && cd shop && postline run app:app
+  postline lag
+  postline dlq list
+  postline audit --url sqlite:///shop.db
+
+\b
+Exit codes: 0 done; 1 the answer is no (unbalanced, refused lines, lag above the limit); 2 wrong usage
+or settings; 3 the log could not do it; 4 a service failed; 130 interrupted.
+"""
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when the command is used, or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, said) for name, (_, said) in sorted(_COMMANDS.items())])
+
+
+@click.group(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="postline", message="%(prog)s %(version)s")
+def postline() -> None:
+    """Durable, ordered, exactly-once messaging between services, on one log.
+
+    The log is that of --url, of the variable POSTLINE_URL, or of postline.toml, in this order; else
+    postline.db in the working directory.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code. Failures are told on standard error, with their remedy."""
+    try:
+        result = postline.main(args=arguments, prog_name="postline", standalone_mode=False)
+        # Only numbers of our own commands are codes; --help and --version give 0.
+        code = result if isinstance(result, int) else OK
+        sys.stdout.flush()
+        return code
+    except PostlineError as error:
+        show_error(error.message, error.remedy)
+        return exit_code_of(error)
+    except click.ClickException as error:
+        ctx = getattr(error, "ctx", None)
+        show_error(error.format_message(), f"See `{ctx.command_path if ctx else 'postline'} --help`.")
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads us has seen enough, as `head` does; Python must not try to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -1,0 +1,41 @@
+"""The read model of a log: subscriptions, lag, held records, dead letters and the audit, as plain data.
+
+Everything is read through the log port, as last committed, and changes nothing. Views are structs
+of numbers and texts, so that a table, JSON and a page in a browser show the same figures.
+"""
+
+from __future__ import annotations
+
+from postline.monitor.reading import Monitor
+from postline.monitor.views import (
+    AuditView,
+    DeadLetterDetail,
+    DeadLetterView,
+    HeldView,
+    MemberView,
+    PartitionAudit,
+    PartitionView,
+    RecordId,
+    RecordView,
+    SubscriptionView,
+    TopicView,
+    key_text,
+    record_view,
+)
+
+__all__ = [
+    "AuditView",
+    "DeadLetterDetail",
+    "DeadLetterView",
+    "HeldView",
+    "MemberView",
+    "Monitor",
+    "PartitionAudit",
+    "PartitionView",
+    "RecordId",
+    "RecordView",
+    "SubscriptionView",
+    "TopicView",
+    "key_text",
+    "record_view",
+]

@@ -1,0 +1,350 @@
+"""`Monitor`: reads subscriptions, lag, held records, dead letters and the audit out of a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+
+from postline.clock import Clock
+from postline.errors import UnknownSubscription, UnknownTopic
+from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
+from postline.monitor.views import (
+    AuditView,
+    DeadLetterDetail,
+    DeadLetterView,
+    HeldView,
+    MemberView,
+    PartitionAudit,
+    PartitionView,
+    RecordId,
+    RecordView,
+    SubscriptionView,
+    TopicView,
+    key_text,
+    record_view,
+)
+from postline.runtime.control import PAUSED
+from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
+from postline.runtime.outcomes import Outcome
+from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
+from postline.runtime.progress import Progress
+
+__all__ = ["Monitor"]
+
+#: Outcomes in the order in which the audit adds them up; held is none yet, but counted with them.
+COUNTED = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING)
+
+_STABLE_READS_MAX = 20
+#: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
+_COPY_SLACK_MS = 2_000
+
+
+class Monitor:
+    """The read model; keeps nothing between calls but the log it reads."""
+
+    def __init__(self, log: Log, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+
+    # -- topics -------------------------------------------------------------------------------
+
+    async def topics(self) -> list[TopicView]:
+        """All topics, by name."""
+        subscriptions = await self._log.subscriptions()
+        return [await self._topic_view(spec, subscriptions) for spec in await self._log.topics()]
+
+    async def topic(self, name: str) -> TopicView:
+        """One topic. Raises UnknownTopic."""
+        for spec in await self._log.topics():
+            if spec.name == name:
+                return await self._topic_view(spec, await self._log.subscriptions())
+        raise UnknownTopic(
+            f"The log {self._log.address} has no topic {name!r}.",
+            remedy="`postline topics` lists them; a topic is made when the service that owns it starts.",
+        )
+
+    async def _topic_view(self, spec: TopicSpec, subscriptions: Sequence[SubscriptionInfo]) -> TopicView:
+        bounds = await self._log.bounds(spec.name)
+        own = {info.name + suffix for info in subscriptions for suffix in (DEAD_LETTER_SUFFIX, CONTROL_SUFFIX)}
+        return TopicView(
+            name=spec.name,
+            owner=spec.owner,
+            key=spec.key,
+            partitions=spec.partitions,
+            records=sum(each.end - each.start for each in bounds),
+            retention_ms=spec.retention_ms,
+            retention_bytes=spec.retention_bytes,
+            compacted=spec.compacted,
+            internal=spec.name in own or spec.name.endswith((DEAD_LETTER_SUFFIX, CONTROL_SUFFIX)),
+            subscriptions=[info.name for info in subscriptions if info.topic == spec.name],
+            bounds=bounds,
+        )
+
+    # -- records ------------------------------------------------------------------------------
+
+    async def read(self, topic: str, offsets: dict[int, int], limit: int = 1000) -> list[RecordView]:
+        """The next records of these partitions, by their timestamps; moves `offsets` past what it gives.
+
+        Order is exact within a partition and by time between them, among what was read at once.
+        """
+        found: list[tuple[int, int, int, RecordView]] = []
+        for partition, offset in offsets.items():
+            for record in await self._log.read(topic, partition, offset, limit=limit):
+                found.append((record[1], partition, record[0], self.record_view(topic, partition, record)))
+        found.sort(key=lambda each: each[:3])
+        for _, partition, offset, _ in found[:limit]:
+            offsets[partition] = offset + 1
+        return [view for *_, view in found[:limit]]
+
+    def record_view(self, topic: str, partition: int, record: Record) -> RecordView:
+        """One record, opened."""
+        return record_view(topic, partition, record, self._log.envelope(record))
+
+    # -- subscriptions ------------------------------------------------------------------------
+
+    async def subscriptions(self) -> list[SubscriptionView]:
+        """All subscriptions, by name."""
+        return [await self._subscription_view(info) for info in await self._log.subscriptions()]
+
+    async def subscription(self, name: str) -> SubscriptionView:
+        """One subscription. Raises UnknownSubscription."""
+        return await self._subscription_view(await self.info(name))
+
+    async def info(self, name: str) -> SubscriptionInfo:
+        """The subscription as the log knows it. Raises UnknownSubscription."""
+        for info in await self._log.subscriptions():
+            if info.name == name:
+                return info
+        raise UnknownSubscription(
+            f"The log {self._log.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
+        )
+
+    async def _subscription_view(self, info: SubscriptionInfo) -> SubscriptionView:
+        bounds = await self._log.bounds(info.topic)
+        stored = await self._log.partitions(info.name)
+        partitions = [await self._partition_view(info, each, bounds[each.partition]) for each in stored]
+        members = [
+            MemberView(
+                member=member.member,
+                instance=member.instance,
+                joined_ms=member.joined_ms,
+                partitions=[each.partition for each in partitions if each.owner == member.member],
+            )
+            for member in await self._log.members(info.name)
+        ]
+        due = [each.next_attempt_ms for each in partitions if each.next_attempt_ms is not None]
+        return SubscriptionView(
+            name=info.name,
+            topic=info.topic,
+            service=info.service,
+            created_ms=info.created_ms,
+            status=_status(partitions, members),
+            lag_records=sum(each.lag_records for each in partitions),
+            lag_seconds=max((each.lag_seconds for each in partitions), default=0.0),
+            overtaken=sum(each.overtaken for each in partitions),
+            held=sum(each.held for each in partitions),
+            retrying=sum(each.retrying for each in partitions),
+            blocked=sum(each.blocked for each in partitions),
+            unserved=sum(each.unserved for each in partitions),
+            dead_letters=sum(each.dead_letters for each in partitions),
+            next_attempt_ms=min(due, default=None),
+            members=members,
+            partitions=partitions,
+        )
+
+    async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
+        number = stored.partition
+        progress = Progress.decode(stored.progress, stored.position)
+        held = await self._held(info.name, number)
+        statuses = Counter(view.status for view in held)
+        due = [view.next_attempt_ms for view in held if view.next_attempt_ms is not None]
+        control = dict(await self._log.peek_state(info.name, number, CONTROL))
+        first = max(stored.position, bounds.start)
+        ahead = sum(last + 1 - max(begin, first) for begin, last, _ in progress.ahead if last >= first)
+        return PartitionView(
+            partition=number,
+            position=stored.position,
+            end=bounds.end,
+            lag_records=max(0, bounds.end - first - ahead),
+            lag_seconds=await self._lag_seconds(info.topic, number, first, progress),
+            overtaken=first - stored.position,
+            ahead=ahead,
+            retrying=statuses["retrying"] + statuses["ready"],
+            blocked=statuses["blocked"],
+            unserved=statuses["unserved"],
+            dead_letters=sum([1 async for _ in self._entries(info.name, number, DEAD)]),
+            next_attempt_ms=min(due, default=None),
+            paused=PAUSED in control,
+            owner=stored.owner,
+            epoch=stored.epoch,
+        )
+
+    async def _lag_seconds(self, topic: str, partition: int, first: int, progress: Progress) -> float:
+        while records := await self._log.read(topic, partition, first, limit=1):
+            offset = records[0][0]
+            after = next((last + 1 for begin, last, _ in progress.ahead if begin <= offset <= last), None)
+            if after is None:
+                return max(0, self._clock.now_ms() - records[0][1]) / 1000
+            first = after
+        return 0.0
+
+    async def _entries(self, name: str, partition: int, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
+        after = b""
+        while page := await self._log.peek_state(name, partition, namespace, after=after):
+            for key, data in page:
+                yield offset_of(key), data
+            after = page[-1][0]
+
+    # -- held records and dead letters --------------------------------------------------------
+
+    async def held(self, name: str) -> list[HeldView]:
+        """The records that wait, by partition and offset. Raises UnknownSubscription."""
+        return [view for info in await self._log.partitions(name) for view in await self._held(name, info.partition)]
+
+    async def _held(self, name: str, partition: int) -> list[HeldView]:
+        holding = {dead.lane_key for _, dead in await self._dead(name, partition) if dead.holds}
+        views = []
+        async for offset, data in self._entries(name, partition, HELD):
+            entry = decode_entry(data, HeldEntry)
+            views.append(
+                HeldView(
+                    id=str(RecordId(partition, offset)),
+                    key=key_text(entry.lane_key),
+                    status=_held_status(entry, entry.lane_key in holding),
+                    attempts=entry.attempts,
+                    next_attempt_ms=entry.due_ms or None,
+                    error=entry.error,
+                )
+            )
+            if entry.lane_key is not None:
+                holding.add(entry.lane_key)
+        return views
+
+    async def _dead(self, name: str, partition: int) -> list[tuple[int, DeadEntry]]:
+        return [(offset, decode_entry(data, DeadEntry)) async for offset, data in self._entries(name, partition, DEAD)]
+
+    async def dead_letters(self, name: str, *, key: str | None = None) -> list[DeadLetterView]:
+        """What the subscription gave up, by partition and offset; of one key if given. Raises UnknownSubscription."""
+        views = []
+        for info in await self._log.partitions(name):
+            number = info.partition
+            dead = await self._dead(name, number)
+            behind = Counter[bytes | None]()
+            if any(entry.holds for _, entry in dead):
+                behind.update(
+                    [decode_entry(data, HeldEntry).lane_key async for _, data in self._entries(name, number, HELD)]
+                )
+            views += [
+                _dead_letter_view(number, offset, entry, behind[entry.lane_key] if entry.holds else 0)
+                for offset, entry in dead
+                if key is None or key_text(entry.key) == key
+            ]
+        return views
+
+    async def dead_letter(self, name: str, record: RecordId) -> DeadLetterDetail | None:
+        """One dead letter with its record and stack; None if there is no such one. Raises UnknownSubscription."""
+        info = await self.info(name)
+        found = [view for view in await self.dead_letters(name) if (view.partition, view.offset) == record]
+        if not found:
+            return None
+        records = await self._log.read_offsets(info.topic, record.partition, [record.offset])
+        copy = await self._copy(name, f"{info.topic}/{record.partition}/{record.offset}", found[0])
+        stack = None if copy is None else self._log.envelope(copy).headers.get("postline-error-stack")
+        view = self.record_view(info.topic, record.partition, records[0]) if records else None
+        return DeadLetterDetail(letter=found[0], record=view, stack=stack)
+
+    async def _copy(self, name: str, origin: str, letter: DeadLetterView) -> Record | None:
+        """The newest full copy of a dead letter; the search begins where its failure's time says."""
+        topic, partition = name + DEAD_LETTER_SUFFIX, letter.partition
+        offset = await self._log.offset_at(topic, partition, letter.failed_ms - _COPY_SLACK_MS)
+        found = None
+        while page := await self._log.read(topic, partition, offset):
+            for record in page:
+                if self._log.envelope(record).headers.get("postline-origin") == origin:
+                    found = record
+            offset = page[-1][0] + 1
+        return found
+
+    # -- the audit ----------------------------------------------------------------------------
+
+    async def audit(self, name: str) -> AuditView:
+        """Whether every record below the positions has its outcome. Raises UnknownSubscription."""
+        info = await self.info(name)
+        partitions = [await self._partition_audit(name, each.partition) for each in await self._log.partitions(name)]
+        sums = Counter[str]({outcome.label: 0 for outcome in COUNTED})
+        for each in partitions:
+            sums.update(each.outcomes)
+        return AuditView(
+            subscription=name,
+            topic=info.topic,
+            handled=sum(each.position - each.start for each in partitions),
+            outcomes=dict(sums),
+            gaps=sum(each.gaps for each in partitions),
+            missing=sum(each.missing for each in partitions),
+            balanced=all(each.balanced for each in partitions),
+            partitions=partitions,
+        )
+
+    async def _partition_audit(self, name: str, partition: int) -> PartitionAudit:
+        stored, entries = await self._stable_held(name, partition)
+        progress = Progress.decode(stored.progress, stored.position)
+        counts = {outcome.label: progress.counts[outcome] for outcome in COUNTED}
+        missing = progress.missing(stored.position)
+        held = None if entries is None else sum(offset < stored.position for offset in entries)
+        return PartitionAudit(
+            partition=partition,
+            generation=progress.generation,
+            start=progress.start,
+            position=stored.position,
+            outcomes=counts,
+            gaps=progress.gaps,
+            missing=missing,
+            held_entries=held,
+            discarded_by_resets=progress.discarded_by_resets,
+            balanced=missing == 0 and held in (None, progress.held) and min(counts.values()) >= 0,
+        )
+
+    async def _stable_held(self, name: str, partition: int) -> tuple[PartitionInfo, list[int] | None]:
+        """A partition and its held offsets from one moment: no commit lies between the two reads."""
+        before = await self._partition_info(name, partition)
+        for _ in range(_STABLE_READS_MAX):
+            entries = [offset async for offset, _ in self._entries(name, partition, HELD)]
+            after = await self._partition_info(name, partition)
+            if (after.position, after.progress) == (before.position, before.progress):
+                return after, entries
+            before = after
+        return before, None
+
+    async def _partition_info(self, name: str, partition: int) -> PartitionInfo:
+        return next(info for info in await self._log.partitions(name) if info.partition == partition)
+
+
+def _held_status(entry: HeldEntry, behind: bool) -> str:
+    if entry.due_ms:
+        return "retrying"
+    if entry.unserved:
+        return "unserved"
+    return "blocked" if behind else "ready"
+
+
+def _status(partitions: Sequence[PartitionView], members: Sequence[MemberView]) -> str:
+    paused = sum(each.paused for each in partitions)
+    if paused:
+        return "paused" if paused == len(partitions) else "partly paused"
+    return "running" if members else "idle"
+
+
+def _dead_letter_view(partition: int, offset: int, entry: DeadEntry, blocked: int) -> DeadLetterView:
+    return DeadLetterView(
+        id=str(RecordId(partition, offset)),
+        partition=partition,
+        offset=offset,
+        key=key_text(entry.key),
+        type=entry.type,
+        error_type=entry.error_type,
+        error=entry.error,
+        attempts=entry.attempts,
+        failed_ms=entry.failed_ms,
+        holds=entry.holds,
+        blocked=blocked,
+    )

@@ -1,0 +1,274 @@
+"""The views of the read model: what operators see, as structs of numbers and texts."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from postline.errors import UsageError
+from postline.log.port import Bounds, Record
+from postline.message import JSON_CONTENT_TYPE, Envelope
+
+__all__ = [
+    "AuditView",
+    "DeadLetterDetail",
+    "DeadLetterView",
+    "HeldView",
+    "MemberView",
+    "PartitionAudit",
+    "PartitionView",
+    "RecordId",
+    "RecordView",
+    "SubscriptionView",
+    "TopicView",
+    "key_text",
+    "record_view",
+]
+
+
+class RecordId(NamedTuple):
+    """A record of a subscription's topic, written `3:1042`: partition and offset."""
+
+    partition: int
+    offset: int
+
+    @classmethod
+    def parse(cls, text: str) -> RecordId:
+        """Read `3:1042`. Raises UsageError."""
+        left, _, right = text.partition(":")
+        if not (left.isascii() and left.isdigit() and right.isascii() and right.isdigit()):
+            raise UsageError(
+                f"{text!r} names no record.", remedy="Write partition and offset, such as 3:1042, as `dlq list` does."
+            )
+        return cls(int(left), int(right))
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+
+class TopicView(msgspec.Struct, frozen=True, kw_only=True):
+    """A topic, how much of it there is, and who reads it."""
+
+    name: str
+    owner: str
+    key: str
+    partitions: int
+    #: Offsets between the first kept and the next one, over all partitions; gaps count.
+    records: int
+    retention_ms: int | None
+    retention_bytes: int | None
+    compacted: bool
+    #: A subscription's own: dead letters or control.
+    internal: bool
+    subscriptions: list[str]
+    bounds: list[Bounds]
+
+
+class MemberView(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that works for a subscription now."""
+
+    member: str
+    instance: str
+    joined_ms: int
+    partitions: list[int]
+
+
+class HeldView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that waits: retrying (for a time), ready, unserved (for a handler) or blocked (behind another)."""
+
+    id: str
+    key: str | None
+    status: str
+    attempts: int
+    #: Wall-clock time of the next attempt.
+    next_attempt_ms: int | None
+    error: str
+
+
+class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that a subscription gave up."""
+
+    id: str
+    partition: int
+    offset: int
+    key: str | None
+    type: str
+    error_type: str
+    error: str
+    attempts: int
+    failed_ms: int
+    #: Whether later records of its key wait until it is redriven or discarded.
+    holds: bool
+    #: How many wait behind it.
+    blocked: int
+
+
+class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a subscription stands in one partition."""
+
+    partition: int
+    position: int
+    end: int
+    #: Offsets neither settled nor held; gaps count, so it is an upper bound.
+    lag_records: int
+    #: Age of the oldest of them, by its timestamp.
+    lag_seconds: float
+    #: Offsets below the position's own that retention took before they were read.
+    overtaken: int
+    #: Settled or held above the position.
+    ahead: int
+    retrying: int
+    blocked: int
+    unserved: int
+    dead_letters: int
+    next_attempt_ms: int | None
+    paused: bool
+    owner: str
+    epoch: int
+
+    @property
+    def held(self) -> int:
+        """All that wait."""
+        return self.retrying + self.blocked + self.unserved
+
+
+class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription with its sums over all partitions."""
+
+    name: str
+    topic: str
+    service: str
+    created_ms: int
+    #: "running", "idle" (no live member), "paused" or "partly paused".
+    status: str
+    lag_records: int
+    lag_seconds: float
+    overtaken: int
+    held: int
+    retrying: int
+    blocked: int
+    unserved: int
+    dead_letters: int
+    next_attempt_ms: int | None
+    members: list[MemberView]
+    partitions: list[PartitionView]
+
+
+class PartitionAudit(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition's equation: position - start = sum of outcomes + gaps (DESIGN §6)."""
+
+    partition: int
+    #: Rises with each reset, which begins new counts.
+    generation: int
+    start: int
+    position: int
+    outcomes: dict[str, int]
+    gaps: int
+    #: Records below the position without an outcome: anything but 0 is a fault.
+    missing: int
+    #: Held entries below the position that state really has; None if it never stood still while being read.
+    held_entries: int | None
+    discarded_by_resets: int
+    balanced: bool
+
+
+class AuditView(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription's audit: its sums, and each partition."""
+
+    subscription: str
+    topic: str
+    #: Offsets between start and position, over all partitions.
+    handled: int
+    outcomes: dict[str, int]
+    gaps: int
+    missing: int
+    balanced: bool
+    partitions: list[PartitionAudit]
+
+
+class RecordView(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    rename={
+        "content_type": "datacontenttype",
+        "correlation_id": "correlationid",
+        "causation_id": "causationid",
+    },
+):
+    """A record as CloudEvents 1.0 JSON, with the place where it lies; a tombstone has no data."""
+
+    topic: str
+    partition: int
+    offset: int
+    #: When the log stored it.
+    timestamp: str
+    key: str | None
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    content_type: str = ""
+    correlation_id: str = ""
+    causation_id: str = ""
+    headers: dict[str, str] = {}
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data_base64: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class DeadLetterDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter with its record and the stack of its error; either is None if retention took it."""
+
+    letter: DeadLetterView
+    record: RecordView | None
+    stack: str | None
+
+
+def record_view(topic: str, partition: int, record: Record, envelope: Envelope) -> RecordView:
+    """A record and its envelope as they are shown."""
+    value, is_json = record[4], envelope.content_type == JSON_CONTENT_TYPE and _is_json(record[4])
+    return RecordView(
+        topic=topic,
+        partition=partition,
+        offset=record[0],
+        timestamp=_iso(record[1]),
+        key=key_text(record[2]),
+        specversion="1.0",
+        id=envelope.id,
+        source=envelope.source,
+        type=record[3],
+        time=_iso(envelope.time_ms or record[1]),
+        content_type=envelope.content_type,
+        correlation_id=envelope.correlation_id,
+        causation_id=envelope.causation_id,
+        headers=envelope.headers,
+        data=msgspec.Raw(value) if value is not None and is_json else msgspec.UNSET,
+        data_base64=base64.b64encode(value).decode() if value is not None and not is_json else msgspec.UNSET,
+    )
+
+
+def key_text(key: bytes | None) -> str | None:
+    """A key as people write it: UTF-8 text, else 0x and hexadecimal digits."""
+    if key is None:
+        return None
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        return "0x" + key.hex()
+
+
+def _is_json(value: bytes | None) -> bool:
+    try:
+        msgspec.json.decode(value or b"", type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

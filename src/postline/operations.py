@@ -1,0 +1,245 @@
+"""What operators ask of subscriptions: redrive, discard, pause, resume, reset and remove.
+
+Nobody but a partition's owner writes its state, so that each of these is a durable record on the
+subscription's control topic, and the owner obeys it when it comes to it: at once while a worker
+runs, else when the next one does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from postline.clock import Clock
+from postline.errors import UsageError
+from postline.ids import IdSource
+from postline.log.port import Bounds, Log, PartitionInfo
+from postline.message import Envelope
+from postline.monitor import Monitor, RecordId
+from postline.runtime.control import CONTROL_POSITION, ControlOp, control_record
+from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_key, offset_of
+from postline.runtime.plan import CONTROL_SUFFIX
+
+__all__ = ["Operations", "PartitionReset", "Request", "ResetPlan", "ResetTarget"]
+
+_POLL_SECONDS = 0.1
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """Something asked of the owners of a subscription's partitions; it is durable."""
+
+    subscription: str
+    #: Partition to the offset of the last control record for it.
+    asked: dict[int, int]
+    #: Whether a worker was there when it was asked.
+    live: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetTarget:
+    """Where a reset goes: an offset of each partition, a time, or (neither) the end."""
+
+    offset: int | None = None
+    time_ms: int | None = None
+
+
+class PartitionReset(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reset would do to one partition, as it stands now."""
+
+    partition: int
+    position: int
+    target: int
+    #: Offsets handled already that will be read again.
+    read_again: int
+    #: Offsets not handled yet that will never be.
+    skipped: int
+    #: Held records given up for good, counted as discarded.
+    held_discarded: int
+    #: Held records dropped because they are read again.
+    held_read_again: int
+    #: Dead letters dropped because they are read again.
+    dead_letters_read_again: int
+    dead_letters_kept: int
+    #: Keys whose state is cleared.
+    state_cleared: int
+
+
+class ResetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reset would do; `Operations.reset` does it."""
+
+    subscription: str
+    topic: str
+    keep_state: bool
+    partitions: list[PartitionReset]
+
+    def total(self, field: str) -> int:
+        """The sum of one field over the partitions."""
+        return sum(getattr(each, field) for each in self.partitions)
+
+
+class Operations:
+    """Asks owners for what operators want. `source` is shown as the author of the requests."""
+
+    def __init__(self, log: Log, clock: Clock, randomness: random.Random, *, source: str = "postline.operator") -> None:
+        self._log = log
+        self._clock = clock
+        self._source = source
+        self._ids = IdSource(clock.now_ms, randomness)
+
+    async def pause(self, subscription: str) -> Request:
+        """Stop fetching, retries and redrives in all partitions. Raises UnknownSubscription."""
+        return await self._ask_all(subscription, ControlOp(op="pause"))
+
+    async def resume(self, subscription: str) -> Request:
+        """Undo `pause`; what came due meanwhile runs. Raises UnknownSubscription."""
+        return await self._ask_all(subscription, ControlOp(op="resume"))
+
+    async def redrive(self, subscription: str, records: Sequence[RecordId]) -> Request:
+        """Run dead letters again under their own offsets, in order, before what waits behind them.
+
+        Raises UnknownSubscription, and UsageError if one of them is no dead letter; then none is asked for.
+        """
+        await self._require(subscription, records, (DEAD,), "dead letter")
+        return await self._ask(subscription, [(each, ControlOp(op="redrive", offset=each.offset)) for each in records])
+
+    async def discard(self, subscription: str, records: Sequence[RecordId], reason: str) -> Request:
+        """Give dead letters, or held records, up for good; what waits behind them flows.
+
+        Raises UnknownSubscription, and UsageError if one of them is neither, or for no reason; then none is asked for.
+        """
+        if not reason.strip():
+            raise UsageError("A discard needs a reason.", remedy="Say why; it is kept in the control topic.")
+        await self._require(subscription, records, (DEAD, HELD), "dead letter or held record")
+        ops = [(each, ControlOp(op="discard", offset=each.offset, reason=reason)) for each in records]
+        return await self._ask(subscription, ops)
+
+    async def plan_reset(
+        self,
+        subscription: str,
+        target: ResetTarget,
+        *,
+        keep_state: bool = False,
+        partitions: Sequence[int] | None = None,
+    ) -> ResetPlan:
+        """What a reset would do, for confirmation. Raises UnknownSubscription, UsageError for a missing partition."""
+        info = await Monitor(self._log, self._clock).info(subscription)
+        stored = {each.partition: each for each in await self._log.partitions(subscription)}
+        chosen = sorted(stored) if partitions is None else sorted(set(partitions))
+        if unknown := [number for number in chosen if number not in stored]:
+            raise UsageError(
+                f"Subscription {subscription!r} has no partition {unknown[0]}.",
+                remedy=f"It has 0 to {len(stored) - 1}.",
+            )
+        bounds = await self._log.bounds(info.topic)
+        resets = []
+        for number in chosen:
+            offset = await self._target(info.topic, number, bounds[number], target)
+            resets.append(await self._partition_reset(subscription, stored[number], offset, keep_state))
+        return ResetPlan(subscription=subscription, topic=info.topic, keep_state=keep_state, partitions=resets)
+
+    async def _target(self, topic: str, partition: int, bounds: Bounds, target: ResetTarget) -> int:
+        wanted = bounds.end if target.offset is None else target.offset
+        if target.time_ms is not None:
+            wanted = await self._log.offset_at(topic, partition, target.time_ms)
+        return min(max(wanted, bounds.start), bounds.end)
+
+    async def _partition_reset(self, name: str, info: PartitionInfo, target: int, keep_state: bool) -> PartitionReset:
+        held = [offset_of(key) for key in await self._keys(name, info.partition, HELD)]
+        dead = [offset_of(key) for key in await self._keys(name, info.partition, DEAD)]
+        return PartitionReset(
+            partition=info.partition,
+            position=info.position,
+            target=target,
+            read_again=max(0, info.position - target),
+            skipped=max(0, target - info.position),
+            held_discarded=sum(offset < target for offset in held),
+            held_read_again=sum(offset >= target for offset in held),
+            dead_letters_read_again=sum(offset >= target for offset in dead),
+            dead_letters_kept=sum(offset < target for offset in dead),
+            state_cleared=0 if keep_state else len(await self._keys(name, info.partition, USER_STATE)),
+        )
+
+    async def _keys(self, name: str, partition: int, namespace: str) -> list[bytes]:
+        found: list[bytes] = []
+        while page := await self._log.peek_state(name, partition, namespace, after=found[-1] if found else b""):
+            found += [key for key, _ in page]
+        return found
+
+    async def reset(self, plan: ResetPlan) -> Request:
+        """Move the positions to the plan's targets; counts begin anew. Raises UnknownSubscription."""
+        ops = [
+            (
+                RecordId(each.partition, each.target),
+                ControlOp(op="reset", offset=each.target, keep_state=plan.keep_state),
+            )
+            for each in plan.partitions
+        ]
+        return await self._ask(plan.subscription, ops)
+
+    async def remove(self, subscription: str) -> None:
+        """Forget positions, held records, dead letters' status and state, for good.
+
+        The copies on its dead-letters topic stay. Raises UnknownSubscription; UsageError while a worker runs.
+        """
+        await self._log.remove_subscription(subscription)
+
+    async def obeyed(self, request: Request, wait_seconds: float) -> bool:
+        """Whether the owners have done, and committed, what was asked; waits for it so long."""
+        end = self._clock.monotonic() + wait_seconds
+        while not await self._done(request):
+            left = end - self._clock.monotonic()
+            if left <= 0:
+                return False
+            await self._log.wait_for_appends(request.subscription + CONTROL_SUFFIX, min(left, _POLL_SECONDS))
+        return True
+
+    async def _done(self, request: Request) -> bool:
+        for partition, offset in request.asked.items():
+            stored = dict(await self._log.peek_state(request.subscription, partition, CONTROL))
+            if int(stored.get(CONTROL_POSITION, b"0")) <= offset:
+                return False
+        return True
+
+    async def _require(
+        self, subscription: str, records: Sequence[RecordId], namespaces: Sequence[str], what: str
+    ) -> None:
+        partitions = {each.partition for each in await self._log.partitions(subscription)}
+        missing = [
+            str(each)
+            for each in records
+            if each.partition not in partitions or not await self._has(subscription, each, namespaces)
+        ]
+        if missing:
+            raise UsageError(
+                f"Subscription {subscription!r} has no {what} {', '.join(missing)}.",
+                remedy="`postline dlq list` shows what there is; it may have been redriven or discarded meanwhile.",
+            )
+
+    async def _has(self, subscription: str, record: RecordId, namespaces: Sequence[str]) -> bool:
+        before = offset_key(record.offset - 1) if record.offset else b""
+        for namespace in namespaces:
+            found = await self._log.peek_state(subscription, record.partition, namespace, after=before, limit=1)
+            if found and offset_of(found[0][0]) == record.offset:
+                return True
+        return False
+
+    async def _ask_all(self, subscription: str, op: ControlOp) -> Request:
+        partitions = await self._log.partitions(subscription)
+        return await self._ask(subscription, [(RecordId(each.partition, 0), op) for each in partitions])
+
+    async def _ask(self, subscription: str, ops: Sequence[tuple[RecordId, ControlOp]]) -> Request:
+        """Append the requests in one step, in this order within a partition."""
+        live = bool(await self._log.members(subscription))
+        topic = subscription + CONTROL_SUFFIX
+        appends = [control_record(topic, place.partition, op, self._envelope()) for place, op in ops]
+        offsets = await self._log.append(appends) if appends else []
+        asked: dict[int, int] = {}
+        for append, offset in zip(appends, offsets, strict=True):
+            asked[append.partition] = max(offset, asked.get(append.partition, 0))
+        return Request(subscription=subscription, asked=asked, live=live)
+
+    def _envelope(self) -> Envelope:
+        return Envelope(id=self._ids.next_id(), source=self._source, time_ms=self._clock.now_ms())
