@@ -9,7 +9,18 @@ from typing import Protocol
 
 from postline.clock import SystemClock
 from postline.ids import IdSource
-from postline.log.port import Append, Assignment, Fetched, GroupSpec, Log, Membership, Record, StartAt, TopicSpec
+from postline.log.port import (
+    Append,
+    Assignment,
+    Fetched,
+    GroupSpec,
+    Log,
+    Membership,
+    PartitionCommit,
+    Record,
+    StartAt,
+    TopicSpec,
+)
 from postline.message import Envelope
 
 __all__ = [
@@ -19,7 +30,9 @@ __all__ = [
     "Unsupported",
     "appended",
     "fetch_all",
+    "joined",
     "message",
+    "settled",
     "spec",
     "topic",
     "turns",
@@ -146,6 +159,19 @@ async def turns(count: int = 1) -> None:
 async def appended(log: Log, *values: bytes, partition: int = 0, topic: str = "shop.orders") -> list[int]:
     """Append these values, one call; gives their offsets."""
     return await log.append([message(value, partition=partition, topic=topic) for value in values])
+
+
+async def joined(log: Log, partitions: int = 1, **changes: object) -> tuple[Membership, Owner]:
+    """Join and wait until that many partitions are owned."""
+    owner = Owner()
+    membership = await log.join(spec(**changes), owner)  # type: ignore[arg-type]
+    await until(lambda: len(owner.owned) == partitions)
+    return membership, owner
+
+
+def settled(assignment: Assignment, position: int, progress: bytes = b"p") -> PartitionCommit:
+    """A commit of a position alone."""
+    return PartitionCommit(assignment, position, progress)
 
 
 async def fetch_all(membership: Membership, count: int, *, max_records: int = 100) -> list[Fetched]:

@@ -8,8 +8,7 @@ import pytest
 
 from postline.errors import PostlineError
 from postline.log.port import Bounds, Log, PartitionCommit
-from tests.conformance.harness import Engine, Owner, appended, message, spec, topic, turns, until, values
-from tests.conformance.test_groups import joined
+from tests.conformance.harness import Engine, Owner, appended, joined, message, spec, topic, turns, until, values
 
 
 def offset_key(offset: int) -> bytes:
