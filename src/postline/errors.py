@@ -64,6 +64,14 @@ class PostlineError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled whole, although the remedy is a keyword."""
+        return _rebuild, (type(self), self.message, self.remedy)
+
+
+def _rebuild(kind: type[PostlineError], message: str, remedy: str) -> PostlineError:
+    return kind(message, remedy=remedy)
+
 
 class SettingsError(PostlineError):
     """Settings that contradict each other; every problem found is named at once."""

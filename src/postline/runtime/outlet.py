@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from postline.clock import Clock
+from postline.contracts.cloudevents import RESERVED
 from postline.errors import MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
@@ -69,6 +70,8 @@ class Outlet:
         """
         if own_id == "":
             raise UsageError("publish was given an empty id.", remedy="Leave id= out to have one made.")
+        if headers:
+            _check_headers(headers)
         route = self.route(message)
         value, key = self._encode(route, message)
         placed_by = route.placed_by(message, key)
@@ -90,6 +93,8 @@ class Outlet:
 
     def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record of a message published by a handler: its id follows from what is handled."""
+        if headers:
+            _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
         value, key = self._encode(route, message)
         cause = context.envelope
@@ -119,6 +124,16 @@ class Outlet:
                 f"A {route.type_name} of {len(value)} bytes is over the limit of {route.bytes_max} of topic "
                 f"{route.topic!r}.",
                 remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
-                "or raise max_message_bytes on the topic.",
+                "or raise message_bytes_max on the topic.",
             )
         return value, route.key_of(message)
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    if taken := sorted(RESERVED.intersection(headers)):
+        raise UsageError(
+            f"The headers {', '.join(taken)} belong to the envelope and can't be given to publish.",
+            remedy="Use other names; the id is publish(…, id=).",
+        )
+    if bad := sorted(str(name) for name, value in headers.items() if not isinstance(value, str)):
+        raise UsageError(f"The values of headers {', '.join(bad)} are no text.", remedy="Give text.")
