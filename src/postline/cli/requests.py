@@ -1,0 +1,56 @@
+"""What commands say after they asked a subscription's owners for something."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from postline.cli.failures import NEGATIVE, OK
+from postline.cli.opening import Opened
+from postline.cli.output import emit_json
+from postline.operations import Request
+
+__all__ = ["Answer", "await_owner", "tell", "wait_option"]
+
+wait_option = click.option(
+    "--wait",
+    "wait_seconds",
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait until the workers have done it; 0 not at all.",
+)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a request, as `--json` shows it."""
+
+    subscription: str
+    action: str
+    #: "done", "asked" (no worker runs: the next one does it), "unanswered" (workers run, but did not get to it
+    #: in time) or "nothing" (there was nothing to ask for).
+    status: str
+    records: list[str] = []
+
+
+async def await_owner(opened: Opened, request: Request, wait_seconds: float) -> str:
+    """Wait until the owners obeyed, if there are any; gives the status of an `Answer`."""
+    if not request.live or not wait_seconds:
+        return "asked"
+    done = await opened.operations.obeyed(request, wait_seconds)
+    return "done" if done else "unanswered"
+
+
+def tell(answer: Answer, what: str, json: bool) -> int:
+    """Say what became of it: one line for people, the answer for programs. Gives the exit code."""
+    said = {
+        "done": f"{what}: done.",
+        "asked": f"{what}: takes effect when a worker runs (none does now).",
+        "unanswered": f"{what}: asked for durably, but the workers have not come to it yet.",
+        "nothing": f"{what}: there is nothing to do.",
+    }
+    if json:
+        emit_json(answer)
+    else:
+        click.echo(said[answer.status])
+    return NEGATIVE if answer.status in ("unanswered", "nothing") else OK

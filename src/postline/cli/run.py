@@ -1,0 +1,85 @@
+"""`postline run`: services in this process, or in several that are kept alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+import click
+
+from postline.cli.loading import load_apps
+from postline.cli.opening import settings_for, url_option
+from postline.cli.service import serve
+from postline.errors import UsageError
+
+__all__ = ["command"]
+
+_EPILOG = """\b
+Examples:
+  postline run app.py
+  postline run shop:app billing:app
+  postline run shop:app --workers 4 --url sqlite:///shop.db
+  postline run shop:app --watch
+
+\b
+SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. A second
+one lets go at once; what was not committed is handled again.
+Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a service failed;
+130 ended by a second signal.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("targets", metavar="APP...", nargs=-1, required=True)
+@click.option("--workers", type=click.IntRange(1, 1000), help="So many processes, restarted when they die.")
+@click.option("--watch", is_flag=True, help="Restart when a source file below here changes; for development.")
+@click.option("--grace", default=10.0, show_default=True, metavar="SECONDS", help="For attempts that run at the stop.")
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
+@click.option("--supervised", is_flag=True, hidden=True)
+@url_option
+def command(
+    targets: tuple[str, ...],
+    workers: int | None,
+    watch: bool,
+    grace: float,
+    log_level: str,
+    supervised: bool,
+    url: str | None,
+) -> int:
+    """Run services until told to stop.
+
+    APP is module:name, or a file; without a name it is `app`, or the only app there. Apps on one
+    log share it. The log is made if it does not exist.
+    """
+    _configure_logging(log_level)
+    if not (workers or watch):
+        return asyncio.run(serve(load_apps(targets), url, grace, report, supervised))
+    from postline.cli.supervisor import Supervisor
+
+    if workers:
+        _refuse_memory(targets, url)
+    arguments = ["run", *targets, "--supervised", "--grace", str(grace), "--log-level", log_level]
+    arguments += ["--url", url] if url else []
+    return asyncio.run(Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report).run())
+
+
+def report(text: str) -> None:
+    """One line about the life of services, on standard error with the logs."""
+    click.echo(f"postline[{os.getpid()}] {text}", err=True)
+
+
+def _configure_logging(level: str) -> None:
+    """Logs on standard error, unless the program's own modules set them up otherwise."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+
+def _refuse_memory(targets: tuple[str, ...], url: str | None) -> None:
+    for app in load_apps(targets):
+        if settings_for(url, app.url).url.in_memory:
+            raise UsageError(
+                f"App {app.name!r} would run on a log in memory, which several processes can't share.",
+                remedy="Name a file, e.g. --url sqlite:///postline.db, or leave --workers out.",
+            )

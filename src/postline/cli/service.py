@@ -1,0 +1,186 @@
+"""Apps at work in this process, from start to a clean stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from postline.app import App, Environment, open_log
+from postline.cli.failures import FAILED, INTERRUPTED, OK, show_error
+from postline.cli.opening import settings_for
+from postline.clock import SystemClock
+from postline.errors import PostlineError
+
+__all__ = ["Report", "serve"]
+
+#: Says one line about what happens.
+Report = Callable[[str], None]
+
+#: What a CPU-bound thread may keep the interpreter from the loop's; Python's own is 5 ms. Beside the
+#: file engine it decides how long a write lock is held.
+_SWITCH_SECONDS = 0.0005
+_GC_THRESHOLD = 50_000
+
+
+class _Stop:
+    """How often the process was told to stop; the first is a request, the second an order."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.ordered = asyncio.Event()
+
+    def tell(self) -> None:
+        """A signal came."""
+        (self.ordered if self.asked.is_set() else self.asked).set()
+
+
+async def serve(apps: Sequence[App], url: str | None, grace_seconds: float, report: Report, supervised: bool) -> int:
+    """Run apps until a signal; gives the exit code.
+
+    The first SIGTERM or SIGINT drains, commits and leaves within `grace_seconds`; a second one lets
+    go at once. A supervised process also stops when standard input ends, which is how it notices
+    that its supervisor is gone.
+    """
+    stop = _Stop()
+    with _signals(stop), _end_of_input(stop, supervised):
+        environments = _environments(apps, url)
+        started: list[App] = []
+        try:
+            return await _serve(apps, environments, started, stop, grace_seconds, report)
+        finally:
+            # An app that could not start, or a failure of ours, must not leave the others at work.
+            for app in started:
+                await app.abort()
+            for environment in {id(each): each for each in environments.values()}.values():
+                await environment.log.close()
+
+
+def _environments(apps: Sequence[App], url: str | None) -> dict[str, Environment]:
+    """What each app runs on, by its name; apps on one log share its connection, so also one in memory."""
+    by_url: dict[str, Environment] = {}
+    found = {}
+    for app in apps:
+        settings = settings_for(url, app.url)
+        if settings.url.text not in by_url:
+            clock = SystemClock()
+            by_url[settings.url.text] = Environment(open_log(settings.url, clock), settings, clock, Random())
+        found[app.name] = by_url[settings.url.text]
+    return found
+
+
+async def _serve(
+    apps: Sequence[App],
+    environments: dict[str, Environment],
+    started: list[App],
+    stop: _Stop,
+    grace_seconds: float,
+    report: Report,
+) -> int:
+    for address in dict.fromkeys(environments[app.name].log.address for app in apps):
+        report(f"log {address}")
+    for app in apps:
+        starting = asyncio.ensure_future(app.start(environments[app.name]))
+        if not await _unless(starting, stop.asked):
+            return OK
+        started.append(app)
+        report(f"{app.name}: running {', '.join(app.subscriptions) or 'without subscriptions'}")
+    _settle_interpreter()
+    failure = await _first_failure(started, stop)
+    stopping = asyncio.ensure_future(_stop_all(started, grace_seconds, report))
+    if not await _unless(stopping, stop.ordered):
+        report("aborted: what was not committed is handled again by the next worker")
+        return INTERRUPTED
+    started.clear()
+    if failure is None:
+        return OK
+    name, error = failure
+    return _failed(name, error)
+
+
+async def _unless(task: asyncio.Future[None], event: asyncio.Event) -> bool:
+    """Wait for the task, which raises here; cancel it if the event comes first, and give False."""
+    waiting = asyncio.ensure_future(event.wait())
+    both: set[asyncio.Future[Any]] = {task, waiting}
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+            return True
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+    finally:
+        waiting.cancel()
+
+
+async def _first_failure(apps: Sequence[App], stop: _Stop) -> tuple[str, BaseException] | None:
+    """Wait until told to stop (None), or until an app can't go on."""
+    failing = {asyncio.ensure_future(app.wait_failed()): app.name for app in apps}
+    waiting = asyncio.ensure_future(stop.asked.wait())
+    try:
+        done, _ = await asyncio.wait({waiting, *failing}, return_when=asyncio.FIRST_COMPLETED)
+        broken = [each for each in failing if each in done]
+        return (failing[broken[0]], broken[0].result()) if broken else None
+    finally:
+        for each in (waiting, *failing):
+            each.cancel()
+
+
+async def _stop_all(apps: Sequence[App], grace_seconds: float, report: Report) -> None:
+    report("stopping: no new attempts; those that run may end")
+    await asyncio.gather(*(app.stop(grace_seconds) for app in apps))
+    report("stopped: committed and left")
+
+
+def _failed(name: str, error: BaseException) -> int:
+    if isinstance(error, PostlineError):
+        show_error(f"App {name!r} failed: {error.message}", error.remedy)
+    else:
+        traceback.print_exception(error)
+        show_error(f"App {name!r} failed: {error!r}", "This is a fault of Postline or of a middleware: see above.")
+    return FAILED
+
+
+def _settle_interpreter() -> None:
+    """What is loaded by now stays: the collector need not look at it again."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD, *gc.get_threshold()[1:])
+
+
+@contextmanager
+def _signals(stop: _Stop) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.tell)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def _end_of_input(stop: _Stop, supervised: bool) -> Iterator[None]:
+    if not supervised:
+        yield
+        return
+    loop, source = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def ended() -> None:
+        loop.remove_reader(source)
+        stop.asked.set()
+
+    loop.add_reader(source, ended)
+    try:
+        yield
+    finally:
+        loop.remove_reader(source)
