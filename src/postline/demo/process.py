@@ -1,0 +1,86 @@
+"""One process of the demo: `python -m postline.demo.process SERVICE`, in the directory of the run.
+
+It runs one service until SIGTERM, SIGINT, or the end of its standard input, which tells that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from postline import App
+from postline.clock import SystemClock
+from postline.demo.scenario import Scenario
+
+__all__ = ["ALLOWANCE", "CURSOR", "SERVICES", "main"]
+
+#: Services with subscriptions; the shop publishes only.
+SERVICES = ("billing", "packing", "refunds", "statistics")
+CURSOR = "shop-cursor"
+ALLOWANCE = "shop-allowance"
+
+
+def main(service: str) -> None:
+    """Run one service."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    asyncio.run(_shop() if service == "shop" else _consumer(service))
+
+
+async def _shop() -> None:
+    from postline.demo import shop
+
+    scenario = Scenario.load(Path.cwd())
+    async with shop.app:
+        publishing = asyncio.create_task(
+            shop.publish_files(
+                Path(scenario.input), shop.Cursor(Path(CURSOR)), shop.Allowance(Path(ALLOWANCE)), SystemClock()
+            )
+        )
+        stop = _stop_requested()
+        _say_ready()
+        await asyncio.wait([publishing, stop], return_when=asyncio.FIRST_COMPLETED)
+        if publishing.done():
+            publishing.result()
+        else:
+            publishing.cancel()
+
+
+async def _consumer(service: str) -> None:
+    app: App = importlib.import_module(f"postline.demo.{service}").app
+    async with app:
+        failed = asyncio.create_task(app.wait_failed())
+        stop = _stop_requested()
+        _say_ready()
+        await asyncio.wait([failed, stop], return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            raise failed.result()
+        failed.cancel()
+
+
+def _stop_requested() -> asyncio.Future[None]:
+    """Done at SIGTERM, at SIGINT, and when the supervisor closes the pipe, be it by its death."""
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[None] = loop.create_future()
+
+    def ask() -> None:
+        if not asked.done():
+            asked.set_result(None)
+        loop.remove_reader(sys.stdin.fileno())
+
+    loop.add_signal_handler(signal.SIGTERM, ask)
+    loop.add_signal_handler(signal.SIGINT, ask)
+    loop.add_reader(sys.stdin.fileno(), ask)
+    return asked
+
+
+def _say_ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

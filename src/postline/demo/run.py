@@ -1,0 +1,236 @@
+"""One run of the demo, from its files to its figures: starts the shop, kills its processes, waits for the end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from postline.app import open_log
+from postline.clock import Clock
+from postline.demo.direct import Direct, compute
+from postline.demo.files import list_files, write_orders
+from postline.demo.operator import Operator
+from postline.demo.process import ALLOWANCE, CURSOR, SERVICES
+from postline.demo.proof import Proof, prove
+from postline.demo.scenario import Scenario
+from postline.demo.shop import Allowance, Cursor
+from postline.demo.supervisor import Slot, Supervisor
+from postline.errors import PostlineError, UnknownSubscription
+from postline.log.port import Log
+from postline.monitor import DeadLetterDetail, Monitor, SubscriptionView
+from postline.operations import Operations
+from postline.settings import load_settings
+
+__all__ = ["SUBSCRIPTIONS", "Look", "Outcome", "Wanted", "run"]
+
+#: All subscriptions of the shop, each behind those that publish what it reads.
+SUBSCRIPTIONS = ("counting", "billing", "packing", "refunds", "customer-totals", "country-totals")
+
+_LOOK_SECONDS = 0.05
+_LOOKS_UNTIL_WHOLE = 8
+_STALLED_SECONDS = 60.0
+#: Kills fall into this share of the lines; the shop gets this share of them ahead of the next kill.
+_KILLS_BETWEEN = (0.04, 0.88)
+_AHEAD = 0.06
+_OPERATOR_COMES_AT = 0.6
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for on the command line."""
+
+    directory: Path
+    input: Path | None = None
+    orders: int = 4_000
+    kills: int = 0
+    seed: int = 1
+    workers: int = 2
+
+
+@dataclass
+class Look:
+    """How far things are, for whoever draws them."""
+
+    lines: int = 0
+    published: int = 0
+    kills: int = 0
+    kills_wanted: int = 0
+    restarts: int = 0
+    processes: int = 0
+    subscriptions: list[SubscriptionView] = field(default_factory=list)
+    dead_letter: DeadLetterDetail | None = None
+    redriven: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to."""
+
+    proof: Proof
+    seconds: float
+    lines_published: int
+    kills: int
+    restarts: int
+    processes: int
+    dead_letter: DeadLetterDetail | None
+
+
+def prepare(wanted: Wanted, randomness: random.Random) -> tuple[Scenario, Direct]:
+    """Lay out the directory of the run: its settings, its input, its scenario. Gives the direct sums too."""
+    directory = wanted.directory
+    source = wanted.input
+    if source is None:
+        source = directory / "input"
+        source.mkdir()
+        write_orders(source, wanted.orders, randomness)
+    list_files(source)
+    direct = compute(source)
+    if direct.lines == 0:
+        raise PostlineError(f"The files of {source} hold no lines.", remedy="Give files with at least one line.")
+    scenario = Scenario(str(source.resolve()), wanted.seed, _choose_poison(direct, randomness))
+    scenario.save(directory)
+    (directory / "postline.toml").write_text('url = "sqlite:///shop.db"\n', encoding="utf-8")
+    return scenario, direct
+
+
+def _choose_poison(direct: Direct, randomness: random.Random) -> str:
+    """An invoice with goods whose customer has later ones, which will have to wait behind it."""
+    candidates = [bought[0] for bought in direct.invoices_by_customer.values() if len(bought) >= 3]
+    candidates = candidates or [bought[0] for bought in direct.invoices_by_customer.values()]
+    return randomness.choice(candidates) if candidates else ""
+
+
+async def run(wanted: Wanted, clock: Clock, draw: Callable[[Look], None]) -> Outcome:
+    """Run the shop in `wanted.directory` until all is settled, then prove it. Raises PostlineError if it stalls."""
+    randomness = random.Random(wanted.seed)
+    scenario, direct = prepare(wanted, randomness)
+    log = open_log(load_settings({}, wanted.directory).url, clock)
+    await log.start()
+    supervisor = Supervisor(wanted.directory, {"shop": 1, **dict.fromkeys(SERVICES, wanted.workers)})
+    monitor = Monitor(log, clock)
+    operator = Operator(monitor, Operations(log, clock, randomness), scenario, wanted.directory)
+    started = clock.monotonic()
+    try:
+        days = _Days(wanted, direct.lines, supervisor, operator, log, monitor, randomness, clock)
+        try:
+            supervisor.start()
+            await days.pass_by(draw)
+        finally:
+            await supervisor.stop()
+        seconds = clock.monotonic() - started
+        proof = await prove(log, monitor, direct, supervisor, operator, wanted.kills)
+    finally:
+        await log.close()
+    starts = sum(slot.starts for slot in supervisor.slots)
+    return Outcome(
+        proof,
+        seconds,
+        direct.lines,
+        supervisor.kills,
+        starts - len(supervisor.slots),
+        len(supervisor.slots),
+        operator.shown,
+    )
+
+
+class _Days:
+    """The time in which the shop works."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        lines: int,
+        supervisor: Supervisor,
+        operator: Operator,
+        log: Log,
+        monitor: Monitor,
+        randomness: random.Random,
+        clock: Clock,
+    ) -> None:
+        self._supervisor, self._operator = supervisor, operator
+        self._log, self._monitor = log, monitor
+        self._random, self._clock = randomness, clock
+        self._lines = lines
+        low, high = _KILLS_BETWEEN
+        #: A kill is due when billing has come so many lines far.
+        self._due = sorted(int(lines * randomness.uniform(low, high)) for _ in range(wanted.kills))
+        self._allowance = Allowance(wanted.directory / ALLOWANCE)
+        self._cursor = Cursor(wanted.directory / CURSOR)
+        self.look = Look(lines=lines, kills_wanted=wanted.kills, processes=len(supervisor.slots))
+        self._moved = (0, clock.monotonic())
+
+    async def pass_by(self, draw: Callable[[Look], None]) -> None:
+        """Let the shop work until every line is settled everywhere."""
+        looks = 0
+        while True:
+            self._allow()
+            self._supervisor.check()
+            await self._kill_if_due()
+            if looks % _LOOKS_UNTIL_WHOLE == 0:
+                settled = await self._look_at_everything()
+                draw(self.look)
+                if settled:
+                    return
+                self._require_movement()
+            looks += 1
+            await self._clock.sleep(_LOOK_SECONDS)
+
+    def _allow(self) -> None:
+        """Let the shop publish a little beyond the next kill, so that the kill finds work going on."""
+        ahead = max(20, int(self._lines * _AHEAD))
+        self._allowance.write(min(self._due[0] + ahead, self._lines) if self._due else self._lines)
+
+    async def _kill_if_due(self) -> None:
+        if not self._due or await self._billed() < self._due[0]:
+            return
+        victims = [slot for slot in self._supervisor.slots if slot.ready]
+        if victims and await self._supervisor.kill(self._choose(victims)):
+            self._due.pop(0)
+
+    def _choose(self, victims: list[Slot]) -> Slot:
+        """Any service with the same chance, then any of its processes."""
+        service = self._random.choice(sorted({slot.service for slot in victims}))
+        return self._random.choice([slot for slot in victims if slot.service == service])
+
+    async def _billed(self) -> int:
+        with suppress(UnknownSubscription):
+            return sum(info.position for info in await self._log.partitions("billing"))
+        return 0
+
+    async def _look_at_everything(self) -> bool:
+        """Refresh `look`; whether everything is settled. Subscriptions are looked at in the order of the flow."""
+        look, supervisor = self.look, self._supervisor
+        look.published = self._cursor.read()
+        settled = all(slot.finished for slot in supervisor.slots if slot.service == "shop")
+        look.subscriptions = []
+        for name in SUBSCRIPTIONS:
+            try:
+                look.subscriptions.append(await self._monitor.subscription(name))
+            except UnknownSubscription:
+                settled = False
+        look.kills = supervisor.kills
+        look.restarts = sum(slot.starts - 1 for slot in supervisor.slots if slot.starts)
+        if settled or look.published >= self._lines * _OPERATOR_COMES_AT:
+            await self._operator.look()
+        look.dead_letter, look.redriven = self._operator.shown, self._operator.obeyed
+        idle = all(view.lag_records == 0 and view.held == 0 for view in look.subscriptions)
+        return settled and idle and self._operator.obeyed and not self._due
+
+    def _require_movement(self) -> None:
+        """Raise PostlineError if nothing has moved for a minute."""
+        positions = sum(part.position + part.ahead for view in self.look.subscriptions for part in view.partitions)
+        moved = positions + self.look.published + self.look.restarts
+        now = self._clock.monotonic()
+        if moved != self._moved[0]:
+            self._moved = (moved, now)
+        elif now - self._moved[1] > _STALLED_SECONDS:
+            behind = ", ".join(
+                f"{view.name}: {view.lag_records} behind, {view.held} held" for view in self.look.subscriptions
+            )
+            raise PostlineError(
+                f"The shop has stood still for a minute ({self.look.published} of {self._lines} lines; {behind}).",
+                remedy="Look at the logs of the processes in the run's directory.",
+            )
