@@ -31,8 +31,8 @@ __all__ = ["ENGINE_MUTANTS", "Member", "SimulatedCluster", "Slot", "StoredPartit
 
 
 #: Engines that are wrong on purpose, for proving the simulator: commits are never refused; positions are
-#: stored before their effects; held records can't be found again.
-ENGINE_MUTANTS = ("unfenced", "position_first", "forget_held")
+#: stored before their effects; held records can't be found again; waiting readers often aren't woken.
+ENGINE_MUTANTS = ("unfenced", "position_first", "forget_held", "lost_wake_up")
 
 
 def size_of(record: Record) -> int:

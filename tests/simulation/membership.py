@@ -227,7 +227,8 @@ class SimulatedMembership:
                 waiting.pop(number, None)
 
     def _ring_fetch(self) -> None:
-        if self._bell is not None:
+        deaf = self._cluster.mutant == "lost_wake_up" and self._log.faults.coin()
+        if self._bell is not None and not deaf:
             self._log.ring_later(wake_future, self._bell)
 
     def _collect(self, max_records: int, max_bytes: int) -> list[Fetched]:

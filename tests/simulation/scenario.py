@@ -38,6 +38,11 @@ from tests.simulation.world import Node, Result, World
 __all__ = ["Shape", "run_shop"]
 
 _SUBSCRIPTION = "billing"
+#: Where nothing goes wrong, an order is billed within this time; a lost wake-up takes longer.
+_PROMPT_SECONDS = 1.0
+_PROBE = "probe"
+#: Longer than a lease and the death of a process take to be noticed.
+_CALM_SECONDS = 8.0
 #: Moods of a message, by how often they occur.
 _MOODS = {"fine": 75, "flaky": 12, "later": 4, "curable": 4, "hopeless": 2, "thrown": 2, "filtered": 3}
 STYLES = ("async", "async", "plain", "batch")
@@ -123,6 +128,8 @@ class Shop:
             customer: [OrderPlaced(customer, number, moods.pop()) for number in range(shape.orders_each)]
             for customer in self.customers
         }
+        self.messages[_PROBE] = [OrderPlaced(_PROBE, number, "fine") for number in range(4)]
+        self.late: list[Problem] = []
 
     @property
     def publishers(self) -> list[str]:
@@ -149,6 +156,30 @@ class Shop:
             await _persist(node, lambda order=order: app.publish(order, id=_identity(order)[1]))
             node.history.acknowledged(identity)
             await node.clock.sleep(node.random.random() * 0.4)
+        await app.stop()
+        await node.log.close()
+
+    async def probe(self, node: Node) -> None:
+        """When all is calm, publish a few orders more and see that each is billed promptly."""
+        while not self.settled() or any(other.process.stopped for other in self.world.nodes()):
+            await node.clock.sleep(0.5)
+        # Calls that were made slow may still be under way.
+        await node.clock.sleep(_CALM_SECONDS + 2 * self.world.plan.slow_seconds)
+        app = App("shop", owns=[self.orders])
+        await app.start(self.environment(node), consume=False)
+        for order in self.messages[_PROBE]:
+            identity = _identity(order)
+            node.history.publishing("orders", identity, _PROBE.encode(), order.number)
+            await app.publish(order, id=identity[1])
+            node.history.acknowledged(identity)
+            published = node.clock.monotonic()
+            while not any(effect.cause == identity for effect in self.world.records("invoices", _invoiced)):
+                await node.clock.sleep(0.05)
+            passed = node.clock.monotonic() - published
+            if passed > _PROMPT_SECONDS:
+                self.late.append(
+                    Problem("late", f"{identity} was billed after {passed:.2f} s, with nothing in the way")
+                )
         await app.stop()
         await node.log.close()
 
@@ -288,7 +319,11 @@ class Shop:
     # The verdict.
 
     def finished(self) -> bool:
-        """Whether all that was published has come to its end."""
+        """Whether all is over, the probe too."""
+        return self.world.ended("prober") and self.settled()
+
+    def settled(self) -> bool:
+        """Whether the faults are over and all that was published has come to its end."""
         world = self.world
         subscription = world.cluster.subscriptions.get(_SUBSCRIPTION)
         if subscription is None or not all(map(world.ended, self.publishers)) or not world.settled(_SUBSCRIPTION):
@@ -311,6 +346,7 @@ class Shop:
             if order.mood not in _WITHOUT_EFFECT:
                 expected[order.customer] += order.number + 1
         return [
+            *self.late,
             *check_publishing(world.history, "orders", records),
             *check_effects(world.history, _SUBSCRIPTION, records, effects, excluded=without, unordered=unordered),
             *check_executions(world.history, _SUBSCRIPTION, records, excluded=without, unordered=unordered),
@@ -353,7 +389,8 @@ def run_shop(
         world.add(f"billing{index}", shop.bill)
     world.add("operator", shop.operate)
     world.add("resumer", shop.resume_all)
-    return world.run(shop.finished, shop.check)
+    world.add_later("prober", shop.probe)
+    return world.run(shop.settled, shop.check, finished_calmly=shop.finished)
 
 
 def _invoiced(record: Record) -> Identity:

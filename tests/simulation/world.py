@@ -109,6 +109,7 @@ class World:
         self.cluster.trace = self.note
         self._programs: dict[str, Program] = {}
         self._nodes: dict[str, Node] = {}
+        self._later: dict[str, Program] = {}
         self._crashes: dict[str, int] = {}
         self._lives: dict[str, int] = {}
         self._ended: set[str] = set()
@@ -125,6 +126,10 @@ class World:
     def add(self, name: str, program: Program) -> None:
         """Let a process of that name run the program from the beginning of the run."""
         self._programs[name] = program
+
+    def add_later(self, name: str, program: Program) -> None:
+        """The same, from the end of the faults on."""
+        self._later[name] = program
 
     def crash_at(self, name: str, step: int) -> None:
         """Kill the process's first life before that step: at any await, tried one by one."""
@@ -167,8 +172,9 @@ class World:
         *,
         fault_seconds: float = 30.0,
         settle_seconds: float = 120.0,
+        finished_calmly: Callable[[], bool] | None = None,
     ) -> Result:
-        """Run with faults, then without until `finished`, then stop all and check.
+        """Run with faults, at most until `finished`, then without until `finished_calmly`; stop all and check.
 
         Not finished `settle_seconds` after the last fault is a problem too: something got stuck.
         """
@@ -177,7 +183,7 @@ class World:
         gc.disable()
         gc.freeze()
         try:
-            return self._run(finished, check, fault_seconds, settle_seconds)
+            return self._run((finished, finished_calmly or finished), check, fault_seconds, settle_seconds)
         finally:
             self._clear_away()
             gc.unfreeze()
@@ -186,7 +192,7 @@ class World:
 
     def _run(
         self,
-        finished: Callable[[], bool],
+        finished: tuple[Callable[[], bool], Callable[[], bool]],
         check: Callable[[], Sequence[Problem]],
         fault_seconds: float,
         settle_seconds: float,
@@ -215,19 +221,24 @@ class World:
                 subscription.members.clear()
             gc.collect()
 
-    async def _main(self, finished: Callable[[], bool], fault_seconds: float, settle_seconds: float) -> None:
+    async def _main(
+        self, finished: tuple[Callable[[], bool], Callable[[], bool]], fault_seconds: float, settle_seconds: float
+    ) -> None:
         for name in self._programs:
             self._start(name)
-        while self.loop.time() < fault_seconds and not finished() and not self._problems:
+        while self.loop.time() < fault_seconds and not finished[0]() and not self._problems:
             await asyncio.sleep(_TICK_SECONDS)
             self._torment()
         self.faults.cease()
         self.note("faults cease")
         for node in self.nodes():
             node.process.crash_at_step = -1
+        self._programs |= self._later
+        for name in self._later:
+            self._start(name)
         # Whoever hangs now goes on first.
         self.loop.limit = self.loop.time() + settle_seconds + 3 * self.plan.hang_seconds
-        while not finished():
+        while not finished[1]():
             if self._problems:
                 return
             await asyncio.sleep(_TICK_SECONDS)
