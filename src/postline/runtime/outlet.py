@@ -129,7 +129,7 @@ class Outlet:
         return value, route.key_of(message)
 
 
-def _check_headers(headers: Mapping[str, str]) -> None:
+def _check_headers(headers: Mapping[str, object]) -> None:
     if taken := sorted(RESERVED.intersection(headers)):
         raise UsageError(
             f"The headers {', '.join(taken)} belong to the envelope and can't be given to publish.",
