@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ def inspect_handler(function: HandlerFunction, subscription: str) -> tuple[bool,
         raise UsageError(
             f"Subscription {subscription!r}: {name} is not callable.", remedy="Put `.on(Type)` above a function."
         )
-    called = function if inspect.isroutine(function) else type(function).__call__
+    wrapped = isinstance(function, functools.partial) or inspect.isroutine(function)
+    called = function if wrapped else type(function).__call__
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise UsageError(
             f"Subscription {subscription!r}: handler {name} is a generator, which would never run.",

@@ -32,7 +32,7 @@ async def test_quick_retries_come_first_then_each_delay_then_the_dead_letters():
     retry = Retry(immediate=2, delays=(10, timedelta(minutes=1)), jitter=0)
     async with running(build(handle, retry=retry)) as t:
         start = t.clock.now_ms()
-        handle.now = lambda: (t.clock.now_ms() - start) // 1000  # type: ignore[attr-defined]
+        handle.now = lambda: (t.clock.now_ms() - start) // 1000
         await t.publish_many(spread(2, 3))
         await t.settle()
         assert attempts == [(0, 1), (0, 2), (0, 3)]
@@ -46,9 +46,9 @@ async def test_quick_retries_come_first_then_each_delay_then_the_dead_letters():
 
 
 async def test_a_record_that_succeeds_late_lets_its_key_go_on_in_order():
-    handle, handled, attempts = failing(3)
+    handle, handled, _ = failing(3)
     async with running(build(handle, retry=Retry(immediate=0, delays=(1, 1, 1)))) as t:
-        handle.now = t.clock.now_ms  # type: ignore[attr-defined]
+        handle.now = t.clock.now_ms
         await t.publish_many(spread(3, 4))
         await t.settle()
         await t.publish_many([Order(f"{c}-4", f"c{c}", 4) for c in range(3)])
@@ -66,7 +66,7 @@ async def test_jitter_only_lengthens_a_delay():
         handle, _, attempts = failing(1)
         async with running(build(handle, retry=Retry(immediate=0, delays=(100,), jitter=0.5)), seed=seed) as t:
             start = t.clock.now_ms()
-            handle.now = lambda t=t, start=start: t.clock.now_ms() - start  # type: ignore[attr-defined]
+            handle.now = lambda t=t, start=start: t.clock.now_ms() - start
             await t.publish(Order("0-0", "c"))
             await t.advance(seconds=151)
             times.append(attempts[1][0])
@@ -102,7 +102,7 @@ async def test_retry_later_says_when_itself_and_counts_as_an_attempt():
     handle, handled, attempts = failing(99, lambda: RetryLater(timedelta(seconds=7), "not yet"))
     async with running(build(handle, retry=Retry(immediate=1, delays=(1000,)))) as t:
         start = t.clock.now_ms()
-        handle.now = lambda: (t.clock.now_ms() - start) // 1000  # type: ignore[attr-defined]
+        handle.now = lambda: (t.clock.now_ms() - start) // 1000
         await t.publish_many(spread(1, 2))
         await t.advance(minutes=5)
         assert attempts == [(0, 1), (7, 2), (14, 3)]
@@ -113,7 +113,7 @@ async def test_retry_later_says_when_itself_and_counts_as_an_attempt():
 async def test_discard_gives_a_record_up_and_its_key_flows_on():
     handle, handled, attempts = failing(99, lambda: Discard("no use"))
     async with running(build(handle)) as t:
-        handle.now = t.clock.now_ms  # type: ignore[attr-defined]
+        handle.now = t.clock.now_ms
         await t.publish_many(spread(1, 3))
         await t.settle()
         assert len(attempts) == 1
@@ -125,7 +125,7 @@ async def test_discard_gives_a_record_up_and_its_key_flows_on():
 async def test_dead_letter_gives_a_record_up_without_further_attempts():
     handle, handled, attempts = failing(99, lambda: DeadLetter("broken"))
     async with running(build(handle)) as t:
-        handle.now = t.clock.now_ms  # type: ignore[attr-defined]
+        handle.now = t.clock.now_ms
         await t.publish_many(spread(1, 3))
         await t.settle()
         assert len(attempts) == 1
@@ -170,7 +170,9 @@ async def test_outputs_of_all_attempts_and_replays_have_the_same_ids_and_belong_
         assert len(set(seen)) == 1
         envelopes = [envelope for _, envelope in t.envelopes(Receipt)]
         assert len({envelope.id for envelope in envelopes}) == 4
-        assert {(e.correlation_id, e.causation_id, e.source) for e in envelopes} == {(published.id, published.id, "shop")}
+        assert {(e.correlation_id, e.causation_id, e.source) for e in envelopes} == {
+            (published.id, published.id, "shop")
+        }
 
 
 async def test_retries_survive_a_crash_with_their_attempts_and_times():
@@ -178,7 +180,7 @@ async def test_retries_survive_a_crash_with_their_attempts_and_times():
     app = build(handle, retry=Retry(immediate=0, delays=(10, 20, 30), jitter=0))
     async with running(app) as t:
         start = t.clock.now_ms()
-        handle.now = lambda: (t.clock.now_ms() - start) // 1000  # type: ignore[attr-defined]
+        handle.now = lambda: (t.clock.now_ms() - start) // 1000
         await t.publish_many(spread(2, 3))
         await t.advance(seconds=11)
         await t.crash(app)
@@ -194,7 +196,7 @@ async def test_a_wall_clock_that_jumps_back_makes_a_restored_retry_wait_no_longe
     handle, handled, attempts = failing(1)
     app = build(handle, retry=Retry(immediate=0, delays=(10,), jitter=0))
     async with running(app) as t:
-        handle.now = t.clock.now_ms  # type: ignore[attr-defined]
+        handle.now = t.clock.now_ms
         await t.publish(Order("0-0", "c"))
         await t.settle()
         await t.stop(app)

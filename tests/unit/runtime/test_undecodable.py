@@ -16,9 +16,9 @@ from tests.unit.runtime.shop import Cancelled, Order, build, orders, running, su
 ORDER = "shop.Order"
 
 
-async def append(t: TestApp, value: bytes | None, type_name: str = ORDER, key: bytes | None = b"c", **envelope: str):
+async def append(t: TestApp, value: bytes | None, type_name: str = ORDER, key: bytes | None = b"c"):
     """A record as another program may write it."""
-    return await t.log.append([Append("shop.orders", 0, key, value, Envelope(type=type_name, **envelope))])
+    return await t.log.append([Append("shop.orders", 0, key, value, Envelope(type=type_name))])
 
 
 async def test_an_undecodable_record_goes_to_the_dead_letters_with_its_bytes_at_the_first_attempt():
