@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from postline.contracts.keys import KeySpec, canonical_key, describe_key, reader_of
-from postline.contracts.kinds import Kind
-from postline.errors import ContractError, EncodeError
+from postline.contracts.keys import KeySpec, compile_key, describe_key
+from postline.contracts.kinds import Kind, is_message_class
+from postline.errors import ContractError
 
 __all__ = ["DEFAULT_PARTITIONS", "Compaction", "ForeignTopic", "MessageContract", "Retention", "Topic"]
 
@@ -25,43 +25,41 @@ ClassT = TypeVar("ClassT", bound=type)
 class MessageContract:
     """One message type of a topic: its wire name, its class, and how a value is written and placed."""
 
-    __slots__ = ("_key", "_partition_by", "cls", "decode", "encode", "key_spec", "name", "topic")
+    __slots__ = ("cls", "decode", "encode", "key_of", "key_spec", "name", "placed_by", "topic")
+
+    #: The value's bytes; raises EncodeError for a value that isn't of the declared types.
+    encode: Callable[[Any], bytes]
+    #: The value of bytes; raises what the format's library raises.
+    decode: Callable[[bytes], Any]
+    #: The key's bytes, None on a keyless topic; raises EncodeError where it is missing or empty.
+    key_of: Callable[[Any], bytes | None]
+    #: Of value and key, the bytes that choose the partition: those of `partition_by`, else the key.
+    placed_by: Callable[[Any, bytes | None], bytes | None]
 
     def __init__(self, topic: str, name: str, cls: Any, key: KeySpec | None, partition_by: KeySpec | None) -> None:
+        if not is_message_class(cls):
+            raise ContractError(
+                f"{getattr(cls, '__qualname__', cls)} can't be a message ({name!r} of topic {topic!r}).",
+                remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
+            )
         kind = Kind(cls, name=name)
         self.topic, self.name, self.cls, self.key_spec = topic, name, cls, key
-        #: Raises EncodeError for a value that isn't of the declared types.
-        self.encode = kind.encode
-        #: Raises DecodeError or msgspec's errors.
-        self.decode = kind.decode
-        self._key = None if key is None else reader_of(key)
-        self._partition_by = None if partition_by is None else reader_of(partition_by)
+        self.encode, self.decode = kind.encode, kind.decode
+        self.key_of = _no_key if key is None else compile_key(key, cls, topic, name)
+        self.placed_by = _by_key if partition_by is None else _by_other(partition_by, cls, topic, name)
 
-    def key_of(self, value: Any) -> bytes | None:
-        """The message's key bytes, None on a keyless topic; raises EncodeError where it is missing."""
-        return None if self._key is None else self._read(self._key, value, "key")
 
-    def placed_by(self, value: Any, key: bytes | None) -> bytes | None:
-        """The bytes that choose its partition: those of `partition_by`, else the key."""
-        return key if self._partition_by is None else self._read(self._partition_by, value, "partition_by")
+def _no_key(value: Any) -> None:
+    return None
 
-    def _read(self, reader: Callable[[Any], Any], value: Any, what: str) -> bytes:
-        try:
-            found = reader(value)
-        except AttributeError as error:
-            raise self._missing(what, str(error)) from error
-        if found is None or found == "":
-            raise self._missing(what, f"it is {found!r}")
-        try:
-            return canonical_key(found)
-        except EncodeError as error:
-            raise self._missing(what, error.message) from error
 
-    def _missing(self, what: str, why: str) -> EncodeError:
-        return EncodeError(
-            f"A {self.name} for topic {self.topic!r} has no usable {what} ({describe_key(self.key_spec)}): {why}.",
-            remedy="Set the field before publishing: order and state belong to the key.",
-        )
+def _by_key(value: Any, key: bytes | None) -> bytes | None:
+    return key
+
+
+def _by_other(spec: KeySpec, cls: Any, topic: str, name: str) -> Callable[[Any, bytes | None], bytes]:
+    read = compile_key(spec, cls, topic, name, "partition_by")
+    return lambda value, _key: read(value)
 
 
 class _Declared:
@@ -184,8 +182,9 @@ class Topic(_Declared):
 
     @property
     def key_text(self) -> str:
-        """The declared key as the log keeps it."""
-        return describe_key(self.key)
+        """The declared key, and what places it if that differs, as the log keeps and compares it."""
+        placed_by = describe_key(self.partition_by)
+        return describe_key(self.key) + (f" placed by {placed_by}" if placed_by else "")
 
     def event(self, wire_name: str) -> Callable[[ClassT], ClassT]:
         """Declare the decorated class, given back unchanged, as an event with a stable wire name.
