@@ -16,6 +16,9 @@ __all__ = ["KeySpec", "Reader", "canonical_key", "compile_key", "describe_key", 
 KeySpec = str | Callable[[Any], Any]
 Reader = Callable[[Any], Any]
 
+#: Declared types that say nothing.
+_ANYTHING = (object, Any)
+
 
 def canonical_key(value: Any) -> bytes:
     """Text as UTF-8, integers in decimal, UUIDs in their canonical text, bytes as they are.
@@ -77,7 +80,7 @@ def _declared_type(cls: Any, path: str) -> type | None:
     found = cls
     for part in path.split("."):
         owner = get_origin(found) or found
-        if not isinstance(owner, type) or owner is object:
+        if not isinstance(owner, type) or owner in _ANYTHING:
             return None
         hints = _hints(owner)
         if hints is None:
@@ -91,7 +94,7 @@ def _declared_type(cls: Any, path: str) -> type | None:
                 remedy=f"Name one of its fields ({known}), or give a function.",
             )
         found = _without_none(hints[part])
-    return found if isinstance(found, type) and found is not object and get_origin(found) is None else None
+    return found if isinstance(found, type) and found not in _ANYTHING and get_origin(found) is None else None
 
 
 def _hints(cls: type) -> dict[str, Any] | None:
