@@ -138,8 +138,8 @@ class Consumer:
         async def load() -> OwnedPartition:
             owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
             try:
+                await load_control(owned)  # a pause must be known before what is held comes back
                 await owned.load()
-                await load_control(owned)
             except BaseException:
                 owned.halt()
                 raise

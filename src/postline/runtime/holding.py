@@ -182,8 +182,12 @@ class Holding:
             self._wake(lane)
 
     async def unpark(self, lane: Lane) -> None:
-        """Bring the next parked records of the lane into memory, in order."""
+        """Bring the next parked records of the lane into memory, in order; under an operator's pause they wait on."""
         owned = self._owned
+        if self.operator_paused:
+            lane.wait = Wait.DUE
+            self._waiting_for_resume.append(lane)
+            return
         offsets = [lane.parked[i] for i in range(min(_UNPARK_RECORDS, len(lane.parked)))]
         records = await owned.around.log.read_offsets(owned.topic, owned.partition, offsets)
         await owned.load_states(records)
