@@ -29,7 +29,7 @@ class OldRegion(str, enum.Enum):  # noqa: UP042 - people still write them, and s
     NORTH = "north"
 
 
-class Level(enum.IntEnum):
+class Level(int, enum.Enum):
     HIGH = 3
 
 

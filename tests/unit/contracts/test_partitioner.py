@@ -74,6 +74,16 @@ def test_more_keys_than_are_remembered_are_placed_alike() -> None:
     assert set(placed) == set(range(16))
 
 
+def test_what_is_remembered_is_bounded() -> None:
+    place = Partitioner(16).partition_of
+    remembered: dict[bytes, int] = place.__self__  # type: ignore[attr-defined]
+    place(b"x" * 65)
+    assert not remembered
+    for number in range(65_537):
+        place(str(number).encode())
+    assert remembered == {b"65536": place(b"65536")}
+
+
 @pytest.mark.parametrize("partitions", [0, -1])
 def test_no_partitions_are_refused(partitions: int) -> None:
     with pytest.raises(ContractError, match="1 or more"):
