@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import signal
 import sys
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
 if TYPE_CHECKING:
-    from postline.demo.run import Outcome, Wanted
+    from postline.demo.run import Look, Outcome, Wanted
 
 __all__ = ["command"]
 
 _LISTED_DEAD_LETTERS = 20
+
+Draw: TypeAlias = "Callable[[Look], None]"
 
 
 @click.command("demo", context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +45,7 @@ _LISTED_DEAD_LETTERS = 20
 )
 def command(
     *, orders: int, source: Path | None, kills: int, seed: int, workers: int, as_json: bool, keep: Path | None
-) -> None:
+) -> int:
     """Run a small shop of several processes on one file, and prove it right.
 
     Orders come in, are billed, packed, refunded and summed; handlers fail now and then, one
@@ -49,7 +54,7 @@ def command(
     direct computation.
 
     \b
-    Exit codes: 0 proven, 1 a check failed or the run broke off, 2 wrong usage.
+    Exit codes: 0 proven, 1 a check failed, 2 wrong usage, 3 or 4 the run broke off, 130 interrupted.
 
     \b
     Examples:
@@ -59,22 +64,20 @@ def command(
       postline demo --keep shop && cd shop && postline audit
     """
     from postline.demo.run import Wanted
-    from postline.errors import PostlineError
 
+    directory = _empty(keep) if keep is not None else Path(tempfile.mkdtemp(prefix="postline-demo-"))
+    wanted = Wanted(directory.resolve(), source, orders, kills, seed, workers)
+    proven = False
     try:
-        if keep is not None:
-            directory = _empty(keep)
-            context: Any = nullcontext(str(directory))
-        else:
-            context = tempfile.TemporaryDirectory(prefix="postline-demo-", ignore_cleanup_errors=True)
-        with context as place:
-            wanted = Wanted(Path(place).resolve(), source, orders, kills, seed, workers)
-            outcome = _run(wanted, quiet=as_json)
-    except PostlineError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(_as_json(outcome, wanted) if as_json else _as_text(outcome, wanted))
-    if not outcome.proof.ok:
-        sys.exit(1)
+        outcome = asyncio.run(_until_told_to_stop(wanted, quiet=as_json))
+        proven = outcome.proof.ok
+        click.echo(_as_json(outcome, wanted) if as_json else _as_text(outcome, wanted))
+    finally:
+        if keep is None and proven:
+            shutil.rmtree(directory, ignore_errors=True)
+        elif not proven:
+            click.echo(f"The log and the processes' own logs stay in {directory}", err=True)
+    return 0 if proven else 1
 
 
 def _empty(directory: Path) -> Path:
@@ -84,16 +87,47 @@ def _empty(directory: Path) -> Path:
     return directory
 
 
-def _run(wanted: Wanted, *, quiet: bool) -> Outcome:
+async def _until_told_to_stop(wanted: Wanted, *, quiet: bool) -> Outcome:
+    """Run; SIGTERM ends it as Ctrl-C does, with every process stopped."""
     from postline.clock import SystemClock
     from postline.demo.run import run
 
-    if quiet or not sys.stdout.isatty():
-        return asyncio.run(run(wanted, SystemClock(), lambda look: None))
-    from postline.demo.screen import Screen
+    running = asyncio.current_task()
+    assert running is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    try:
+        with _drawing(quiet) as draw:
+            return await run(wanted, SystemClock(), draw)
+    except asyncio.CancelledError:
+        raise click.Abort from None
 
-    with Screen() as screen:
-        return asyncio.run(run(wanted, SystemClock(), screen.draw))
+
+@contextmanager
+def _drawing(quiet: bool) -> Iterator[Draw]:
+    if quiet:
+        yield lambda look: None
+    elif sys.stdout.isatty():
+        from postline.demo.screen import Screen
+
+        with Screen() as screen:
+            yield screen.draw
+    else:
+        yield _Ticker().draw
+
+
+class _Ticker:
+    """Progress where no terminal draws it: a line on standard error for each tenth of the lines."""
+
+    def __init__(self) -> None:
+        self._tenths = -1
+
+    def draw(self, look: Look) -> None:
+        tenths = 10 * look.published // look.lines
+        if tenths != self._tenths:
+            self._tenths = tenths
+            behind = sum(view.lag_records for view in look.subscriptions)
+            said = f"{look.published:,} of {look.lines:,} lines published, {behind:,} messages to be handled"
+            click.echo(f"{said}, {look.kills} of {look.kills_wanted} kills", err=True)
 
 
 def _as_json(outcome: Outcome, wanted: Wanted) -> str:
@@ -143,9 +177,10 @@ def _as_text(outcome: Outcome, wanted: Wanted) -> str:
     for name, errors in proof.dead_letters.items():
         lines += [f"dead letter of {name}: {error}" for error in errors[:_LISTED_DEAD_LETTERS]]
     lines += ["", *(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" for check in proof.checks), ""]
+    rate = outcome.lines_published / outcome.seconds
     lines.append(
-        f"{'proven' if proof.ok else 'NOT PROVEN'}: {outcome.lines_published:,} lines through {outcome.processes} processes in "
-        f"{outcome.seconds:.1f} s ({outcome.lines_published / outcome.seconds:,.0f}/s), {outcome.kills} killed, seed {wanted.seed}"
+        f"{'proven' if proof.ok else 'NOT PROVEN'}: {outcome.lines_published:,} lines through {outcome.processes} "
+        f"processes in {outcome.seconds:.1f} s ({rate:,.0f}/s), {outcome.kills} killed, seed {wanted.seed}"
     )
     return "\n".join(lines)
 

@@ -19,8 +19,8 @@ __all__ = [
     "ParcelPacked",
     "ReceiptClosed",
     "RefundPaid",
-    "counts",
     "countries",
+    "counts",
     "customers",
     "invoices",
     "lines",
@@ -48,10 +48,11 @@ class LineRead(Struct, frozen=True):
 
 @lines.event("shop.ReceiptClosed")
 class ReceiptClosed(Struct, frozen=True):
-    """The till went on to another invoice after line `number`."""
+    """The till went on to another invoice after a line; one that came back to an invoice closes it again."""
 
     invoice_no: str
-    number: int
+    #: Not named `number`, which billing's deduplication ignores: no two closings are the same.
+    after_line: int
 
 
 # Billing: invoices per customer.

@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from postline import App
 from postline.clock import SystemClock
@@ -42,7 +43,7 @@ async def _shop() -> None:
         )
         stop = _stop_requested()
         _say_ready()
-        await asyncio.wait([publishing, stop], return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(publishing, stop)
         if publishing.done():
             publishing.result()
         else:
@@ -55,10 +56,14 @@ async def _consumer(service: str) -> None:
         failed = asyncio.create_task(app.wait_failed())
         stop = _stop_requested()
         _say_ready()
-        await asyncio.wait([failed, stop], return_when=asyncio.FIRST_COMPLETED)
+        await _first_of(failed, stop)
         if failed.done():
             raise failed.result()
         failed.cancel()
+
+
+async def _first_of(*futures: asyncio.Future[Any]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _stop_requested() -> asyncio.Future[None]:

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from postline import Topic
 from postline.demo import contracts
 from postline.demo.contracts import (
-    CountryTotals,
-    CustomerTotals,
     InvoiceIssued,
-    LineRead,
-    LinesCounted,
     ParcelPacked,
     RefundPaid,
 )
 from postline.demo.direct import Direct
 from postline.demo.operator import Operator
+from postline.demo.stored import Stored, account_of, identity_of, read_messages, read_stored
 from postline.demo.supervisor import Supervisor
 from postline.log.port import Log
 from postline.monitor import AuditView, Monitor
 
-__all__ = ["Check", "Proof", "prove"]
+__all__ = ["Check", "Proof", "add_figures", "check_effects", "check_lines", "check_order", "check_sums", "prove"]
 
 _NAMED_MAX = 5
 
@@ -70,86 +66,30 @@ def _short(text: str) -> str:
     return text if len(text) <= 300 else text[:300] + "…"
 
 
-@dataclass
-class _Stored:
-    """What lies on the shop's topics."""
-
-    lines: list[LineRead] = field(default_factory=list)
-    closings: int = 0
-    repeated: int = 0
-    invoices: list[InvoiceIssued] = field(default_factory=list)
-    parcels: list[ParcelPacked] = field(default_factory=list)
-    payments: list[RefundPaid] = field(default_factory=list)
-    counted: list[LinesCounted] = field(default_factory=list)
-    customers: list[CustomerTotals] = field(default_factory=list)
-    countries: list[CountryTotals] = field(default_factory=list)
-
-
 async def prove(
     log: Log, monitor: Monitor, direct: Direct, supervisor: Supervisor, operator: Operator, kills: int
 ) -> Proof:
     """Read the whole log and check it. Nothing runs any more."""
     proof = Proof()
-    stored = await _read(log)
-    _figures(proof, stored)
+    stored = await read_stored(log)
+    add_figures(proof, stored)
     _check_processes(proof, supervisor, kills)
     await _check_audits(proof, log, monitor)
     outcomes = {audit.subscription: audit.outcomes for audit in proof.audits}
-    _check_lines(proof, stored, direct, outcomes)
+    check_lines(proof, stored, direct, outcomes)
     await _check_dead_letters(proof, monitor, log, direct, operator)
-    _check_effects(proof, stored)
-    _check_order(proof, stored)
+    check_effects(proof, stored)
+    check_order(proof, stored)
     proof.figures["exact_duplicate_lines"] = outcomes["billing"]["duplicate"] - stored.repeated
-    _check_sums(proof, direct)
+    check_sums(proof, direct)
     return proof
-
-
-# Reading
-
-
-async def _read(log: Log) -> _Stored:
-    stored = _Stored()
-    numbers: set[tuple[type, int]] = set()
-    async for message in _messages(log, contracts.lines):
-        mark = (type(message), message.number)
-        stored.repeated += mark in numbers
-        if mark not in numbers and isinstance(message, LineRead):
-            stored.lines.append(message)
-        elif mark not in numbers:
-            stored.closings += 1
-        numbers.add(mark)
-    stored.invoices = [message async for message in _messages(log, contracts.invoices)]
-    stored.parcels = [message async for message in _messages(log, contracts.parcels)]
-    stored.payments = [message async for message in _messages(log, contracts.payments)]
-    stored.counted = [message async for message in _messages(log, contracts.counts)]
-    # Of totals only the newest of a key counts.
-    customers = {_account(message): message async for message in _messages(log, contracts.customers)}
-    countries = {message.country: message async for message in _messages(log, contracts.countries)}
-    stored.customers, stored.countries = list(customers.values()), list(countries.values())
-    return stored
-
-
-async def _messages(log: Log, topic: Topic) -> AsyncIterator[Any]:
-    for partition, bounds in enumerate(await log.bounds(topic.name)):
-        offset = bounds.start
-        while records := await log.read(topic.name, partition, offset):
-            for record in records:
-                yield topic.decoder_of(record[3])(record[4] or b"")
-            offset = records[-1][0] + 1
-
-
-def _account(message: InvoiceIssued | ParcelPacked | RefundPaid | CustomerTotals) -> tuple[str, str]:
-    return (message.customer, "" if message.customer else message.invoice_no)
-
-
-def _identity(message: InvoiceIssued | ParcelPacked | RefundPaid) -> tuple[str, int, str, str]:
-    return (message.invoice_no, message.number, message.customer, message.country)
 
 
 # Figures
 
 
-def _figures(proof: Proof, stored: _Stored) -> None:
+def add_figures(proof: Proof, stored: Stored) -> None:
+    """What the shop says of itself."""
     counted = stored.counted
     by_customer = {each.customer: each.gross + each.refunds for each in stored.customers if each.customer}
     gross = sum((each.gross for each in stored.countries), Decimal(0))
@@ -176,7 +116,8 @@ def _figures(proof: Proof, stored: _Stored) -> None:
     }
 
 
-def _check_sums(proof: Proof, direct: Direct) -> None:
+def check_sums(proof: Proof, direct: Direct) -> None:
+    """The figures are those of the direct computation."""
     wanted = {
         "lines": direct.lines,
         "exact_duplicate_lines": direct.exact_duplicate_lines,
@@ -220,8 +161,8 @@ async def _check_audits(proof: Proof, log: Log, monitor: Monitor) -> None:
         proof.audits.append(audit)
         bounds = await log.bounds(info.topic)
         wrong = [
-            f"partition {part.partition} at {part.position} of {bounds[part.partition].end}, {part.missing} unaccounted, "
-            f"{part.outcomes['held']} held"
+            f"partition {part.partition} at {part.position} of {bounds[part.partition].end}, "
+            f"{part.missing} unaccounted, {part.outcomes['held']} held"
             for part in audit.partitions
             if not part.balanced or part.position != bounds[part.partition].end or part.outcomes["held"] or part.start
         ]
@@ -229,10 +170,11 @@ async def _check_audits(proof: Proof, log: Log, monitor: Monitor) -> None:
         proof.none_of(f"{info.name}: every message accounted for", wrong, f"{audit.handled:,} = {outcomes}")
 
 
-def _check_lines(proof: Proof, stored: _Stored, direct: Direct, outcomes: Mapping[str, Mapping[str, int]]) -> None:
+def check_lines(proof: Proof, stored: Stored, direct: Direct, outcomes: Mapping[str, Mapping[str, int]]) -> None:
+    """Every line of the files is on the log, and was billed once or has another outcome."""
     proof.expect("lines of the files on the log", len(stored.lines), direct.lines)
-    # A closing may be repeated as well; counting has no handler for closings and no digest.
-    proof.expect("repeated publishes dropped by id", outcomes["counting"]["duplicate"], stored.repeated)
+    # Counting has no handler for closings, so repeated ones are filtered there.
+    proof.expect("lines published again dropped by id", outcomes["counting"]["duplicate"], stored.repeated_lines)
     read = outcomes["billing"]["done"] + outcomes["billing"]["dead-lettered"] + direct.exact_duplicate_lines
     proof.expect("lines billed once, dead-lettered or exact duplicates", read - stored.closings, direct.lines)
 
@@ -242,9 +184,9 @@ async def _check_dead_letters(proof: Proof, monitor: Monitor, log: Log, direct: 
         letters = await monitor.dead_letters(info.name)
         if letters:
             proof.dead_letters[info.name] = [letter.error for letter in letters]
-    texts = [message.text async for message in _dead_lines(log)]
-    lost = direct.unreadable - set(texts)
-    proof.none_of("unreadable lines kept as dead letters", sorted(lost), f"{len(direct.unreadable)} kept whole")
+    kept = {message.text async for message in read_messages(log, contracts.lines, "billing.dead-letters")}
+    lost = sorted(direct.unreadable - kept)
+    proof.none_of("unreadable lines kept as dead letters", lost, f"{len(direct.unreadable)} kept whole")
     proof.expect(
         "dead letters left",
         {name: len(found) for name, found in proof.dead_letters.items()},
@@ -260,29 +202,19 @@ async def _check_dead_letters(proof: Proof, monitor: Monitor, log: Log, direct: 
         )
 
 
-async def _dead_lines(log: Log) -> AsyncIterator[LineRead]:
-    topic = "billing.dead-letters"
-    for partition, bounds in enumerate(await log.bounds(topic)):
-        offset = bounds.start
-        while records := await log.read(topic, partition, offset):
-            for record in records:
-                yield contracts.lines.decoder_of("shop.LineRead")(record[4] or b"")
-            offset = records[-1][0] + 1
-
-
-def _check_effects(proof: Proof, stored: _Stored) -> None:
+def check_effects(proof: Proof, stored: Stored) -> None:
     """Nothing is there twice, nothing is missing: invoices, parcels, payments."""
-    issued = Counter(_identity(each) for each in stored.invoices)
-    goods = {_identity(each) for each in stored.invoices if each.gross > 0}
-    money = {_identity(each): -each.refunds for each in stored.invoices if each.refunds < 0}
-    packed = Counter(_identity(each) for each in stored.parcels)
-    paid = Counter(_identity(each) for each in stored.payments)
+    issued = Counter(identity_of(each) for each in stored.invoices)
+    goods = {identity_of(each) for each in stored.invoices if each.gross > 0}
+    money = {identity_of(each): -each.refunds for each in stored.invoices if each.refunds < 0}
+    packed = Counter(identity_of(each) for each in stored.parcels)
+    paid = Counter(identity_of(each) for each in stored.payments)
     for name, found in (("invoices", issued), ("parcels", packed), ("refunds", paid)):
         proof.none_of(
             f"no {name} doubled", (key for key, count in found.items() if count > 1), f"{len(found):,} unique"
         )
     proof.none_of("a parcel for each invoice with goods", goods ^ set(packed), f"{len(goods):,} of each")
-    amounts = {_identity(each): each.amount for each in stored.payments}
+    amounts = {identity_of(each): each.amount for each in stored.payments}
     proof.none_of(
         "a refund for each invoice that asks for one",
         set(money.items()) ^ set(amounts.items()),
@@ -290,41 +222,41 @@ def _check_effects(proof: Proof, stored: _Stored) -> None:
     )
 
 
-def _check_order(proof: Proof, stored: _Stored) -> None:
+def check_order(proof: Proof, stored: Stored) -> None:
     """What came out of each key stands in the order of what went in."""
     late = sum(each.out_of_order for each in stored.counted)
     proof.expect("lines counted out of their invoice's order", late, 0)
     proof.expect(
         "invoices summed out of their customer's order", sum(each.out_of_order for each in stored.customers), 0
     )
-    issued = _by_account(each for each in stored.invoices if each.gross > 0)
+    issued = _byaccount_of(each for each in stored.invoices if each.gross > 0)
     proof.none_of(
         "parcels in the order of the customer's invoices",
-        _differing(issued, _by_account(stored.parcels)),
+        _differing(issued, _byaccount_of(stored.parcels)),
         f"{len(issued):,} customers",
     )
-    asked = _by_account(each for each in stored.invoices if each.refunds < 0)
+    asked = _byaccount_of(each for each in stored.invoices if each.refunds < 0)
     proof.none_of(
         "refunds in the order of the customer's invoices",
-        _differing(asked, _by_account(stored.payments)),
+        _differing(asked, _byaccount_of(stored.payments)),
         f"{len(asked):,} customers",
     )
     wrong = []
     sums: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     for each in stored.payments:
-        if sums[_account(each)] != each.paid_before:
-            wrong.append(_identity(each))
-        sums[_account(each)] += each.amount
+        if sums[account_of(each)] != each.paid_before:
+            wrong.append(identity_of(each))
+        sums[account_of(each)] += each.amount
     proof.none_of("each refund knows all that were paid before it", wrong, f"{len(stored.payments):,} refunds")
 
 
 Keyed = dict[tuple[str, str], list[tuple[str, int, str, str]]]
 
 
-def _by_account(messages: Iterable[InvoiceIssued | ParcelPacked | RefundPaid]) -> Keyed:
+def _byaccount_of(messages: Iterable[InvoiceIssued | ParcelPacked | RefundPaid]) -> Keyed:
     found: Keyed = defaultdict(list)
     for message in messages:
-        found[_account(message)].append(_identity(message))
+        found[account_of(message)].append(identity_of(message))
     return found
 
 

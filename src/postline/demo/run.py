@@ -195,9 +195,12 @@ class _Days:
         service = self._random.choice(sorted({slot.service for slot in victims}))
         return self._random.choice([slot for slot in victims if slot.service == service])
 
-    async def _billed(self) -> int:
+    async def _billed(self) -> float:
+        """About how many lines billing has settled: the published ones, in the share that it has behind it."""
         with suppress(UnknownSubscription):
-            return sum(info.position for info in await self._log.partitions("billing"))
+            position = sum(info.position for info in await self._log.partitions("billing"))
+            end = sum(bounds.end for bounds in await self._log.bounds("shop.lines"))
+            return self._cursor.read() * position / max(1, end)
         return 0
 
     async def _look_at_everything(self) -> bool:

@@ -91,5 +91,4 @@ def _invoice(line: FileLine) -> str:
 
 
 def _own_id(message: LineRead | ReceiptClosed) -> str:
-    kind = "line" if isinstance(message, LineRead) else "closed"
-    return f"{kind}-{message.number}"
+    return f"line-{message.number}" if isinstance(message, LineRead) else f"closed-{message.after_line}"

@@ -29,6 +29,8 @@ class Slot:
     process: Process | None = None
     #: The process said that it runs its service.
     ready: bool = False
+    #: It was told to stop.
+    asked: bool = False
     starts: int = 0
     kills: int = 0
     #: Exit codes of processes that ended without having been told or killed.
@@ -47,7 +49,7 @@ class Supervisor:
             for number in range(1, count + 1)
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.exit_codes: dict[str, int] = {}
 
     @property
@@ -80,11 +82,19 @@ class Supervisor:
         return await process.wait() == -signal.SIGKILL
 
     async def stop(self) -> None:
-        """Ask every process to stop, and wait until all have; after a grace period they are killed."""
-        self._stopping = True
+        """Ask every process to stop, and wait until all have; after a grace period they are killed.
+
+        `exit_codes` has those of the processes that ran their service. One that was just being
+        started is killed, since it may not listen yet.
+        """
+        self._stopping.set()
         for slot in self.slots:
             if slot.process is not None and slot.process.returncode is None:
-                slot.process.terminate()
+                if slot.ready:
+                    slot.asked = True
+                    slot.process.terminate()
+                else:
+                    slot.process.kill()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=_GRACE_SECONDS)
             for task in late:
@@ -92,10 +102,11 @@ class Supervisor:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _keep(self, slot: Slot) -> None:
-        while not self._stopping and not slot.finished:
+        while not self._stopping.is_set() and not slot.finished:
             code = await self._run(slot)
-            if self._stopping:
-                self.exit_codes[slot.name] = code
+            if self._stopping.is_set():
+                if slot.asked:
+                    self.exit_codes[slot.name] = code
             elif code == -signal.SIGKILL:
                 slot.kills += 1
             elif code == 0 and slot.service == "shop":
@@ -117,8 +128,8 @@ class Supervisor:
                 start_new_session=True,
             )
         slot.starts += 1
-        if self._stopping:
-            process.terminate()
+        if self._stopping.is_set():
+            process.kill()
         try:
             assert process.stdout is not None
             slot.ready = await process.stdout.readline() == b"ready\n"
@@ -136,7 +147,7 @@ class Supervisor:
             return
         tail = self._log_of(slot).read_text(errors="replace")[-2_000:]
         raise PostlineError(
-            f"{slot.name} ended by itself {len(slot.own_ends)} times (exit codes {slot.own_ends}). Its log ends:\n{tail}",
+            f"{slot.name} ended by itself, each time with an exit code of {slot.own_ends}. Its log ends:\n{tail}",
             remedy=f"Read {self._log_of(slot)}.",
         )
 
