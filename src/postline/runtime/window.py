@@ -20,16 +20,16 @@ _COUNTED = [outcome for outcome in Outcome if outcome is not Outcome.PENDING]
 class Chunk:
     """Records fetched together; `outcomes[i]` says how the one at `offsets[i]` stands."""
 
-    __slots__ = ("counted", "end", "offsets", "outcomes", "spans")
+    __slots__ = ("counted", "end", "offsets", "outcomes", "runs")
 
-    def __init__(self, offsets: list[int], end: int, spans: Sequence[tuple[int, int]] = ()) -> None:
+    def __init__(self, offsets: list[int], end: int, runs: Sequence[Run] = ()) -> None:
         self.offsets = offsets
         self.outcomes = bytearray(len(offsets))
         self.end = end
         #: How many of them the position has passed.
         self.counted = 0
-        #: (outcome, number of offsets) for a chunk of records that can't be read any more.
-        self.spans = spans
+        #: How all offsets stand in a chunk of records that can't be read any more.
+        self.runs = runs
 
 
 class Window:
@@ -47,15 +47,19 @@ class Window:
     def prepare(self, records: Sequence[Record], next_offset: int) -> Chunk:
         """A chunk of fetched records, not taken in yet; what was settled before a restart is marked."""
         chunk = Chunk([record[0] for record in records], next_offset)
-        for first, last, outcome in self._restored:
-            begin, end = bisect_left(chunk.offsets, first), bisect_left(chunk.offsets, last + 1)
-            chunk.outcomes[begin:end] = bytes([outcome]) * (end - begin)
+        self._mark_restored(chunk)
         return chunk
 
     def add(self, chunk: Chunk) -> None:
         """Take a prepared chunk in; it goes on where the last one ended."""
+        self._mark_restored(chunk)  # what was held may have been settled since it was prepared
         self._forget_restored(chunk.end)
         self._chunks.append(chunk)
+
+    def _mark_restored(self, chunk: Chunk) -> None:
+        for first, last, outcome in self._restored:
+            begin, end = bisect_left(chunk.offsets, first), bisect_left(chunk.offsets, last + 1)
+            chunk.outcomes[begin:end] = bytes([outcome]) * (end - begin)
 
     def _forget_restored(self, below: int) -> None:
         self._restored = [(max(first, below), last, how) for first, last, how in self._restored if last >= below]
@@ -65,15 +69,16 @@ class Window:
         fetched_to = self.fetched_to
         if log_start <= fetched_to:
             return 0
-        kept = [
-            (outcome, min(last, log_start - 1) - first + 1)
-            for first, last, outcome in self._restored
-            if first < log_start
-        ]
-        lost = log_start - fetched_to - sum(number for _, number in kept)
+        kept = [(first, min(last, log_start - 1), how) for first, last, how in self._restored if first < log_start]
+        lost: list[Run] = []
+        at = fetched_to
+        for first, last, _ in [*kept, (log_start, log_start, 0)]:
+            if at < first:
+                lost.append((at, first - 1, int(Outcome.LOST)))
+            at = last + 1
         self._forget_restored(log_start)
-        self._chunks.append(Chunk([], log_start, [*kept, (Outcome.LOST, lost)]))
-        return lost
+        self._chunks.append(Chunk([], log_start, sorted(kept + lost)))
+        return sum(last - first + 1 for first, last, _ in lost)
 
     def advance(self) -> None:
         """Move the position over everything settled or held, counting it."""
@@ -97,9 +102,9 @@ class Window:
             if done != passed:
                 for outcome in _COUNTED[1:]:
                     counts[outcome] += outcomes.count(outcome, chunk.counted, upto)
-        for how, number in chunk.spans:
-            counts[how] += number
-            passed += number
+        for first, last, how in chunk.runs:
+            counts[how] += last - first + 1
+            passed += last - first + 1
         self.progress.gaps += position - self.position - passed
         self.position = position
         chunk.counted = upto
@@ -114,23 +119,12 @@ class Window:
             return
         for chunk in self._chunks:
             if offset < chunk.end:
-                if chunk.spans:
-                    chunk.spans = [*chunk.spans, (counted_as, -1), (outcome, 1)]
+                if chunk.runs:
+                    chunk.runs = _cut(chunk.runs, offset, outcome)
                 else:
                     chunk.outcomes[bisect_left(chunk.offsets, offset)] = outcome
                 return
-        self._change_restored(offset, outcome)
-
-    def _change_restored(self, offset: int, outcome: Outcome) -> None:
-        """The record is ahead of what was fetched since the restart: cut its run in three."""
-        runs: list[Run] = []
-        for first, last, before in self._restored:
-            if not first <= offset <= last:
-                runs.append((first, last, before))
-                continue
-            pieces = [(first, offset - 1, before), (offset, offset, int(outcome)), (offset + 1, last, before)]
-            runs.extend(piece for piece in pieces if piece[0] <= piece[1])
-        self._restored = runs
+        self._restored = _cut(self._restored, offset, outcome)
 
     @property
     def fetched_to(self) -> int:
@@ -154,6 +148,19 @@ class Window:
         runs: list[Run] = []
         for chunk in self._chunks:
             offsets = chunk.offsets
+            runs += chunk.runs
             for found in _SAME_OUTCOME.finditer(chunk.outcomes, chunk.counted):
                 runs.append((offsets[found.start()], offsets[found.end() - 1], found.group()[0]))
         return runs + self._restored
+
+
+def _cut(runs: Sequence[Run], offset: int, outcome: Outcome) -> list[Run]:
+    """The runs with another outcome for one offset: its run is cut in three."""
+    found: list[Run] = []
+    for first, last, before in runs:
+        if not first <= offset <= last:
+            found.append((first, last, before))
+            continue
+        pieces = [(first, offset - 1, before), (offset, offset, int(outcome)), (offset + 1, last, before)]
+        found.extend(piece for piece in pieces if piece[0] <= piece[1])
+    return found
