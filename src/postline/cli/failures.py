@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from postline.errors import ContractError, LogError, PostlineError, PublishTimeout, SettingsError, UsageError
 
-__all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "exit_code_of", "show_error", "show_warning"]
+__all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "colors", "exit_code_of", "show_error"]
 
 OK = 0
 #: The answer is no: unbalanced, refused lines, lag above the limit.
@@ -33,18 +35,13 @@ def exit_code_of(error: PostlineError) -> int:
 
 def show_error(what: str, remedy: str = "") -> None:
     """What went wrong and what to do, on standard error."""
-    _show("error", "red", what, remedy)
-
-
-def show_warning(what: str, remedy: str = "") -> None:
-    """What may be wrong and what to do, on standard error."""
-    _show("warning", "yellow", what, remedy)
-
-
-def _show(label: str, color: str, what: str, remedy: str) -> None:
     first, *rest = what.splitlines() or [""]
-    click.echo(f"{click.style(label + ':', fg=color, bold=True)} {first}", err=True)
-    for line in rest:
-        click.echo(f"  {line}", err=True)
+    lines = [f"{click.style('error:', fg='red', bold=True)} {first}", *(f"  {line}" for line in rest)]
     if remedy:
-        click.echo(f"  {click.style('fix:', bold=True)} {remedy}", err=True)
+        lines.append(f"  {click.style('fix:', bold=True)} {remedy}")
+    click.echo("\n".join(lines), err=True, color=colors())
+
+
+def colors() -> bool | None:
+    """False where NO_COLOR is set, else None: only on a terminal."""
+    return False if os.environ.get("NO_COLOR") else None

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
 from postline.app import App
-from postline.errors import UsageError
+from postline.errors import PostlineError, UsageError
 
 __all__ = ["load_app", "load_apps"]
+
+_PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def load_apps(targets: tuple[str, ...]) -> list[App]:
@@ -75,6 +78,19 @@ def _import(place: str) -> ModuleType:
             f"There is no module {error.name!r} (looking for {place!r} in {folder}).",
             remedy="Name module:app as importable from here, or the path of a file.",
         ) from None
+    except Exception as error:
+        if isinstance(error, PostlineError):
+            raise
+        # The frames of the import machinery say nothing; those of the module do.
+        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+        shown = "".join(traceback.format_list(ours) + traceback.format_exception_only(error))
+        raise UsageError(
+            f"{place!r} can't be imported:\n{shown.rstrip()}", remedy="Mend it; `python -c 'import …'` shows the same."
+        ) from error
+
+
+def _is_theirs(filename: str) -> bool:
+    return not filename.startswith("<frozen") and not filename.startswith((str(_PACKAGE), importlib.__file__))
 
 
 def _of_file(path: Path) -> tuple[Path, str]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from postline.cli.failures import INTERRUPTED, OK, USAGE, exit_code_of, show_error
+from postline.cli.failures import INTERRUPTED, OK, USAGE, colors, exit_code_of, show_error
 from postline.errors import PostlineError
 
 __all__ = ["main", "postline"]
@@ -61,12 +61,14 @@ class _LazyGroup(click.Group):
 
 @click.group(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="postline", message="%(prog)s %(version)s")
-def postline() -> None:
+@click.pass_context
+def postline(ctx: click.Context) -> None:
     """Durable, ordered, exactly-once messaging between services, on one log.
 
     The log is that of --url, of the variable POSTLINE_URL, or of postline.toml, in this order; else
     postline.db in the working directory.
     """
+    ctx.color = colors()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
