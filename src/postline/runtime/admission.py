@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from postline.errors import LogUnavailable
 from postline.log.port import FLAG_OWN_ID, Fetched, Record
 from postline.runtime.dedup import EVICTION_STEP, identity_digest
 from postline.runtime.entries import DEDUP, DEDUP_ORDER
@@ -98,6 +99,10 @@ async def _drop_duplicates(
 async def forget_old_marks(owned: OwnedPartition) -> None:
     """Remove marks that both window and count allow to forget, a few at a time."""
     now_ms = owned.around.clock.now_ms()
-    if owned.marks.eviction_due(now_ms):
+    if not owned.marks.eviction_due(now_ms):
+        return
+    try:
         oldest = await owned.membership.scan_state(owned.assignment, DEDUP_ORDER, limit=EVICTION_STEP)
-        owned.marks.evict(oldest, owned.window.position, now_ms, owned.unit)
+    except LogUnavailable:
+        return  # forgetting can wait; the commit that follows says what is wrong
+    owned.marks.evict(oldest, owned.window.position, now_ms, owned.unit)

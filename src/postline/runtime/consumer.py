@@ -214,9 +214,13 @@ class Consumer:
         while True:
             await self._wait_for_room()
             fetch = partial(membership.fetch, plan.fetch_records, plan.fetch_bytes, _FETCH_WAIT_SECONDS)
-            for fetched in await self._until_done(fetch):
-                # Taken in again and again if the log can't answer: these records are never fetched again.
-                await self._until_done(partial(self._take_in, fetched))
+            batches = await self._until_done(fetch)
+            standing = dict(self.owned)
+            for fetched in batches:
+                # A reset among them makes the partition's others stale: it goes on elsewhere.
+                if standing.get(fetched.assignment.partition) is self.owned.get(fetched.assignment.partition):
+                    # Taken in again and again if the log can't answer: these records are never fetched again.
+                    await self._until_done(partial(self._take_in, fetched))
 
     async def _until_done(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the log, again after a while if it is only unavailable for now."""
