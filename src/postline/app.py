@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+import msgspec
+
 from postline.clock import Clock, SystemClock
 from postline.contracts import Catalog, Compaction, ForeignTopic, Partitioner, Topic
 from postline.errors import PostlineError, SettingsError, TopicMismatch, UnknownTopic, UsageError
@@ -52,8 +54,7 @@ class Environment:
     creates_missing: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(msgspec.Struct, frozen=True, gc=False):
     """Where a message went; it is durable."""
 
     id: str

@@ -11,6 +11,7 @@ import msgspec
 __all__ = ["IdSource", "derived_id"]
 
 _COUNTER_BITS = 80
+_ID_BYTES = 16
 #: MessagePack keeps the parts apart, whatever they contain.
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -30,14 +31,17 @@ class IdSource:
 
     def next_id(self) -> str:
         """A new id, greater than all before it from this source."""
-        now = self._now_ms()
+        return self.id_at(self._now_ms())
+
+    def id_at(self, now: int) -> str:
+        """As `next_id`, for callers that have just read the clock (milliseconds)."""
         if now > self._last_ms:
             self._last_ms = now
             # The top bit stays clear, so that counting up never runs over into the time.
             self._last = (now << _COUNTER_BITS) | self._random.getrandbits(_COUNTER_BITS - 1)
         else:
             self._last += 1
-        return f"{self._last:032x}"
+        return self._last.to_bytes(_ID_BYTES, "big").hex()
 
 
 def derived_id(*parts: str | bytes | int | None) -> str:

@@ -72,8 +72,10 @@ class Outlet:
             raise UsageError("publish was given an empty id.", remedy="Leave id= out to have one made.")
         if headers:
             _check_headers(headers)
-        route = self.route(message)
-        value, key = self._encode(route, message)
+        route = self._routes.get(type(message)) or self.route(message)
+        value, key = route.encode(message), route.key_of(message)
+        if len(value) > route.bytes_max:
+            raise _too_large(route, value)
         placed_by = route.placed_by(message, key)
         if placed_by is None and own_id is not None:
             placed_by = own_id.encode()
@@ -82,11 +84,12 @@ class Outlet:
             partition = self._turn % route.partitions
         else:
             partition = route.partition_of(placed_by)
+        now = self._clock.now_ms()
         envelope = Envelope(
-            id=own_id or self._ids.next_id(),
+            id=own_id or self._ids.id_at(now),
             source=self.service,
             type=route.type_name,
-            time_ms=self._clock.now_ms(),
+            time_ms=now,
             headers=dict(headers) if headers else {},
         )
         return Append(route.topic, partition, key, value, envelope, FLAG_OWN_ID if own_id else 0)
@@ -96,7 +99,9 @@ class Outlet:
         if headers:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
-        value, key = self._encode(route, message)
+        value, key = route.encode(message), route.key_of(message)
+        if len(value) > route.bytes_max:
+            raise _too_large(route, value)
         cause = context.envelope
         cause_id = cause.id or context.message_id
         type_name = route.type_name
@@ -117,16 +122,13 @@ class Outlet:
         )
         return Append(route.topic, route.partition_of(placed_by), key, value, envelope)
 
-    def _encode(self, route: Route, message: Any) -> tuple[bytes, bytes | None]:
-        value = route.encode(message)
-        if len(value) > route.bytes_max:
-            raise MessageTooLarge(
-                f"A {route.type_name} of {len(value)} bytes is over the limit of {route.bytes_max} of topic "
-                f"{route.topic!r}.",
-                remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
-                "or raise message_bytes_max on the topic.",
-            )
-        return value, route.key_of(message)
+
+def _too_large(route: Route, value: bytes) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"A {route.type_name} of {len(value)} bytes is over the limit of {route.bytes_max} of topic {route.topic!r}.",
+        remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
+        "or raise message_bytes_max on the topic.",
+    )
 
 
 def _check_headers(headers: Mapping[str, object]) -> None:

@@ -25,20 +25,14 @@ _HEADS = 64
 
 
 class Rows:
-    """Records ready for insertion, flat, with holes where the id and the timestamp go."""
+    """Records ready for insertion, their columns flat, with holes (None) where id and timestamp go."""
 
     __slots__ = ("partition_ids", "values")
 
     def __init__(self) -> None:
         self.partition_ids: list[int] = []
+        #: For each record: None, None, key, type, value, flags, packed envelope.
         self.values: list[Any] = []
-
-    def add(
-        self, partition_id: int, key: bytes | None, type_name: str, value: bytes | None, flags: int, packed: bytes
-    ) -> None:
-        """Append one record."""
-        self.partition_ids.append(partition_id)
-        self.values += (None, None, key, type_name, value, flags, packed)
 
     def extend(self, other: Rows) -> None:
         """Append all of the other's records."""

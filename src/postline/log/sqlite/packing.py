@@ -31,16 +31,17 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
+_from_hex = bytes.fromhex
 
 
 def pack(envelope: Envelope) -> bytes:
     """The bytes for `envelope` without its type. Raises EncodeError for text that is no Unicode."""
     fields: tuple[Any, ...] = (_shorten(envelope.id), envelope.source, envelope.time_ms)
-    plain = envelope.content_type == JSON_CONTENT_TYPE and not envelope.headers
-    if not plain or envelope.correlation_id or envelope.causation_id:
+    if envelope.headers or envelope.content_type != JSON_CONTENT_TYPE:
         fields += (_shorten(envelope.correlation_id), _shorten(envelope.causation_id))
-    if not plain:
         fields += (envelope.content_type, envelope.headers)
+    elif envelope.causation_id or envelope.correlation_id:
+        fields += (_shorten(envelope.correlation_id), _shorten(envelope.causation_id))
     try:
         return _encode(fields)
     except (UnicodeEncodeError, OverflowError) as error:
@@ -68,7 +69,7 @@ def unpack(type_name: str, packed: bytes) -> Envelope:
 def _shorten(text: str) -> bytes | str:
     if len(text) == _ID_DIGITS:
         try:
-            raw = bytes.fromhex(text)
+            raw = _from_hex(text)
         except ValueError:
             return text
         # Capitals and spaces would not come back.

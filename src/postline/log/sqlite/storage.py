@@ -143,6 +143,7 @@ class Storage:
     def rows(self, records: Sequence[Append]) -> Rows:
         """Make records ready for the writer. Raises UnknownTopic, EncodeError or MessageTooLarge."""
         rows, partition_id = Rows(), self.reader.partition_id
+        places, values = rows.partition_ids, rows.values
         for each in records:
             value, envelope = each.value, each.envelope
             if value is not None and len(value) > _MAX_RECORD_BYTES:
@@ -151,8 +152,8 @@ class Storage:
                     f" {_MAX_RECORD_BYTES}.",
                     remedy="Store the payload elsewhere and send a reference to it (claim check).",
                 )
-            place = partition_id(each.topic, each.partition)
-            rows.add(place, each.key, envelope.type, value, each.flags, pack(envelope))
+            places.append(partition_id(each.topic, each.partition))
+            values += (None, None, each.key, envelope.type, value, each.flags, pack(envelope))
         return rows
 
     async def append(self, records: Sequence[Append]) -> list[int]:
