@@ -1,0 +1,95 @@
+"""Services as real processes on a file, started, watched and stopped as a user would."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from postline import App, Topic
+from postline.app import open_environment
+from postline.clock import SystemClock
+from postline.monitor import Monitor
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+
+class Service:
+    """A `postline run` process and what it said."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said = ""
+        self._reading = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        while line := await self.process.stderr.readline():
+            self.said += line.decode()
+
+    async def wait_for(self, words: str) -> None:
+        """Until it has said `words`; AssertionError if it ends before."""
+        while words not in self.said:
+            assert self.process.returncode is None, self.said
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        code = await self.process.wait()
+        await self._reading
+        return code
+
+
+@asynccontextmanager
+async def running_service(*targets: str, url: str, **variables: str) -> AsyncIterator[Service]:
+    """`postline run` with these targets; stopped by SIGTERM at the end, and its exit code checked."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "postline", "run", *targets, "--url", url),
+        cwd=EXAMPLES,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    service = Service(process)
+    try:
+        for _ in targets:
+            await service.wait_for(": running")
+        yield service
+        code = await service.stop()
+        assert code == 0, service.said
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def publisher(url: str, topics: Iterable[Topic]) -> AsyncIterator[App]:
+    """Another service that publishes to these topics from this process."""
+    app = App("outside", publishes_to=topics, url=url)
+    environment = open_environment(url)
+    await app.start(environment, consume=False)
+    try:
+        yield app
+    finally:
+        await app.stop()
+        await environment.log.close()
+
+
+async def handled(app: App, service: Service, subscription: str, **outcomes: int) -> None:
+    """Wait until the audit of a subscription shows exactly these outcomes, balanced."""
+    monitor = Monitor(app.log, SystemClock())
+    while True:
+        audit = await monitor.audit(subscription)
+        found: dict[str, Any] = {name.replace("-", "_"): n for name, n in audit.outcomes.items() if n}
+        if found == outcomes:
+            assert audit.balanced
+            return
+        assert service.process.returncode is None, f"{found}\n{service.said}"
+        await asyncio.sleep(0.02)

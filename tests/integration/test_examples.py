@@ -1,0 +1,211 @@
+"""Every example does what it says: in memory on a virtual clock, and as processes on a file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from examples import (
+    batch_archive,
+    dedup_and_retries,
+    foreign_view,
+    global_order,
+    lifespan_and_middleware,
+    shop,
+    totals_per_customer,
+)
+from examples.dedup_and_retries import BankBusy, NoSuchAccount, PaymentReceived
+from examples.totals_per_customer import AccountClosed, Bought, CustomerTotals
+from postline import Topic
+from postline.runtime.control import ControlOp
+from postline.testing import TestApp
+from tests.integration.processes import EXAMPLES, handled, publisher, running_service
+
+
+async def test_shop_sums_up_and_holds_the_key_of_what_it_cannot_bill():
+    async with TestApp(shop.app) as t:
+        await t.publish(shop.OrderPlaced("o-1", "ann", 40))
+        await t.publish(shop.OrderPlaced("o-2", "bob", -1))
+        await t.publish(shop.OrderPlaced("o-3", "bob", 5))
+        await t.publish(shop.OrderPlaced("o-4", "ann", 2))
+        await t.advance(minutes=1)
+        assert [(i.order, i.running_total) for i in t.published(shop.InvoiceIssued)] == [("o-1", 40), ("o-4", 42)]
+        (letter,) = t.dead_letters("billing")
+        assert (letter.key, letter.attempts, letter.holds) == (b"bob", 5, True)
+        await t.discard("billing", letter)
+        await t.settle()
+        assert [i.running_total for i in t.published(shop.InvoiceIssued) if i.customer == "bob"] == [5]
+        assert t.audit()["billing"] == {"done": 3, "discarded": 1}
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch) -> batch_archive.Archive:
+    place = tmp_path / "archive.db"
+    monkeypatch.setenv("ARCHIVE", str(place))
+    return batch_archive.Archive(place)
+
+
+def rows(archive: batch_archive.Archive, query: str) -> list[Any]:
+    with closing(sqlite3.connect(archive.path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+async def test_the_archive_holds_each_order_once_though_all_is_handled_twice(archive):
+    orders = [batch_archive.OrderPlaced(f"o-{i}", f"c-{i % 7}", i) for i in range(50)]
+    async with TestApp(batch_archive.app) as t:
+        await t.publish_many(orders)
+        await t.settle()
+        assert rows(archive, "SELECT count(*), sum(total) FROM orders") == [(50, 1225)]
+        with archive.transaction() as connection:
+            connection.execute("DELETE FROM orders WHERE number < 'o-3'")
+        for subscription in ("archiving", "posting"):
+            await t.control(subscription, ControlOp(op="reset", offset=0))
+        await t.settle()
+        assert rows(archive, "SELECT count(*), sum(total) FROM orders") == [(50, 1225)]
+        assert rows(archive, "SELECT count(*), sum(amount) FROM postings") == [(50, 1225)]
+
+
+async def test_totals_are_kept_by_customer_and_forgotten_when_the_account_is_closed():
+    async with TestApp(totals_per_customer.app) as t:
+        await t.publish_many([Bought("ann", 4), Bought("bob", 1), Bought("ann", 6), AccountClosed("bob")])
+        await t.settle()
+        assert t.state("summing", "ann") == CustomerTotals("ann", 2, 10)
+        assert t.state("summing", "bob") is None
+        assert t.published(CustomerTotals) == [CustomerTotals("bob", 1, 1)]
+
+
+async def test_a_foreign_view_reads_its_own_fields_and_filters_other_types():
+    async with TestApp(foreign_view.warehouse, foreign_view.shipping) as t:
+        await t.publish(foreign_view.ParcelPacked("o-1", 800, "kim"))
+        await t.publish(foreign_view.ParcelCounted("o-1"))
+        await t.publish(foreign_view.ParcelPacked("o-1", 1200, "kim", shelf="b"))
+        await t.settle()
+        assert [label.postage for label in t.published(foreign_view.LabelPrinted)] == [4, 9]
+        assert t.audit()["shipping-labels"] == {"done": 2, "filtered": 1}
+
+
+class ScriptedBank(dedup_and_retries.Bank):
+    """Raises what it is told to, in order, then books."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.booked: list[tuple[str, str]] = []
+        super().__init__(self._book)
+
+    async def _book(self, payment: PaymentReceived, key: str) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.booked.append((payment.reference, key))
+
+
+@pytest.fixture
+def bank(monkeypatch) -> ScriptedBank:
+    bank = ScriptedBank()
+    monkeypatch.setattr(dedup_and_retries, "Bank", lambda: bank)
+    return bank
+
+
+async def test_a_repeated_payment_is_booked_once_and_empty_ones_are_filtered(bank):
+    async with TestApp(dedup_and_retries.app) as t:
+        for reference, cents in [("r-1", 5), ("r-1", 5), ("r-2", 0), ("r-3", 7)]:
+            await t.publish(PaymentReceived(reference, "a", cents))
+        await t.settle()
+        assert [reference for reference, _ in bank.booked] == ["r-1", "r-3"]
+        assert t.audit()["booking"] == {"done": 2, "duplicate": 1, "filtered": 1}
+
+
+async def test_failures_take_the_way_that_their_type_asks_for(bank):
+    async with TestApp(dedup_and_retries.app) as t:
+        bank.errors = [ConnectionError("down"), ConnectionError("down"), BankBusy(120)]
+        await t.publish(PaymentReceived("r-1", "a", 5))
+        await t.advance(seconds=29)
+        assert len(bank.errors) == 2, "the first delay of 30 s is not over"
+        await t.advance(minutes=1)
+        assert not bank.errors
+        assert not bank.booked, "the bank asked for two minutes"
+        await t.advance(minutes=2)
+        assert [reference for reference, _ in bank.booked] == ["r-1"]
+
+        bank.errors = [NoSuchAccount("b")]
+        await t.publish(PaymentReceived("r-2", "b", 5))
+        await t.publish(PaymentReceived("r-3", "c", -5))
+        await t.publish(PaymentReceived("r-4", "closed", 5))
+        await t.settle()
+        letters = t.dead_letters("booking")
+        assert {letter.key: letter.attempts for letter in letters} == {b"b": 1, b"c": 1}
+        await t.redrive("booking", *[letter for letter in letters if letter.key == b"b"])
+        await t.settle()
+        assert t.audit()["booking"] == {"done": 2, "discarded": 1, "dead-lettered": 1}
+        assert len({key for _, key in bank.booked}) == 2
+
+
+async def test_one_order_holds_over_all_keys():
+    async with TestApp(global_order.app) as t:
+        await t.publish_many([global_order.Transferred(f"a-{i % 5}", i) for i in range(40)])
+        await t.settle()
+        lines = t.published(global_order.JournalLine)
+        assert [(line.number, line.cents) for line in lines] == [(i, i) for i in range(40)]
+
+
+async def test_resources_last_as_long_as_the_service_and_middleware_sees_every_attempt(capsys):
+    async with TestApp(lifespan_and_middleware.app) as t:
+        await t.publish(lifespan_and_middleware.SignedUp("kim@example.org"))
+        await t.settle()
+        assert "greeter" not in capsys.readouterr().out
+    assert capsys.readouterr().out == "greeter: sent 1 greetings\n"
+
+
+async def test_shop_runs_as_a_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    async with running_service("shop.py", url=url) as service, publisher(url, [shop.orders]) as outside:
+        await outside.publish_many([shop.OrderPlaced(f"o-{i}", f"c-{i % 3}", i) for i in range(100)])
+        await handled(outside, service, "billing", done=100)
+
+
+async def test_two_services_that_share_no_code_run_in_one_process(tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    targets = ("foreign_view.py:shipping", "foreign_view.py:warehouse")
+    async with running_service(*targets, url=url) as service, publisher(url, [foreign_view.parcels]) as outside:
+        await outside.publish(foreign_view.ParcelPacked("o-1", 800, "kim"))
+        await handled(outside, service, "shipping-labels", done=1)
+
+
+PROCESSES: dict[str, tuple[list[Topic], list[Any], str]] = {
+    "batch_archive.py": (
+        [batch_archive.orders],
+        [batch_archive.OrderPlaced(f"o-{i}", "ann", i) for i in range(20)],
+        "archiving",
+    ),
+    "totals_per_customer.py": ([totals_per_customer.accounts], [Bought("ann", 1)] * 20, "summing"),
+    "dedup_and_retries.py": (
+        [dedup_and_retries.payments],
+        [PaymentReceived(f"r-{i}", "ann", 1) for i in range(20)],
+        "booking",
+    ),
+    "global_order.py": ([global_order.transfers], [global_order.Transferred("a", 1)] * 20, "journalling"),
+    "lifespan_and_middleware.py": (
+        [lifespan_and_middleware.signups],
+        [lifespan_and_middleware.SignedUp("kim@example.org")] * 20,
+        "greeting",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+async def test_the_other_examples_run_as_processes(name, tmp_path):
+    topics, messages, subscription = PROCESSES[name]
+    url = f"sqlite:///{tmp_path}/example.db"
+    async with (
+        running_service(name, url=url, ARCHIVE=str(tmp_path / "archive.db")) as service,
+        publisher(url, topics) as outside,
+    ):
+        await outside.publish_many(messages)
+        await handled(outside, service, subscription, done=20)
+
+
+def test_no_example_goes_untested():
+    tested = {"shop.py", "foreign_view.py", "script.py", *PROCESSES}
+    assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
