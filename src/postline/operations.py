@@ -19,7 +19,7 @@ from postline.ids import IdSource
 from postline.log.port import Bounds, Log, PartitionInfo
 from postline.message import Envelope
 from postline.monitor import Monitor, RecordId
-from postline.runtime.control import CONTROL_POSITION, ControlOp, control_record
+from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position, control_record
 from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_key, offset_of
 from postline.runtime.plan import CONTROL_SUFFIX
 
@@ -197,9 +197,10 @@ class Operations:
         return True
 
     async def _done(self, request: Request) -> bool:
+        topic = request.subscription + CONTROL_SUFFIX
         for partition, offset in request.asked.items():
             stored = dict(await self._log.peek_state(request.subscription, partition, CONTROL))
-            if int(stored.get(CONTROL_POSITION, b"0")) <= offset:
+            if (control_position(stored.get(CONTROL_POSITION), topic) or 0) <= offset:
                 return False
         return True
 

@@ -13,7 +13,7 @@ from postline.errors import LogError, PostlineError
 from postline.log.port import Assignment, Fetched, GroupSpec, Membership
 from postline.runtime.admission import admit
 from postline.runtime.commits import Committer
-from postline.runtime.control import CONTROL_POSITION, ControlOp, load_control, obey, read_op
+from postline.runtime.control import CONTROL_POSITION, ControlOp, load_control, obey, position_entry, read_op
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.partition import OwnedPartition
@@ -290,7 +290,7 @@ class Consumer:
                 await obey(owned, op)
             owned.control_offset = record[0] + 1
         owned.control_offset = fetched.next_offset
-        owned.unit.put(CONTROL, CONTROL_POSITION, str(fetched.next_offset).encode())
+        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(fetched.next_offset, self.plan.control))
         self._recount()
         self._committer.wake()
 

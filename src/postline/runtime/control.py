@@ -13,7 +13,7 @@ from postline.message import Envelope
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
 from postline.runtime.partition import OwnedPartition
 
-__all__ = ["CONTROL_POSITION", "ControlOp", "control_record", "obey", "read_op"]
+__all__ = ["CONTROL_POSITION", "ControlOp", "control_position", "control_record", "obey", "position_entry", "read_op"]
 
 _log = logging.getLogger("postline.runtime")
 
@@ -59,12 +59,31 @@ def read_op(record: Record) -> ControlOp:
         ) from error
 
 
+def position_entry(offset: int, topic: str) -> bytes:
+    """What state keeps of the next control record to read; of which topic, since a renamed subscription has another."""
+    return f"{offset} {topic}".encode()
+
+
+def control_position(kept: bytes | None, topic: str) -> int | None:
+    """The offset that `position_entry` wrote; None if nothing of this topic has been read yet."""
+    offset, _, of_topic = (kept or b"").decode().partition(" ")
+    return int(offset) if of_topic == topic else None
+
+
 async def load_control(owned: OwnedPartition) -> None:
     """Take up an operator's pause and the control topic's position."""
     kept = dict(await owned.membership.scan_state(owned.assignment, CONTROL))
-    owned.control_offset = int(kept.get(CONTROL_POSITION, b"0"))
+    position = control_position(kept.get(CONTROL_POSITION), owned.plan.control)
+    owned.control_offset = await _first_of_its_own(owned) if position is None else position
     if PAUSED in kept:
         _pause(owned)
+
+
+async def _first_of_its_own(owned: OwnedPartition) -> int:
+    """Past what was asked of a removed subscription that had the same name."""
+    log = owned.around.log
+    created_ms = next((info.created_ms for info in await log.subscriptions() if info.name == owned.plan.name), 0)
+    return await log.offset_at(owned.plan.control, owned.partition, created_ms)
 
 
 def _pause(owned: OwnedPartition) -> None:

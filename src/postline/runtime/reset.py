@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from postline.log.port import Assignment, PartitionCommit
-from postline.runtime.control import CONTROL_POSITION, ControlOp
+from postline.runtime.control import CONTROL_POSITION, ControlOp, position_entry
 from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_of
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
@@ -34,7 +34,7 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
             unit.delete(DEAD, offset.to_bytes(8, "big"))
     if not op.keep_state:
         unit.clear(USER_STATE)
-    unit.put(CONTROL, CONTROL_POSITION, str(control_offset).encode())
+    unit.put(CONTROL, CONTROL_POSITION, position_entry(control_offset, owned.plan.control))
     progress = Progress(
         generation=before.generation + 1,
         start=target,
