@@ -59,8 +59,20 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, said) for name, (_, said) in sorted(_COMMANDS.items())])
 
 
+def _show_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        click.echo(f"postline {version('postline')}")
+    except PackageNotFoundError:
+        click.echo("postline, from a checkout that is not installed")
+    ctx.exit()
+
+
 @click.group(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="postline", message="%(prog)s %(version)s")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show it.")
 @click.pass_context
 def postline(ctx: click.Context) -> None:
     """Durable, ordered, exactly-once messaging between services, on one log.
