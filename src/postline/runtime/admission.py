@@ -18,8 +18,8 @@ from postline.runtime.window import Chunk
 __all__ = ["admit", "forget_old_marks"]
 
 
-async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
-    """Take fetched records in; gives how many of them are to be handled.
+async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
+    """Take fetched records in.
 
     If the log can't answer a look-up, nothing has happened and the same records can be given again.
     """
@@ -28,7 +28,7 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
     if lost:
         owned.lost_to_retention(lost, fetched.log_start)
     if not records and fetched.next_offset == owned.window.fetched_to:
-        return 0
+        return
     await owned.load_states(records)
     chunk = owned.window.prepare(records, fetched.next_offset)
     messages: dict[int, Any] = {}
@@ -38,7 +38,6 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> int:
     owned.unit.moved = True
     owned.group(chunk, records, messages)
     owned.bound_window()
-    return chunk.outcomes.count(Outcome.PENDING)
 
 
 async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record]) -> dict[int, Any]:

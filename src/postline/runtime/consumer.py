@@ -52,7 +52,8 @@ class Consumer:
         self.failed: asyncio.Future[BaseException] | None = None
         self.pool = WorkerPool(self.plan, executor, self._settled, self._fail)
         self._instance = instance
-        self._in_flight = 0
+        #: Fetched and not yet settled: how many, and about how many bytes they keep in memory.
+        self._in_flight, self._in_flight_bytes = 0, 0.0
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._committer = Committer(around, self._partitions, self._busy, self._after_commit)
@@ -221,6 +222,7 @@ class Consumer:
                 if standing.get(fetched.assignment.partition) is self.owned.get(fetched.assignment.partition):
                     # Taken in again and again if the log can't answer: these records are never fetched again.
                     await self._until_done(partial(self._take_in, fetched))
+            self._recount()
 
     async def _until_done(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the log, again after a while if it is only unavailable for now."""
@@ -242,15 +244,19 @@ class Consumer:
         if fetched.topic == self.plan.control:
             await self._control(owned, fetched)
             return
-        admitted = await admit(owned, fetched)
-        self._in_flight += admitted
+        await admit(owned, fetched)
         if owned.unit:
             self._committer.wake()
         # Workers get the loop before more is fetched, although fetching need not wait.
         await asyncio.sleep(0)
 
     async def _wait_for_room(self) -> None:
-        while len(self.pool.ready) > _READY_LANES_MAX or self._in_flight >= self.plan.in_flight_records_max:
+        plan = self.plan
+        while (
+            len(self.pool.ready) > _READY_LANES_MAX
+            or self._in_flight >= plan.in_flight_records_max
+            or self._in_flight_bytes >= plan.in_flight_bytes_max
+        ):
             self._room.clear()
             await self._room.wait()
 
@@ -265,6 +271,7 @@ class Consumer:
 
     def _recount(self) -> None:
         self._in_flight = sum(owned.window.pending() for owned in self.owned.values())
+        self._in_flight_bytes = sum(owned.window.pending_bytes() for owned in self.owned.values())
         self._room.set()
 
     def _partitions(self) -> list[OwnedPartition]:

@@ -20,14 +20,16 @@ _COUNTED = [outcome for outcome in Outcome if outcome is not Outcome.PENDING]
 class Chunk:
     """Records fetched together; `outcomes[i]` says how the one at `offsets[i]` stands."""
 
-    __slots__ = ("counted", "end", "offsets", "outcomes", "runs")
+    __slots__ = ("counted", "end", "offsets", "outcomes", "record_bytes", "runs")
 
-    def __init__(self, offsets: list[int], end: int, runs: Sequence[Run] = ()) -> None:
+    def __init__(self, offsets: list[int], end: int, runs: Sequence[Run] = (), record_bytes: float = 0) -> None:
         self.offsets = offsets
         self.outcomes = bytearray(len(offsets))
         self.end = end
         #: How many of them the position has passed.
         self.counted = 0
+        #: What one of them takes in memory while it is pending, on average.
+        self.record_bytes = record_bytes
         #: How all offsets stand in a chunk of records that can't be read any more.
         self.runs = runs
 
@@ -46,7 +48,8 @@ class Window:
 
     def prepare(self, records: Sequence[Record], next_offset: int) -> Chunk:
         """A chunk of fetched records, not taken in yet; what was settled before a restart is marked."""
-        chunk = Chunk([record[0] for record in records], next_offset)
+        size = sum([len(record[4]) for record in records if record[4] is not None])
+        chunk = Chunk([record[0] for record in records], next_offset, record_bytes=size / (len(records) or 1))
         self._mark_restored(chunk)
         return chunk
 
@@ -134,6 +137,10 @@ class Window:
     def pending(self) -> int:
         """How many fetched records are neither settled nor held."""
         return sum(chunk.outcomes.count(0, chunk.counted) for chunk in self._chunks)
+
+    def pending_bytes(self) -> float:
+        """About how many bytes of values those keep in memory."""
+        return sum(chunk.outcomes.count(0, chunk.counted) * chunk.record_bytes for chunk in self._chunks)
 
     def size(self) -> int:
         """How many fetched records the position has not passed."""
