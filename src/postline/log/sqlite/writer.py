@@ -8,6 +8,7 @@ and change nothing but the database (it may run more than once).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -25,6 +26,8 @@ __all__ = ["FATAL", "Writer"]
 
 T = TypeVar("T")
 _logger = logging.getLogger("postline.log.sqlite")
+#: So many rows wait for no others: their publisher makes the next ones meanwhile.
+_ENOUGH_ROWS = 500
 Work: TypeAlias = Callable[[apsw.Connection], Any]
 
 #: Errors that concern the whole transaction, not the work in which they came up.
@@ -90,10 +93,11 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._collected: list[_Job] = []
         self._closed = False
+        self._ended = asyncio.Event()
         self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if threaded:
-            self._thread = threading.Thread(target=self._run, name="postline-writer", daemon=True)
+            self._thread = threading.Thread(target=self._run_thread, name="postline-writer", daemon=True)
             self._thread.start()
 
     def submit(self, work: Callable[[apsw.Connection], T], *, appends: bool = False) -> asyncio.Future[T]:
@@ -106,7 +110,10 @@ class Writer:
 
     def append(self, rows: Rows) -> asyncio.Future[list[int]]:
         """Store the rows in the next transaction, merged with others'; gives their offsets."""
-        return self._collect(None, rows, True)
+        future = self._collect(None, rows, True)
+        if self._thread is not None and len(rows.partition_ids) >= _ENOUGH_ROWS:
+            self._hand_over()
+        return future
 
     def submit_alone(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Run `work` under the write lock but outside a transaction, e.g. a checkpoint."""
@@ -123,7 +130,9 @@ class Writer:
         self._closed = True
         if self._thread is not None:
             self._queue.put(None)
-            await asyncio.to_thread(self._thread.join)
+            # Without a thread to wait in: none can be had while the interpreter shuts down.
+            await self._ended.wait()
+            self._thread.join()
 
     def _collect(self, work: Work | None, rows: Rows | None, appends: bool) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -144,6 +153,14 @@ class Writer:
             self._finish(jobs, self._process(jobs))
         else:
             self._queue.put(jobs)
+
+    def _run_thread(self) -> None:
+        try:
+            self._run()
+        finally:
+            # The loop may be closed without the log having been: then nobody waits.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._ended.set)
 
     def _run(self) -> None:
         while (jobs := self._queue.get()) is not None:
