@@ -1,0 +1,138 @@
+"""What the pages show is true: their code runs, their commands exist, their links lead somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+
+from postline.cli.root import postline
+from postline.settings import load_settings
+from tests.integration.doc_pages import Page, read_page, run_page
+from tests.integration.processes import EXAMPLES, ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "howto").glob("*.md"))]
+OURS = ("contracts", "dead-letters", "dedup", "lifespan-and-middleware", "publishing", "settings", "subscriptions")
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def page(request, monkeypatch, tmp_path) -> Page:
+    monkeypatch.chdir(tmp_path)  # what a page's code leaves behind stays there
+    return read_page(request.param)
+
+
+def test_the_code_of_a_page_runs(page, tmp_path):
+    run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_how_to_pages_prove_what_they_say(name, tmp_path):
+    assert run_page(read_page(ROOT / "docs" / "howto" / f"{name}.md"), tmp_path) >= 1
+
+
+def test_the_commands_of_a_page_exist(page):
+    for line, words in page.commands:
+        try:
+            _parse(postline, words)
+        except click.ClickException as error:
+            pytest.fail(f"{page.path}:{line}: postline {shlex.join(words)}: {error.format_message()}")
+
+
+def _parse(command: click.Command, words: list[str]) -> None:
+    if not isinstance(command, click.Group) or not words or words[0].startswith("-"):
+        command.make_context("postline", list(words))
+        return
+    chosen = command.get_command(click.Context(command), words[0])
+    if chosen is None:
+        raise click.UsageError(f"no command {words[0]!r}")
+    _parse(chosen, words[1:])
+
+
+def test_the_settings_of_a_page_are_settings(page, tmp_path):
+    for _, source in page.toml:
+        tomllib.loads(source)
+        (tmp_path / "postline.toml").write_text(source)
+        load_settings({}, tmp_path, url="sqlite://")
+
+
+def test_the_links_of_a_page_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.path.parent / target).exists(), f"{page.path}: {target}"
+
+
+def test_a_page_whose_code_fails_is_found(tmp_path):
+    path = tmp_path / "wrong.md"
+    path.write_text("```python\nx = 1\n```\n\n```python\ndef test_it():\n    assert x == 2\n```\n")
+    with pytest.raises(AssertionError):
+        run_page(read_page(path), tmp_path)
+
+
+def test_a_command_that_does_not_exist_is_found(tmp_path):
+    path = tmp_path / "wrong.md"
+    path.write_text("```sh\necho '{}' | postline dlq list --nothing\nPOSTLINE_URL=x postline lagg\n```\n")
+    (_, first), (_, second) = read_page(path).commands
+    for words in (first, second):
+        with pytest.raises(click.ClickException):
+            _parse(postline, words)
+
+
+def test_the_readme_shows_the_example():
+    shown = next(source for _, source in read_page(ROOT / "README.md").python if source.startswith("# shop.py\n"))
+    assert (EXAMPLES / "shop.py").read_text().endswith(shown.removeprefix("# shop.py\n"))
+
+
+async def test_the_tour_of_the_readme_works_as_it_is_written(tmp_path):
+    text = (ROOT / "README.md").read_text()
+    tour = text[text.index("## Five minutes") : text.index("## Where to go on")]
+    blocks = [block for block in re.findall(r"^```sh\n(.*?)^```$", tour, re.MULTILINE | re.DOTALL) if "pip" not in block]
+    (tmp_path / "shop.py").write_text((EXAMPLES / "shop.py").read_text())
+    shim = tmp_path / "bin" / "postline"
+    shim.parent.mkdir()
+    shim.write_text(f'#!/bin/sh\nexec {sys.executable} -m postline "$@"\n')
+    shim.chmod(0o755)
+    variables = {**os.environ, "PATH": f"{shim.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+
+    async def run(script: str) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-euc", script), cwd=tmp_path, env=variables, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        assert process.returncode == 0, f"{script}\n{output.decode()}"
+        return output.decode()
+
+    first, *others = blocks
+    service = await asyncio.create_subprocess_exec(
+        *("sh", "-euc", "exec " + first), cwd=tmp_path, env=variables, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert service.stderr is not None
+        while b": running billing" not in (line := await service.stderr.readline()):
+            assert line, "the service ended"
+        publish, look, discard = others
+        await run(publish)
+        while '"running_total":40' not in await run("postline tail shop.invoices"):
+            assert service.returncode is None
+        while "an order can't be negative" not in await run("postline dlq list"):
+            assert service.returncode is None
+        await run(look)
+        await run(discard)
+        assert '"discarded":1' in await run("postline audit")
+    finally:
+        service.terminate()
+        await service.wait()
+    assert service.returncode == 0
+
+
+def test_every_how_to_page_is_linked_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for path in (ROOT / "docs" / "howto").glob("*.md"):
+        assert f"docs/howto/{path.name}" in text
+    assert Path(ROOT / "docs" / "howto").is_dir()
