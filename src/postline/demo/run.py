@@ -216,11 +216,14 @@ class _Days:
                 settled = False
         look.kills = supervisor.kills
         look.restarts = sum(slot.starts - 1 for slot in supervisor.slots if slot.starts)
-        if settled or look.published >= self._lines * _OPERATOR_COMES_AT:
+        if settled or (look.published >= self._lines * _OPERATOR_COMES_AT and self._packing_runs()):
             await self._operator.look()
         look.dead_letter, look.redriven = self._operator.shown, self._operator.obeyed
         idle = all(view.lag_records == 0 and view.held == 0 for view in look.subscriptions)
         return settled and idle and self._operator.obeyed and not self._due
+
+    def _packing_runs(self) -> bool:
+        return any(view.name == "packing" for view in self.look.subscriptions)
 
     def _require_movement(self) -> None:
         """Raise PostlineError if nothing has moved for a minute."""
