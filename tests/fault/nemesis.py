@@ -1,0 +1,205 @@
+"""Starts the processes of a kill loop, kills them with SIGKILL in the middle of their work, and starts them again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from postline.clock import SystemClock
+from postline.log.sqlite.log import SqliteLog
+from postline.monitor import Monitor, SubscriptionView
+from tests.fault.journal import open_work, path_of
+from tests.fault.process import ENOUGH, LOG, LOG_SETTINGS
+from tests.fault.scenario import Scenario, Slot
+
+__all__ = ["Nemesis", "Stuck"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_CLOCK = SystemClock()
+#: Workers die more often than the others.
+_WEIGHTS = {"worker": 5, "publisher": 3, "operator": 2, "keeper": 2}
+#: A process is killed after so many bytes of its journal, chosen anew each time...
+_PROGRESS_BYTES = {"worker": 40_000, "publisher": 6_000, "operator": 200, "keeper": 2_000}
+#: ... or after so long, if it has less to do.
+_PROGRESS_SECONDS = 2.0
+_POLL_SECONDS = 0.002
+_STUCK_SECONDS = 60.0
+
+
+class Stuck(Exception):
+    """Nothing goes on although something is left to do, or a process ended by itself."""
+
+
+class _Place:
+    """A slot and the process in it."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.life = 0
+        self.process: asyncio.subprocess.Process | None = None
+
+
+class Nemesis:
+    """Runs one scenario in a directory; only its own children are ever signalled."""
+
+    def __init__(self, scenario: Scenario, directory: Path, report: Callable[[str], None]) -> None:
+        self._scenario, self._directory, self._report = scenario, directory, report
+        self._random = scenario.random_of("nemesis")
+        self._places = [_Place(slot) for slot in scenario.slots]
+        self.kills = 0
+        #: How many kills hit a process of a role, and what it had begun by then.
+        self.by_role = Counter[str]()
+        self.by_phase = Counter[str]()
+
+    async def run(self) -> None:
+        """From the first start to the clean end; raises Stuck."""
+        self._scenario.save(self._directory)
+        (self._directory / "mended").mkdir()
+        try:
+            for place in self._places:
+                await self._start(place)
+                if place.slot.role == "worker":
+                    await self._ready(place)
+            while self.kills < self._scenario.kills:
+                await self._kill_one()
+            await self._come_to_rest()
+        finally:
+            for place in self._places:
+                await self._end(place)
+
+    async def _start(self, place: _Place) -> None:
+        place.life += 1
+        slot = place.slot
+        arguments = (self._directory, slot.role, slot.number, slot.version, place.life)
+        with (self._directory / f"{slot.name}.stderr").open("ab") as errors:
+            place.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.fault.process", *map(str, arguments)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=errors,
+                stderr=errors,
+                cwd=_ROOT,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )
+
+    async def _end(self, place: _Place) -> None:
+        if place.process is not None and place.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                place.process.kill()
+            await place.process.wait()
+
+    async def _ready(self, place: _Place) -> None:
+        await self._until(lambda: self._written(place) > 0, _STUCK_SECONDS)
+        if not self._written(place):
+            raise Stuck(f"{place.slot.name} does not start")
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait for the condition, but not for ever; sees whether all processes live meanwhile."""
+        end = _CLOCK.monotonic() + seconds
+        while not condition() and _CLOCK.monotonic() < end:
+            self._require_alive()
+            await _CLOCK.sleep(_POLL_SECONDS)
+
+    def _require_alive(self) -> None:
+        for place in self._places:
+            if place.process is not None and place.process.returncode is not None:
+                errors = (self._directory / f"{place.slot.name}.stderr").read_text()[-4_000:]
+                raise Stuck(f"{place.slot.name} ended by itself with {place.process.returncode}:\n{errors}")
+
+    def _written(self, place: _Place) -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return path_of(self._directory, place.slot.name, place.life).stat().st_size
+        return 0
+
+    async def _kill_one(self) -> None:
+        chance = self._random
+        place = chance.choices(self._places, [_WEIGHTS[each.slot.role] for each in self._places])[0]
+        wanted = 0 if chance.random() < 0.05 else chance.randrange(1, _PROGRESS_BYTES[place.slot.role])
+        if wanted:
+            await self._ready(place)
+        # Of its life so far some part is over: so much more.
+        wanted += self._written(place) if wanted else 0
+        await self._until(lambda: self._written(place) >= wanted, _PROGRESS_SECONDS)
+        await _CLOCK.sleep(chance.uniform(0, 0.01))
+        self._require_alive()
+        assert place.process is not None
+        place.process.kill()
+        if await place.process.wait() != -signal.SIGKILL:
+            raise Stuck(f"{place.slot.name} ended by itself with {place.process.returncode}")
+        self.kills += 1
+        self.by_role[place.slot.role] += 1
+        phases = open_work(self._directory, place.slot.name, place.life) or ["nothing"]
+        self.by_phase.update(set(phases))
+        self._report(f"kill {self.kills}: {place.slot.name} within {', '.join(sorted(phases))}")
+        await self._start(place)
+
+    # The end
+
+    async def _come_to_rest(self) -> None:
+        """No more publishing; wait until everything is handled, then stop everybody politely."""
+        (self._directory / ENOUGH).touch()
+        self._report("no more kills; coming to rest")
+        publishers = [place for place in self._places if place.slot.role == "publisher"]
+        await self._leave(publishers, asked=False)
+        if old := [place for place in self._places if place.slot.version == 1 and place.slot.role == "worker"]:
+            await self._leave(old, asked=True)
+            for place in old:
+                self._places.append(_Place(Slot(place.slot.role, place.slot.number + 100)))
+                await self._start(self._places[-1])
+        await self._drain()
+        await self._leave(list(self._places), asked=True)
+
+    async def _leave(self, leaving: Sequence[_Place], *, asked: bool) -> None:
+        for place in leaving:
+            process = place.process
+            assert process is not None
+            if asked:
+                await self._ready(place)
+                process.terminate()
+            try:
+                async with asyncio.timeout(_STUCK_SECONDS):
+                    code = await process.wait()
+            except TimeoutError:
+                raise Stuck(f"{place.slot.name} does not come to its end") from None
+            if code:
+                errors = (self._directory / f"{place.slot.name}.stderr").read_text()[-4_000:]
+                raise Stuck(f"{place.slot.name} ended with {code}:\n{errors}")
+            self._places.remove(place)
+
+    async def _drain(self) -> None:
+        log = SqliteLog(str(self._directory / LOG), clock=_CLOCK, settings=LOG_SETTINGS)
+        await log.start()
+        try:
+            monitor = Monitor(log, _CLOCK)
+            last: list[tuple[object, ...]] = []
+            since = _CLOCK.monotonic()
+            # Twice: what is upstream may have put something downstream after that was looked at.
+            for _ in range(2):
+                while True:
+                    views = await monitor.subscriptions()
+                    standing = [_standing(view) for view in views]
+                    if not any(_left(view) for view in views):
+                        break
+                    if standing != last:
+                        last, since = standing, _CLOCK.monotonic()
+                    if _CLOCK.monotonic() - since > _STUCK_SECONDS:
+                        raise Stuck(f"nothing goes on: {[view for view in views if _left(view)]}")
+                    self._require_alive()
+                    await _CLOCK.sleep(0.1)
+        finally:
+            await log.close()
+
+
+def _left(view: SubscriptionView) -> int:
+    behind = any(part.position < part.end for part in view.partitions)
+    return view.held + view.dead_letters + behind
+
+
+def _standing(view: SubscriptionView) -> tuple[object, ...]:
+    positions = tuple(part.position for part in view.partitions)
+    return view.name, positions, view.held, view.dead_letters, view.next_attempt_ms
