@@ -75,21 +75,25 @@ class _Writer:
     """Rows like those that Postline stores: key, type, value, and an envelope of the same size."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        found = connection.execute("SELECT max(id) FROM raw_records").fetchall()[0][0]
-        self._next = itertools.count((found or 0) + 1)
+        found = connection.execute("SELECT id >> 40, max(id) + 1 FROM raw_records GROUP BY 1").fetchall()
+        #: The next id of each partition, as Postline packs them: partition << 40 | offset.
+        self._next = {each: each << 40 for each in range(8)} | dict(found)
+        self._identities = itertools.count(1 << 120)
         self._encode = msgspec.json.Encoder().encode
         self._pack = msgspec.msgpack.Encoder().encode
         self._partition_of = Partitioner(8).partition_of
 
     def rows(self, messages: Iterable[Order | Invoice], type_name: str) -> list[tuple[object, ...]]:
-        encode, pack, number, partition_of = self._encode, self._pack, self._next, self._partition_of
-        now = time.time_ns() // 1_000_000
+        encode, pack, following, partition_of = self._encode, self._pack, self._next, self._partition_of
+        now, identities = time.time_ns() // 1_000_000, self._identities
         rows = []
         for message in messages:
-            key, identity = message.customer_id.encode(), next(number)
-            partition_of(key)
-            packed = pack((identity.to_bytes(16, "big"), "shop", now))
-            rows.append((identity, now, key, type_name, encode(message), 0, packed))
+            key = message.customer_id.encode()
+            partition = partition_of(key)
+            place = following[partition]
+            following[partition] = place + 1
+            packed = pack((next(identities).to_bytes(16, "big"), "shop", now))
+            rows.append((place, now, key, type_name, encode(message), 0, packed))
         return rows
 
 

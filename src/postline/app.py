@@ -6,10 +6,11 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -145,13 +146,19 @@ class App:
         """
         running = self._for_publishing()
         published: list[Published] = []
-        appends: list[Append] = []
-        for message in messages:
-            appends.append(running.outlet.fresh(message, id_of(message) if id_of else None))
-            if len(appends) == _PUBLISH_MANY_RECORDS:
-                published += await _append(running.log, appends)
-                appends = []
-        return published + await _append(running.log, appends)
+        storing: asyncio.Task[list[Published]] | None = None
+        try:
+            # One thousand is made while the log stores the one before; never more, so that order is kept.
+            for appends in running.thousands(messages, id_of):
+                if storing is not None:
+                    published += await storing
+                storing = asyncio.create_task(_append(running.log, appends))
+                await asyncio.sleep(0)
+            return published + (await storing if storing is not None else [])
+        except BaseException:
+            if storing is not None:
+                await asyncio.gather(storing, return_exceptions=True)
+            raise
 
     def _for_publishing(self) -> _Running:
         if (subscription := HANDLING.get()) is not None:
@@ -227,8 +234,6 @@ class App:
 
 
 async def _append(log: Log, appends: Sequence[Append]) -> list[Published]:
-    if not appends:
-        return []
     offsets = await log.append(appends)
     return [
         Published(append.envelope.id, append.topic, append.partition, offset)
@@ -362,6 +367,12 @@ class _Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             bytes_max=topic.message_bytes_max,
         )
+
+    def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
+        """The records of messages, as many together as one commit takes."""
+        fresh, rest = self.outlet.fresh, iter(messages)
+        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+            yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
