@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from postline.app import App, Environment, Published
-from postline.contracts import Catalog, Kind, Topic
-from postline.errors import UsageError
+from postline.contracts import Kind, Topic
+from postline.errors import UnknownTopic, UsageError
 from postline.events import Subscription
 from postline.log.sqlite import SqliteLog
 from postline.message import Envelope
@@ -62,9 +62,9 @@ class TestApp:
         self.log = SqliteLog(None, clock=HousekeepingClock(self.clock))
         self._settings = settings or Settings(url=LogUrl("sqlite"))
         self._random = random.Random(seed)
-        self._topics = _distinct([*(t for app in apps for t in (*app.owns, *app.publishes_to)), *topics])
-        self._subscribed = _distinct([s.topic for s in self._subscriptions() if isinstance(s.topic, Topic)])
-        self._outside = App(_OUTSIDE, publishes_to=_distinct([*self._topics, *self._subscribed]))
+        self._extra = list(topics)
+        self._outside = App(_OUTSIDE, publishes_to=self._extra)
+        self._anybody: App | None = None
         self._running: list[App] = []
         self._settling = Settling(
             self.clock, self._consumers, patience_seconds=patience_seconds, attempts_max=attempts_max
@@ -74,8 +74,7 @@ class TestApp:
         await self.log.start()
         try:
             await self._outside.start(self.environment(), consume=False)
-            for app in self.apps:
-                await self.start(app)
+            await self._start_all()
         except BaseException:
             await self._end(abort=True)
             raise
@@ -97,6 +96,21 @@ class TestApp:
         await app.start(self.environment())
         self._running.append(app)
 
+    async def _start_all(self) -> None:
+        """Start the apps; one that needs a topic that isn't there yet comes after its owner."""
+        waiting, error = list(self.apps), None
+        while waiting:
+            later: list[App] = []
+            for app in waiting:
+                try:
+                    await self.start(app)
+                except UnknownTopic as unknown:
+                    later.append(app)
+                    error = unknown
+            if len(later) == len(waiting) and error is not None:
+                raise error
+            waiting = later
+
     async def stop(self, app: App) -> None:
         """Stop an app as a deployment does: attempts that run may end, then it commits and leaves."""
         await self._settling.see_through(asyncio.ensure_future(app.stop()))
@@ -116,7 +130,7 @@ class TestApp:
         self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
     ) -> Published:
         """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await self._publisher(message).publish(message, id=id, headers=headers)
+        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers)
 
     async def publish_many(
         self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
@@ -180,7 +194,11 @@ class TestApp:
 
     def envelopes(self, kind: type[MessageT], *, topic: Topic | str | None = None) -> list[tuple[MessageT, Envelope]]:
         """As `published`, each message with its envelope."""
-        contract = Catalog([*self._outside.publishes_to]).contract_for(kind)
+        contract = next(
+            (each for topic in self._topics() for each in topic.contracts.values() if each.cls is kind), None
+        )
+        if contract is None:
+            raise UsageError(f"No topic of this test declares {kind.__qualname__}.", remedy="Name it in topics=[…].")
         name = topic.name if isinstance(topic, Topic) else topic or contract.topic
         return [
             (contract.decode(record[4]), self.log.envelope(record))
@@ -221,9 +239,6 @@ class TestApp:
     def _consumers(self) -> list[Consumer]:
         return [consumer for app in self._running for consumer in app.consumers]
 
-    def _subscriptions(self) -> list[Subscription]:
-        return [subscription for app in self.apps for subscription in app.subscriptions.values()]
-
     def _subscription(self, named: Subscription | str) -> Subscription:
         if isinstance(named, Subscription):
             return named
@@ -235,11 +250,27 @@ class TestApp:
     def _full(self, subscription: Subscription) -> str:
         return self._settings.full_name(subscription.name)
 
-    def _publisher(self, message: Any) -> App:
+    def _topics(self) -> list[Topic]:
+        """All topics that the apps and the test know, each name once."""
+        apps = [*self._running, *self.apps]
+        subscribed = [
+            each.topic for app in apps for each in app.subscriptions.values() if isinstance(each.topic, Topic)
+        ]
+        owned = [topic for app in apps for topic in (*app.owns, *app.publishes_to)]
+        return list({topic.name: topic for topic in (*subscribed, *owned, *self._extra)}.values())
+
+    async def _publisher(self, kind: type) -> App:
         for app in self._running:
-            if any(type(message) in topic.classes for topic in app.owns):
+            if any(kind in topic.classes for topic in app.owns):
                 return app
-        return self._outside
+        if any(kind in topic.classes for topic in self._extra):
+            return self._outside
+        if self._anybody is None:
+            # Not before it is needed: what contradicts itself between apps shall be reported by them.
+            anybody = App(_OUTSIDE, publishes_to=self._topics())
+            await anybody.start(self.environment(), consume=False)
+            self._anybody = anybody
+        return self._anybody
 
     async def _ask(
         self, subscription: Subscription | str, op: str, letters: Sequence[DeadLetterView], reason: str
@@ -259,8 +290,6 @@ class TestApp:
             await (app.abort() if abort else self.stop(app))
         self._running.clear()
         await self._outside.abort()
+        if self._anybody is not None:
+            await self._anybody.abort()
         await self.log.close()
-
-
-def _distinct(topics: Iterable[Topic]) -> list[Topic]:
-    return list({topic.name: topic for topic in topics}.values())

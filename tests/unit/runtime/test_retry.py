@@ -22,7 +22,8 @@ policies = st.builds(
 
 def ladder(retry: Retry, error: BaseException, seed: int = 0) -> list[Decision]:
     """Every decision until the record is given up."""
-    chance, steps = random.Random(seed), []
+    chance = random.Random(seed)
+    steps: list[Decision] = []
     while not steps or isinstance(steps[-1], Again | Later):
         steps.append(decide(retry, len(steps) + 1, error, chance))
         assert len(steps) < 100

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from msgspec import Struct
 
-from postline import App, Context, Retry, Topic, UsageError
+from postline import App, Context, ForeignTopic, Retry, Topic, UsageError
 from postline.clock import SystemClock
 from postline.testing import TestApp
 
@@ -226,3 +226,33 @@ async def test_advance_without_a_time_is_refused():
     async with TestApp(build_billing()) as t:
         with pytest.raises(UsageError, match="no time to pass"):
             await t.advance()
+
+
+async def test_apps_start_in_whatever_order_they_are_given():
+    view = ForeignTopic("billing.invoices")
+
+    @view.reads("billing.Invoice")
+    class InvoiceView(Struct):
+        running: int
+
+    seen: list[int] = []
+    mail = App("mail")
+
+    @mail.subscribe("mail", view, start="earliest").on(InvoiceView)
+    async def send(invoice: InvoiceView) -> None:
+        seen.append(invoice.running)
+
+    async with TestApp(mail, build_billing()) as t:
+        await t.publish(OrderPlaced("1", "c", 5))
+        await t.settle()
+        assert seen == [5]
+
+
+async def test_types_that_no_topic_of_the_test_declares_are_named():
+    async with TestApp(build_billing()) as t:
+        with pytest.raises(UsageError, match="No topic of this test declares int"):
+            t.published(int)
+        with pytest.raises(UsageError, match="No topic of this app declares the message type int"):
+            await t.publish(3)
+        with pytest.raises(UsageError, match="has a subscription named"):
+            t.dead_letters("unknown")
