@@ -93,3 +93,16 @@ async def handled(app: App, service: Service, subscription: str, **outcomes: int
             return
         assert service.process.returncode is None, f"{found}\n{service.said}"
         await asyncio.sleep(0.02)
+
+
+async def run_program(*arguments: str, **variables: str) -> str:
+    """Run a Python program of the examples to its end; gives what it printed, its exit code must be 0."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, *arguments),
+        cwd=EXAMPLES,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output.decode()

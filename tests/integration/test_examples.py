@@ -22,7 +22,7 @@ from examples.totals_per_customer import AccountClosed, Bought, CustomerTotals
 from postline import Topic
 from postline.runtime.control import ControlOp
 from postline.testing import TestApp
-from tests.integration.processes import EXAMPLES, handled, publisher, running_service
+from tests.integration.processes import EXAMPLES, handled, publisher, run_program, running_service
 
 
 async def test_shop_sums_up_and_holds_the_key_of_what_it_cannot_bill():
@@ -209,3 +209,13 @@ async def test_the_other_examples_run_as_processes(name, tmp_path):
 def test_no_example_goes_untested():
     tested = {"shop.py", "foreign_view.py", "script.py", *PROCESSES}
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+
+
+async def test_a_script_may_publish_its_file_twice(tmp_path):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    (tmp_path / "orders.csv").write_text("o-1,ann,40\no-2,bob,1\no-3,ann,2\n")
+    async with running_service("shop.py", url=url) as service, publisher(url, [shop.orders]) as outside:
+        for _ in range(2):
+            said = await run_program("script.py", str(tmp_path / "orders.csv"), POSTLINE_URL=url)
+            assert said == "3 orders are durable\n"
+        await handled(outside, service, "billing", done=3, duplicate=3)

@@ -80,8 +80,8 @@ class Consumer:
         )
         self.membership = self._committer.membership = await self.around.log.join(spec, self)
         self._tasks = [
-            asyncio.create_task(self._guard(self._fetch()), name=f"{plan.name} fetch"),
-            asyncio.create_task(self._guard(self._committer.run()), name=f"{plan.name} commit"),
+            asyncio.create_task(self._guard(self._fetch), name=f"{plan.name} fetch"),
+            asyncio.create_task(self._guard(self._committer.run), name=f"{plan.name} commit"),
         ]
         self._sweeper.start()
 
@@ -111,9 +111,9 @@ class Consumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.pool.stop()
 
-    async def _guard(self, work: object) -> None:
+    async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            await work  # type: ignore[misc]
+            await work()
         except PostlineError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - reported by whoever watches `failed`

@@ -160,7 +160,14 @@ class Steward:
             self._held[each.partition] = each
             self._feed.open(each)
         self._arriving = arriving
-        await self._owner.assigned(arriving)
+        try:
+            await self._owner.assigned(arriving)
+        except LogError:
+            # Not taken up, so not held either: the next round acquires them anew.
+            self._arriving = []
+            self._forget(arriving)
+            self._owner.lost(arriving)
+            raise
         self._arriving = []
         for each in arriving:
             self._feed.activate(each, True)

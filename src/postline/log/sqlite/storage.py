@@ -86,15 +86,40 @@ class Storage:
             _check_place(self.path)
             meeting = run_directory(self.path)
             self.lock = _turnstile(meeting, self.settings.lock_seconds)
-        try:
-            with translated(self.address), self.lock:
-                connection = self._open()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._close_lock)
+            connection = self._first_connection()
+            undo.callback(connection.close)
             reading = connection if self.path is None else self._open_reader()
-        except BaseException:
-            self._close_lock()
-            raise
+            if reading is not connection:
+                undo.callback(reading.close)
+            self._begin(connection, reading, meeting, undo)
+            undo.pop_all()
+        self._started = True
+
+    def _first_connection(self) -> apsw.Connection:
+        """Open the file under the write lock; waits for it without a thread that a failure would leave behind."""
+        with translated(self.address):
+            if isinstance(self.lock, Turnstile):
+                with self.lock.first_turn():
+                    return self._open()
+            return self._open()
+
+    def _begin(
+        self, connection: apsw.Connection, reading: apsw.Connection, meeting: Path | None, undo: contextlib.ExitStack
+    ) -> None:
+        """Start what works on the connections; the writer's thread last."""
         self.reader = Reader(reading, self.address)
         self._appender = Appender(self.clock)
+        self.presence = Presence(
+            meeting,
+            self.clock,
+            lease_seconds=self.settings.lease_seconds,
+            version=lambda: int(reading.pragma("data_version")),
+        )
+        undo.callback(self.presence.close)
+        with translated(self.address):
+            self.presence.start(self.waiters.wake_all)
         self.writer = Writer(
             connection,
             self._appender,
@@ -104,15 +129,7 @@ class Storage:
             on_full=self._give_up_reserve,
             on_appended=self._wake,
         )
-        self.presence = Presence(
-            meeting,
-            self.clock,
-            lease_seconds=self.settings.lease_seconds,
-            version=lambda: int(reading.pragma("data_version")),
-        )
         self.writer.after_commit.append(self.presence.ring_for_records)
-        self.presence.start(self.waiters.wake_all)
-        self._started = True
 
     async def close(self) -> None:
         """Finish what was submitted and close the file. Idempotent."""

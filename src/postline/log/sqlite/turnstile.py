@@ -7,9 +7,11 @@ SQLite's own `busy_timeout` does not promise.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +21,8 @@ from postline.log.sqlite.forking import close_after_fork
 __all__ = ["Turnstile"]
 
 _EXCLUSIVE_NOW = fcntl.LOCK_EX | fcntl.LOCK_NB
+#: How often a first turn looks whether it may.
+_LOOK_SECONDS = 0.005
 
 
 class Turnstile:
@@ -32,7 +36,11 @@ class Turnstile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._patience = patience_seconds
         self._queue = os.open(directory / "queue.lock", flags, 0o666)
-        self._lock = os.open(directory / "write.lock", flags, 0o666)
+        try:
+            self._lock = os.open(directory / "write.lock", flags, 0o666)
+        except OSError:
+            os.close(self._queue)
+            raise
         self._turn = threading.Condition()
         self._thread: threading.Thread | None = None
         #: The thread is at it: the descriptors are its own until it says so.
@@ -52,6 +60,24 @@ class Turnstile:
             if not self._waiting and self._try_now():
                 return
             self._wait_in_thread()
+
+    @contextlib.contextmanager
+    def first_turn(self) -> Iterator[None]:
+        """One turn taken without the waiting thread, so that giving up and closing leaves nothing behind.
+
+        It looks again and again instead, and keeps the place in the queue once it has it.
+        """
+        with self._turn:
+            for _ in range(max(1, int(self._patience / _LOOK_SECONDS))):
+                if self._closed or self._try_now():
+                    break
+                self._turn.wait(_LOOK_SECONDS)
+            else:
+                raise self._impatience()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Let the next one in; call it when the transaction has ended."""

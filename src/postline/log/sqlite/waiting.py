@@ -19,19 +19,20 @@ class Waiters:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._waiting: dict[str, set[asyncio.Future[None]]] = {}
+        # Those who wait, in the order in which they came: a set would wake them by memory address.
+        self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     async def wait(self, topic: str, wait_seconds: float) -> None:
         """Return at the next `wake` of the topic, or after `wait_seconds`."""
         woken = asyncio.get_running_loop().create_future()
-        group = self._waiting.setdefault(topic, set())
-        group.add(woken)
+        group = self._waiting.setdefault(topic, {})
+        group[woken] = None
         timer = self._clock.call_later(wait_seconds, lambda: _finish(woken))
         try:
             await woken
         finally:
             timer.cancel()
-            group.discard(woken)
+            del group[woken]
 
     def wake(self, topics: Iterable[str]) -> None:
         """Let everybody go on who waits for one of these topics."""
