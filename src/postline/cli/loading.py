@@ -70,22 +70,19 @@ def _import(place: str) -> ModuleType:
         sys.path.insert(0, str(folder))
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        # An import inside the module that fails is its author's to see, with the traceback.
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
-            raise
-        raise UsageError(
-            f"There is no module {error.name!r} (looking for {place!r} in {folder}).",
-            remedy="Name module:app as importable from here, or the path of a file.",
-        ) from None
+    except PostlineError:
+        raise
     except Exception as error:
-        if isinstance(error, PostlineError):
-            raise
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise UsageError(
+                f"There is no module {error.name!r} (looking for {place!r} in {folder}).",
+                remedy="Name module:app as importable from here, or the path of a file.",
+            ) from None
         # The frames of the import machinery say nothing; those of the module do.
-        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
-        shown = "".join(traceback.format_list(ours) + traceback.format_exception_only(error))
+        theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_theirs(frame.filename)]
+        shown = "".join(traceback.format_list(theirs) + traceback.format_exception_only(error))
         raise UsageError(
-            f"{place!r} can't be imported:\n{shown.rstrip()}", remedy="Mend it; `python -c 'import …'` shows the same."
+            f"{place!r} can't be imported:\n{shown.rstrip()}", remedy="Mend it; its own import fails, not Postline's."
         ) from error
 
 

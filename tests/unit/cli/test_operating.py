@@ -1,0 +1,117 @@
+"""Commands that ask for something: redrive, discard, pause, resume, reset, remove."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.cli.conftest import Project
+
+
+def outcomes(project: Project) -> dict[str, int]:
+    (audit,) = project.run("audit", "billing").json
+    assert audit["balanced"]
+    return {name: count for name, count in audit["outcomes"].items() if count}
+
+
+def test_without_a_worker_a_redrive_takes_effect_when_one_runs(broken: Project) -> None:
+    result = broken.run("dlq", "redrive", "billing", "--all")
+    assert (result.code, result.json["status"], len(result.json["records"])) == (0, "asked", 1)
+    told = broken.run("subscriptions", "resume", "billing", "--table")
+    assert "takes effect when a worker runs" in told.out
+    broken.write("mended", "")
+    broken.handle_all()
+    assert outcomes(broken) == {"done": 5}
+
+
+def test_dead_letters_are_redriven_by_key_or_id(broken: Project) -> None:
+    letter = broken.run("dlq", "list").json[0]["dead_letters"][0]["id"]
+    assert broken.run("dlq", "redrive", "billing", letter).json["records"] == [letter]
+    assert broken.run("dlq", "redrive", "billing", "--key", "ann").json["records"] == [letter]
+    nothing = broken.run("dlq", "redrive", "billing", "--key", "bob")
+    assert (nothing.code, nothing.json["status"]) == (1, "nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "isn't clear which"),
+        (["--all", "--key", "ann"], "isn't clear which"),
+        (["0:0", "--all"], "isn't clear which"),
+        (["1:77"], "no dead letter 1:77"),
+        (["1-77"], "names no record"),
+    ],
+)
+def test_a_redrive_that_is_not_clear_asks_for_nothing(broken: Project, arguments: list[str], complaint: str) -> None:
+    result = broken.run("dlq", "redrive", "billing", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert complaint in result.err
+
+
+def test_a_discard_needs_a_reason_and_lets_the_key_flow(broken: Project) -> None:
+    letter = broken.run("dlq", "list").json[0]["dead_letters"][0]["id"]
+    without = broken.run("dlq", "discard", "billing", letter)
+    assert without.code == 2
+    assert "--reason" in without.err
+    assert broken.run("dlq", "discard", "billing", letter, "--reason", "a test").code == 0
+    broken.handle_all()
+    assert outcomes(broken) == {"done": 4, "discarded": 1}
+
+
+def test_a_paused_subscription_reads_nothing_until_it_is_resumed(broken: Project) -> None:
+    broken.run("subscriptions", "pause", "billing")
+    broken.handle_all()
+    assert broken.run("lag").json[0]["status"] == "paused"
+    broken.run("publish", "shop.orders", "shop.OrderPlaced", given='{"customer":"bob","total":1}')
+    broken.handle_all()
+    assert broken.run("lag").json[0]["lag_records"] == 1
+    broken.run("subscriptions", "resume", "billing")
+    broken.handle_all()
+    assert outcomes(broken) == {"done": 3, "dead-lettered": 1, "held": 2}
+
+
+def test_a_reset_says_what_it_means_and_asks(broken: Project) -> None:
+    unasked = broken.run("subscriptions", "reset", "billing", "--to-earliest")
+    assert unasked.code == 2
+    assert "5 offsets that were handled are read again" in unasked.err
+    assert "1 dead letters are dropped" in unasked.err
+    assert "fix: Add --yes." in unasked.err
+    assert broken.run("subscriptions", "reset", "billing", "--to-earliest", "--yes").json["status"] == "asked"
+    broken.write("mended", "")
+    broken.handle_all()
+    assert outcomes(broken) == {"done": 5}
+    assert broken.run("dlq", "list").json[0]["dead_letters"] == []
+
+
+def test_a_reset_to_the_end_gives_up_what_is_held(broken: Project) -> None:
+    told = broken.run("subscriptions", "reset", "billing", "--to-latest", "--keep-state", "--yes")
+    assert "2 held records are given up and count as discarded" in told.err
+    assert "1 dead letters below the new position stay" in told.err
+    assert "state stays" in told.err
+    broken.handle_all()
+    (audit,) = broken.run("audit").json
+    assert sum(each["discarded_by_resets"] for each in audit["partitions"]) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--to-earliest", "--to-latest"],
+        ["--to-time", "soon"],
+        ["--to-offset", "-1"],
+        ["--to-latest", "--partition", "9"],
+    ],
+)
+def test_a_reset_that_is_not_clear_moves_nothing(broken: Project, arguments: list[str]) -> None:
+    result = broken.run("subscriptions", "reset", "billing", "--yes", *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "fix:" in result.err
+
+
+def test_a_subscription_is_removed_once_that_is_confirmed(broken: Project) -> None:
+    unasked = broken.run("subscriptions", "remove", "billing")
+    assert unasked.code == 2
+    assert "2 held, 1 dead letters" in unasked.err
+    assert broken.run("subscriptions", "remove", "billing", "--yes").code == 0
+    assert broken.run("subscriptions").json == []
+    assert broken.run("subscriptions", "remove", "billing", "--yes").code == 3

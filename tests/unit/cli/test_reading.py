@@ -1,0 +1,185 @@
+"""Commands that look: lag, audit, topics, tail, subscriptions, dead letters; their JSON, tables and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+import pytest
+
+from postline.log.port import Assignment, GroupSpec, PartitionCommit, StartAt
+from postline.log.sqlite import SqliteLog
+from postline.runtime.outcomes import Outcome
+from postline.runtime.progress import Progress
+from tests.unit.cli.conftest import Project
+
+READING = (
+    ["lag"],
+    ["audit"],
+    ["topics"],
+    ["topics", "show", "shop.orders"],
+    ["tail", "shop.orders"],
+    ["subscriptions"],
+    ["subscriptions", "show", "billing"],
+    ["dlq", "list"],
+    ["dlq", "show", "billing", "0:0"],
+    ["dlq", "redrive", "billing", "--all"],
+    ["subscriptions", "pause", "billing"],
+)
+
+
+@pytest.mark.parametrize("command", READING, ids=" ".join)
+def test_a_log_that_is_not_there_is_an_error_and_is_not_made(project: Project, command: list[str]) -> None:
+    result = project.run(*command)
+    assert result.code == 3
+    assert "error: There is no log at" in result.err
+    assert "fix: Name the right one with --url or POSTLINE_URL" in result.err
+    assert not project.file.exists()
+
+
+def test_a_log_in_memory_can_not_be_looked_at(project: Project) -> None:
+    result = project.run("lag", "--url", "sqlite://")
+    assert (result.code, result.out) == (2, "")
+    assert "belongs to the process that made it" in result.err
+
+
+@pytest.mark.parametrize("command", READING[:9], ids=" ".join)
+def test_every_view_is_json_for_programs_and_a_table_for_people(broken: Project, command: list[str]) -> None:
+    if command[:2] == ["dlq", "show"]:
+        letters = broken.run("dlq", "list").json
+        command = [*command[:3], letters[0]["dead_letters"][0]["id"]]
+    piped = broken.run(*command)
+    assert piped.code == 0
+    for line in piped.out.splitlines():
+        json.loads(line)
+    if command != ["dlq", "list"]:
+        assert broken.run(*command, "--json").out == piped.out or command == ["lag"]
+    drawn = broken.run(*command, "--table")
+    assert drawn.code == 0
+    assert "\x1b" not in drawn.out
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(drawn.out.splitlines()[0] or "-")
+
+
+def test_lag_shows_what_waits_and_can_fail_on_it(broken: Project) -> None:
+    broken.run("publish", "shop.orders", "shop.OrderPlaced", given='{"customer":"bob","total":1}')
+    (billing,) = broken.run("lag").json
+    assert (billing["lag_records"], billing["held"], billing["dead_letters"], billing["status"]) == (1, 2, 1, "idle")
+    assert billing["lag_seconds"] > 0
+    assert broken.run("lag", "--fail-above", "0").code == 1
+    assert broken.run("lag", "--fail-above", "3600").code == 0
+    unknown = broken.run("lag", "nobody")
+    assert (unknown.code, unknown.out) == (3, "")
+    assert "no subscription 'nobody'" in unknown.err
+
+
+class _Miscounting:
+    """An owner that forgets one of the records it has done."""
+
+    def __init__(self) -> None:
+        self.assignments: asyncio.Queue[Sequence[Assignment]] = asyncio.Queue()
+
+    async def assigned(self, assignments: Sequence[Assignment]) -> None:
+        await self.assignments.put(assignments)
+
+    async def revoked(self, assignments: Sequence[Assignment]) -> None: ...
+
+    def lost(self, assignments: Sequence[Assignment]) -> None: ...
+
+
+async def _lose_one_done(log: SqliteLog) -> None:
+    owner = _Miscounting()
+    spec = GroupSpec(subscription="billing", topic="shop.orders", service="shop", start=StartAt("earliest"))
+    membership = await log.join(spec, owner)
+    assignment = next(each for each in await owner.assignments.get() if each.position)
+    progress = Progress.decode(assignment.progress, assignment.position)
+    progress.counts[Outcome.DONE] -= 1
+    assert not await membership.commit([PartitionCommit(assignment, assignment.position, progress.encode())])
+    await membership.leave()
+
+
+def test_a_balanced_audit_is_zero_and_an_unbalanced_one_is_one(broken: Project) -> None:
+    (audit,) = broken.run("audit", "billing").json
+    assert audit["balanced"]
+    assert (audit["handled"], audit["outcomes"]["done"], audit["outcomes"]["held"]) == (5, 2, 2)
+    assert "Balanced" in broken.run("audit", "--table").out
+
+    broken.on_log(_lose_one_done)
+    result = broken.run("audit")
+    assert result.code == 1
+    assert not result.json[0]["balanced"]
+    drawn = broken.run("audit", "--table")
+    assert drawn.code == 1
+    assert "UNBALANCED" in drawn.out
+    assert "missing 1" in drawn.out
+
+
+def test_dead_letters_are_listed_and_shown(broken: Project) -> None:
+    (listed,) = broken.run("dlq", "list", "billing").json
+    (letter,) = listed["dead_letters"]
+    assert (letter["key"], letter["error"], letter["blocked"], letter["holds"]) == (
+        "ann",
+        "ValueError: negative",
+        2,
+        True,
+    )
+    shown = broken.run("dlq", "show", "billing", letter["id"]).json
+    assert shown["record"]["data"] == {"customer": "ann", "total": -1}
+    assert 'raise ValueError("negative")' in shown["stack"]
+    assert 'raise ValueError("negative")' in broken.run("dlq", "show", "billing", letter["id"], "--table").out
+    missing = broken.run("dlq", "show", "billing", "0:999")
+    assert missing.code == 1
+    assert "has no dead letter 0:999" in missing.err
+    assert broken.run("dlq", "show", "billing", "nonsense").code == 2
+    assert broken.run("dlq", "list", "--key", "bob").json[0]["dead_letters"] == []
+    assert "No dead letters" in broken.run("dlq", "list", "--key", "bob", "--table").out
+
+
+def test_topics_hide_what_is_internal_unless_asked(broken: Project) -> None:
+    assert [view["name"] for view in broken.run("topics").json] == ["shop.orders"]
+    names = [view["name"] for view in broken.run("topics", "list", "--all").json]
+    assert names == ["billing.control", "billing.dead-letters", "shop.orders"]
+    assert broken.run("topics", "show", "shop.orders").json["subscriptions"] == ["billing"]
+    assert broken.run("topics", "show", "nothing").code == 3
+
+
+def test_subscriptions_show_what_they_hold(broken: Project) -> None:
+    shown = broken.run("subscriptions", "show", "billing").json
+    assert [each["status"] for each in shown["held"]] == ["blocked", "blocked"]
+    assert shown["subscription"]["dead_letters"] == 1
+
+
+def totals(result_out: str) -> list[int]:
+    return [json.loads(line)["data"]["total"] for line in result_out.splitlines()]
+
+
+def test_tail_begins_and_ends_where_it_is_told(broken: Project) -> None:
+    everything = totals(broken.run("tail", "shop.orders", "--from", "earliest").out)
+    assert sorted(everything) == [-1, 1, 2, 3, 4]
+    assert totals(broken.run("tail", "shop.orders", "--from", "earliest", "-n", "2").out) == everything[:2]
+    assert totals(broken.run("tail", "shop.orders", "-n", "2").out) == everything[-2:]
+    assert totals(broken.run("tail", "shop.orders", "--from", "latest").out) == []
+    assert totals(broken.run("tail", "shop.orders", "--from", "1h").out) == everything
+    assert totals(broken.run("tail", "shop.orders", "--from", "2999-01-01T00:00:00Z").out) == []
+    assert totals(broken.run("tail", "shop.orders", "--key", "ann", "-n", "2").out) == [2, 4]
+    assert totals(broken.run("tail", "shop.orders", "--type", "shop.Other").out) == []
+    ann = json.loads(broken.run("tail", "shop.orders", "--key", "ann", "-n", "1").out)
+    place = f"{ann['partition']}:{ann['offset']}"
+    assert totals(broken.run("tail", "shop.orders", "--from", place).out) == [4]
+
+
+@pytest.mark.parametrize("start", ["yesterday", "2026-01-01T00:00:00", "17", "9:0"])
+def test_tail_refuses_a_start_that_means_nothing(broken: Project, start: str) -> None:
+    result = broken.run("tail", "shop.orders", "--from", start)
+    assert (result.code, result.out) == (2, "")
+    assert "fix:" in result.err
+
+
+def test_names_are_looked_up_in_the_namespace(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTLINE_NAMESPACE", "staging")
+    given = '{"customer":"ann","total":1}'
+    assert project.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given=given).code == 0
+    project.handle_all()
+    assert project.run("lag", "billing").json[0]["name"] == "staging.billing"
+    assert len(project.run("tail", "shop.orders").out.splitlines()) == 1
