@@ -33,9 +33,9 @@ class Service:
         while line := await self.process.stderr.readline():
             self.said += line.decode()
 
-    async def wait_for(self, words: str) -> None:
-        """Until it has said `words`; AssertionError if it ends before."""
-        while words not in self.said:
+    async def wait_for(self, words: str, times: int = 1) -> None:
+        """Until it has said `words` so often; AssertionError if it ends before."""
+        while self.said.count(words) < times:
             assert self.process.returncode is None, self.said
             await asyncio.sleep(0.01)
 
@@ -58,8 +58,7 @@ async def running_service(*targets: str, url: str, **variables: str) -> AsyncIte
     )
     service = Service(process)
     try:
-        for _ in targets:
-            await service.wait_for(": running")
+        await service.wait_for(": running", times=len(targets))
         yield service
         code = await service.stop()
         assert code == 0, service.said

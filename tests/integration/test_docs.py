@@ -101,7 +101,9 @@ def test_the_readme_shows_the_example():
 async def test_the_tour_of_the_readme_works_as_it_is_written(tmp_path):
     text = (ROOT / "README.md").read_text()
     tour = text[text.index("## Five minutes") : text.index("## Where to go on")]
-    blocks = [block for block in re.findall(r"^```sh\n(.*?)^```$", tour, re.MULTILINE | re.DOTALL) if "pip" not in block]
+    blocks = [
+        block for block in re.findall(r"^```sh\n(.*?)^```$", tour, re.MULTILINE | re.DOTALL) if "pip" not in block
+    ]
     (tmp_path / "shop.py").write_text((EXAMPLES / "shop.py").read_text())
     shim = tmp_path / "bin" / "postline"
     shim.parent.mkdir()
