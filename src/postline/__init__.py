@@ -7,14 +7,13 @@ from __future__ import annotations
 # 9 shell         cli/  demo/
 # 8 surfaces      testing/  sync.py  (http/  dashboard/ come later)
 # 7 composition   app.py
-# 6 reading       monitor.py
+# 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
 # 4 patterns      events.py
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
-
 from postline.app import App, Published
 from postline.contracts import Compaction, ForeignTopic, Retention, Topic
 from postline.errors import (

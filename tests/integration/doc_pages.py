@@ -75,7 +75,7 @@ def run_page(page: Page, folder: Path) -> int:
                 _import(named[1], folder / f"{named[1]}.py", source)
             else:
                 code = compile("\n" * line + source, str(page.path), "exec", dont_inherit=True)
-                exec(code, vars(namespace))  # noqa: S102 - running the page's code is the purpose
+                exec(code, vars(namespace))
         tests = [each for each in vars(namespace).values() if getattr(each, "__name__", "").startswith("test_")]
         for test in tests:
             result = test()
