@@ -261,9 +261,15 @@ async def test_two_services_with_one_subscription_name_are_told_apart(project: P
 
 async def test_an_unknown_topic_is_named(project: Project) -> None:
     (project.folder / "reader.py").write_text(
+        "from msgspec import Struct\n"
         "from postline import App, ForeignTopic\n"
+        "foreign = ForeignTopic('nobody.knows')\n"
+        "@foreign.reads('a.B')\n"
+        "class B(Struct): ...\n"
         "app = App('reader')\n"
-        "app.subscribe('reading', ForeignTopic('nobody.knows'), start='earliest')\n"
+        "subscription = app.subscribe('reading', foreign, start='earliest')\n"
+        "@subscription.on(B)\n"
+        "def read(b): ...\n"
     )
     code, _, err = await project.run("run", "reader:app")
     assert code == 3
