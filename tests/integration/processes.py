@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from postline import App, Topic
 from postline.app import open_environment
@@ -84,14 +83,12 @@ async def publisher(url: str, topics: Iterable[Topic]) -> AsyncIterator[App]:
 async def handled(app: App, service: Service, subscription: str, **outcomes: int) -> None:
     """Wait until the audit of a subscription shows exactly these outcomes, balanced."""
     monitor = Monitor(app.log, SystemClock())
-    while True:
-        audit = await monitor.audit(subscription)
-        found: dict[str, Any] = {name.replace("-", "_"): n for name, n in audit.outcomes.items() if n}
-        if found == outcomes:
-            assert audit.balanced
-            return
+    audit = await monitor.audit(subscription)
+    while (found := {name.replace("-", "_"): n for name, n in audit.outcomes.items() if n}) != outcomes:
         assert service.process.returncode is None, f"{found}\n{service.said}"
         await asyncio.sleep(0.02)
+        audit = await monitor.audit(subscription)
+    assert audit.balanced
 
 
 async def run_program(*arguments: str, **variables: str) -> str:
