@@ -112,7 +112,8 @@ def test_real_invoice_lines_are_summed_to_the_cent(shared_data: Callable[[str], 
     result = demo("--input", str(folder), "--kills", str(kills))
     assert failed(result) == []
     assert result["kills"] == kills
-    rows = [row for path in sorted(folder.glob("*.csv")) for row in list(csv.reader(path.open(encoding="utf-8")))[1:]]
+    texts = [path.read_text(encoding="utf-8").splitlines()[1:] for path in sorted(folder.glob("*.csv"))]
+    rows = [row for lines in texts for row in csv.reader(lines)]
     unique = list(dict.fromkeys(map(tuple, rows)))
     assert result["lines"] == len(rows)
     assert result["exact_duplicate_lines"] == len(rows) - len(unique)
