@@ -246,6 +246,26 @@ async def test_settings_that_contradict_each_other_end_the_start(project: Projec
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
+async def test_workers_that_fail_again_and_again_are_given_up(project: Project) -> None:
+    (project.folder / "failing.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from postline import App\n"
+        "@asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    raise RuntimeError('no database')\n"
+        "    yield\n"
+        "app = App('failing', lifespan=lifespan)\n"
+    )
+    code, _, err = await project.run("run", "failing")
+    assert code == 4
+    assert "RuntimeError: no database" in err
+    code, _, err = await project.run("run", "failing", "--workers", "1")
+    assert code == 4
+    assert re.findall(r"restarting in ([0-9.]+) s", err) == ["0.1", "0.2", "0.4", "0.8", "1.6"]
+    assert "exited with code 4; giving up" in err
+
+
 async def test_two_services_with_one_subscription_name_are_told_apart(project: Project) -> None:
     async with serving(project):
         (project.folder / "other.py").write_text(

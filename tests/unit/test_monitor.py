@@ -209,6 +209,22 @@ async def test_the_audit_balances_with_gaps_and_every_outcome() -> None:
         assert sum(audit.outcomes.values()) + audit.gaps == audit.handled
 
 
+async def test_a_commit_while_the_audit_reads_does_not_unbalance_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Handmade() as made:
+        await made.append(5)
+        await made.commit(5, Progress(counts=counts(done=4, held=1)), held=[(1, HeldEntry(b"k"))])
+        peek, commits = made.log.peek_state, [Progress(counts=counts(done=3, held=2))]
+
+        async def peek_late(*arguments: Any, **options: Any) -> list[tuple[bytes, bytes]]:
+            if commits:
+                await made.commit(5, commits.pop(), held=[(2, HeldEntry(b"l"))])
+            return await peek(*arguments, **options)
+
+        monkeypatch.setattr(made.log, "peek_state", peek_late)
+        audit = await made.monitor.audit("mine")
+        assert (audit.partitions[0].held_entries, audit.outcomes["held"], audit.balanced) == (2, 2, True)
+
+
 async def test_what_is_done_ahead_is_no_lag() -> None:
     async with Handmade() as made:
         await made.append(10)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 import click
 
-from postline.cli.failures import INTERRUPTED, OK, USAGE, colors, exit_code_of, show_error
+from postline.cli.failures import FAILED, INTERRUPTED, OK, USAGE, colors, exit_code_of, show_error
 from postline.errors import PostlineError
 
 __all__ = ["main", "postline"]
@@ -37,7 +38,8 @@ Examples:
 
 \b
 Exit codes: 0 done; 1 the answer is no (unbalanced, refused lines, lag above the limit); 2 wrong usage
-or settings; 3 the log could not do it; 4 a service failed; 130 interrupted.
+or settings; 3 the log could not do it; 4 a service, or Postline itself,
+failed; 130 interrupted.
 """
 
 
@@ -101,6 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever reads us has seen enough, as `head` does; Python must not try to flush at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return _reader_has_gone()
+    except Exception as error:  # noqa: BLE001 - told with its traceback
+        traceback.print_exception(error)
+        show_error(f"{error!r} was not expected.", "If the traceback ends in your own code, mend it; else report it.")
+        return FAILED
+
+
+def _reader_has_gone() -> int:
+    """Whoever reads us has seen enough, as `head` does; Python must not try to flush at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK

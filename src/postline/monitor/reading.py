@@ -270,7 +270,7 @@ class Monitor:
     async def audit(self, name: str) -> AuditView:
         """Whether every record below the positions has its outcome. Raises UnknownSubscription."""
         info = await self.info(name)
-        partitions = [await self._partition_audit(name, each.partition) for each in await self._log.partitions(name)]
+        partitions = [_partition_audit(stored, held) for stored, held in await self._with_held_offsets(name)]
         sums = Counter[str]({outcome.label: 0 for outcome in COUNTED})
         for each in partitions:
             sums.update(each.outcomes)
@@ -285,38 +285,45 @@ class Monitor:
             partitions=partitions,
         )
 
-    async def _partition_audit(self, name: str, partition: int) -> PartitionAudit:
-        stored, entries = await self._stable_held(name, partition)
-        progress = Progress.decode(stored.progress, stored.position)
-        counts = {outcome.label: progress.counts[outcome] for outcome in COUNTED}
-        missing = progress.missing(stored.position)
-        held = None if entries is None else sum(offset < stored.position for offset in entries)
-        return PartitionAudit(
-            partition=partition,
-            generation=progress.generation,
-            start=progress.start,
-            position=stored.position,
-            outcomes=counts,
-            gaps=progress.gaps,
-            missing=missing,
-            held_entries=held,
-            discarded_by_resets=progress.discarded_by_resets,
-            balanced=missing == 0 and held in (None, progress.held) and min(counts.values()) >= 0,
-        )
+    async def _with_held_offsets(self, name: str) -> list[tuple[PartitionInfo, list[int] | None]]:
+        """Each partition with its held offsets of one moment: no commit lies between the two reads.
 
-    async def _stable_held(self, name: str, partition: int) -> tuple[PartitionInfo, list[int] | None]:
-        """A partition and its held offsets from one moment: no commit lies between the two reads."""
-        before = await self._partition_info(name, partition)
+        The offsets are None for a partition that was committed each time while it was read.
+        """
+        before = {each.partition: each for each in await self._log.partitions(name)}
+        moving, held = set(before), dict[int, list[int]]()
         for _ in range(_STABLE_READS_MAX):
-            entries = [offset async for offset, _ in self._entries(name, partition, HELD)]
-            after = await self._partition_info(name, partition)
-            if (after.position, after.progress) == (before.position, before.progress):
-                return after, entries
-            before = after
-        return before, None
+            for number in moving:
+                held[number] = [offset async for offset, _ in self._entries(name, number, HELD)]
+            after = {each.partition: each for each in await self._log.partitions(name)}
+            moving = {number for number in moving if not _same(before[number], after[number])}
+            before.update({number: after[number] for number in moving})
+            if not moving:
+                break
+        return [(before[number], None if number in moving else held[number]) for number in sorted(before)]
 
-    async def _partition_info(self, name: str, partition: int) -> PartitionInfo:
-        return next(info for info in await self._log.partitions(name) if info.partition == partition)
+
+def _same(one: PartitionInfo, other: PartitionInfo) -> bool:
+    return (one.position, one.progress) == (other.position, other.progress)
+
+
+def _partition_audit(stored: PartitionInfo, held_offsets: list[int] | None) -> PartitionAudit:
+    progress = Progress.decode(stored.progress, stored.position)
+    counts = {outcome.label: progress.counts[outcome] for outcome in COUNTED}
+    missing = progress.missing(stored.position)
+    held = None if held_offsets is None else sum(offset < stored.position for offset in held_offsets)
+    return PartitionAudit(
+        partition=stored.partition,
+        generation=progress.generation,
+        start=progress.start,
+        position=stored.position,
+        outcomes=counts,
+        gaps=progress.gaps,
+        missing=missing,
+        held_entries=held,
+        discarded_by_resets=progress.discarded_by_resets,
+        balanced=missing == 0 and held in (None, progress.held) and min(counts.values()) >= 0,
+    )
 
 
 def _held_status(entry: HeldEntry, behind: bool) -> str:
