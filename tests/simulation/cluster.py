@@ -14,6 +14,7 @@ import msgspec
 from postline.errors import SubscriptionConflict, TopicMismatch, UnknownSubscription, UnknownTopic, UsageError
 from postline.log.port import (
     PINNING_NAMESPACES,
+    REVOKE_SECONDS,
     Append,
     Assignment,
     Bounds,
@@ -25,6 +26,7 @@ from postline.log.port import (
     Record,
     SubscriptionInfo,
     TopicSpec,
+    renamed,
 )
 
 __all__ = ["ENGINE_MUTANTS", "Member", "SimulatedCluster", "Slot", "StoredPartition", "Subscription"]
@@ -210,7 +212,7 @@ class SimulatedCluster:
         *,
         lease_seconds: float = 5.0,
         death_seconds: float = 0.5,
-        revoke_seconds: float = 2.0,
+        revoke_seconds: float = REVOKE_SECONDS,
         mutant: str = "",
     ) -> None:
         self.lease_seconds = lease_seconds
@@ -222,6 +224,8 @@ class SimulatedCluster:
         self.mutant = mutant
         self.topics: dict[str, StoredTopic] = {}
         self.subscriptions: dict[str, Subscription] = {}
+        #: Names that subscriptions had before, and what they are called now.
+        self.former_names: dict[str, Subscription] = {}
         self.trace: Callable[..., None] = lambda *what: None
         self.environment = contextvars.Context()
         self._numbers = itertools.count(1)
@@ -284,6 +288,9 @@ class SimulatedCluster:
         if (found := self.subscriptions.get(spec.subscription)) is not None:
             self._check(found, spec)
             return found
+        for name in (spec.subscription, *spec.aliases):
+            if name in self.former_names:
+                raise renamed(name, self.former_names[name].info.name)
         info = SubscriptionInfo(name=spec.subscription, topic=spec.topic, service=spec.service, created_ms=now_ms)
         created = Subscription(info, [Slot(self._start(part, spec)) for part in topic.partitions])
         self.subscriptions[spec.subscription] = created
@@ -301,6 +308,8 @@ class SimulatedCluster:
         found = self.subscriptions.pop(old)
         found.info = msgspec.structs.replace(found.info, name=new)
         self.subscriptions[new] = found
+        self.former_names.pop(new, None)
+        self.former_names[old] = found
 
     def _start(self, partition: StoredPartition, spec: GroupSpec) -> int:
         if spec.start.kind == "earliest":
@@ -392,7 +401,8 @@ class SimulatedCluster:
         """Forget it, unless members live."""
         if self.subscription(name).members:
             raise UsageError(f"subscription {name!r} has live members.", remedy="Stop them first.")
-        del self.subscriptions[name]
+        removed = self.subscriptions.pop(name)
+        self.former_names = {old: now for old, now in self.former_names.items() if now is not removed}
 
     def maintain(self, now_ms: int) -> None:
         """Apply retention and compaction to all topics, sparing pinned records."""

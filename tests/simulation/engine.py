@@ -66,7 +66,6 @@ class SimulatedLog:
         self.memberships: list[SimulatedMembership] = []
         self.dead = False
         self._open = False
-        self._appends = Writes()
         if process is not None:
             process.on_death.append(self.die)
 
@@ -194,7 +193,7 @@ class SimulatedLog:
         return [topic.spec for _, topic in sorted(self.cluster.topics.items())]
 
     async def append(self, records: Sequence[Append]) -> list[int]:
-        """Store all of them, or none, in the order of calls."""
+        """Store all of them, or none; calls that overlap in any order."""
         batch = list(records)
 
         def store() -> list[int]:
@@ -203,7 +202,7 @@ class SimulatedLog:
             self.cluster.trace("append", self.name, *places)
             return offsets
 
-        return await self.submit(self._appends, "append", store)
+        return await self.submit(self.new_writes(), "append", store)
 
     async def bounds(self, topic: str) -> list[Bounds]:
         """First and next offset of each partition."""

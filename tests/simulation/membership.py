@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from postline.errors import UnknownTopic, UsageError
+from postline.errors import LogError, UnknownTopic, UsageError
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, PartitionOwner
 from tests.simulation.cluster import Member, StoredPartition, Subscription, size_of, wake_future
 
@@ -50,6 +50,7 @@ class SimulatedMembership:
         self._changed: asyncio.Future[None] | None = None
         self._bell: asyncio.Future[None] | None = None
         self._interrupted = False
+        self._woken = False
         self._committing: asyncio.Future[list[Assignment]] | None = None
         self._commits = self._log.new_writes()
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -170,12 +171,25 @@ class SimulatedMembership:
         self._cluster.trace("assigned", self._member, [(a.partition, a.epoch, a.position) for a in assignments])
         for assignment in assignments:
             self._cursors[assignment.partition] = _Cursor(assignment)
-        await self._owner.assigned(assignments)
+        try:
+            await self._owner.assigned(assignments)
+        except LogError as error:
+            if not error.retryable:
+                raise
+            self._give_back(assignments)
+            return
         for assignment in assignments:
             cursor = self._cursors.get(assignment.partition)
             if cursor is not None and cursor.assignment is assignment:
                 cursor.live = True
         self._interrupt()
+
+    def _give_back(self, assignments: Sequence[Assignment]) -> None:
+        """What could not be taken up comes again, under new epochs."""
+        for assignment in assignments:
+            self._cursors.pop(assignment.partition, None)
+        self._owner.lost(assignments)
+        self._subscription.release(self._member, [assignment.partition for assignment in assignments])
 
     async def _revoke(self, partitions: Sequence[int]) -> None:
         cursors = [self._cursors[index] for index in partitions]
@@ -217,7 +231,8 @@ class SimulatedMembership:
                     waiters[topic] = self._cluster.topic(topic).waiters
                     waiters[topic][number] = self._ring_fetch
                 found = self._collect(max(1, max_records), max_bytes)
-                if found or self._interrupted or self._loop.time() >= deadline:
+                if found or self._interrupted or self._woken or self._loop.time() >= deadline:
+                    self._woken = False
                     return found
                 await self._bell
         finally:
@@ -271,9 +286,9 @@ class SimulatedMembership:
         return Fetched(cursor.assignment, topic, records, next_offset, partition.start)
 
     def wake(self) -> None:
-        """Make a waiting `fetch` return now; one that begins later isn't affected."""
-        if self._bell is not None:
-            self._interrupt()
+        """Make a waiting `fetch` return now; if none is waiting, the next one does not wait."""
+        self._woken = True
+        self._interrupt()
 
     def _cursor(self, assignment: Assignment) -> _Cursor | None:
         cursor = self._cursors.get(assignment.partition)

@@ -7,7 +7,14 @@ place in a subscription's group; an *assignment* is its ownership of one partiti
 *epoch*.
 
 Concurrency: all coroutines run on one event loop. Methods that say "durable" return after the
-engine would survive a power cut. Cancelling `append` or `commit` leaves an unknown outcome.
+engine would survive a power cut. Calls that overlap have no order among them, neither two appends
+nor an append and a commit: whoever needs one awaits the first before the second. Within one call,
+records of a partition keep their order.
+
+Failing: every method may raise LogUnavailable, which is retryable; of one that reads (`fetch`,
+`get_state` and `scan_state` too) nothing has happened then and it can be asked again. A commit
+that raises has stored nothing. An append that raises LogUnavailable has an unknown outcome, and so
+has an append or a commit that is cancelled: stored wholly, now or later, or not at all.
 """
 
 from __future__ import annotations
@@ -18,12 +25,14 @@ from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
+from postline.errors import SubscriptionConflict
 from postline.message import Envelope
 
 __all__ = [
     "EMPTY_TYPE",
     "FLAG_OWN_ID",
     "PINNING_NAMESPACES",
+    "REVOKE_SECONDS",
     "Append",
     "Assignment",
     "Bounds",
@@ -41,6 +50,7 @@ __all__ = [
     "StartAt",
     "SubscriptionInfo",
     "TopicSpec",
+    "renamed",
 ]
 
 #: A stored record, a plain tuple because a batch makes a thousand of them:
@@ -57,6 +67,9 @@ FLAG_OWN_ID = 1
 #: State namespaces whose keys are 8-byte big-endian offsets of the subscribed topic. The records
 #: they name stay readable by `Log.read_offsets`, whatever retention and compaction say.
 PINNING_NAMESPACES = ("held", "dead")
+
+#: How long `PartitionOwner.revoked` may take before it is cancelled and the partitions go without it.
+REVOKE_SECONDS = 2.5
 
 
 class Capability(enum.Enum):
@@ -120,7 +133,8 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     service: str
     start: StartAt
-    #: Former names; the first that exists is renamed if the new name does not exist yet.
+    #: Former names; the first that exists is renamed if the new name does not exist yet. The log
+    #: remembers names that were given up, and refuses whoever joins under one (see `Log.join`).
     aliases: tuple[str, ...] = ()
     #: Shown to operators: host, process id.
     instance: str = ""
@@ -147,6 +161,7 @@ class Fetched(msgspec.Struct):
     assignment: Assignment
     #: The subscribed topic, or a sibling that `follow` asked for.
     topic: str
+    #: Empty if there was nothing but a gap, up to `next_offset`.
     records: list[Record]
     #: The offset to go on from: past the last record and past gaps behind it.
     next_offset: int
@@ -202,16 +217,24 @@ class MemberInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartitionOwner(Protocol):
-    """What a membership calls when partitions come and go (the runtime implements it)."""
+    """What a membership calls when partitions come and go (the runtime implements it).
+
+    `assigned` and `revoked` are called one after another, never at the same time; `lost` at any
+    time, also while one of them runs. A retryable LogError out of `assigned` is followed by `lost`
+    and, later, by the same partitions under new epochs; any other error comes out of `fetch`.
+    """
 
     async def assigned(self, assignments: Sequence[Assignment]) -> None:
         """Begin with these; nothing of them is fetched before this returns."""
 
     async def revoked(self, assignments: Sequence[Assignment]) -> None:
-        """Settle and commit what is in hand within about 2 s, then let go; commits still pass."""
+        """Settle and commit what is in hand, then let go; commits still pass meanwhile.
+
+        It has REVOKE_SECONDS; then it is cancelled, and `lost` follows for what it still had.
+        """
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
-        """Drop these at once: they have a newer owner and commits for them will be refused."""
+        """Drop these at once: they have a newer owner, or will, and commits for them will be refused."""
 
 
 class Membership(Protocol):
@@ -226,7 +249,7 @@ class Membership(Protocol):
         """
 
     def wake(self) -> None:
-        """Make a waiting `fetch` return now."""
+        """Make a waiting `fetch` return now; if none is waiting, the next one does not wait."""
 
     def pause(self, assignment: Assignment) -> None:
         """Fetch nothing more of the subscribed topic for this partition; siblings go on."""
@@ -240,9 +263,7 @@ class Membership(Protocol):
     def follow(self, assignment: Assignment, topic: str, offset: int) -> None:
         """Fetch the same partition of a sibling topic too, from `offset`."""
 
-    async def get_state(
-        self, assignment: Assignment, namespace: str, keys: Sequence[bytes]
-    ) -> dict[bytes, bytes]:
+    async def get_state(self, assignment: Assignment, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The committed entries among `keys`; absent ones are left out."""
 
     async def scan_state(
@@ -254,8 +275,9 @@ class Membership(Protocol):
         """Commit all partitions of the unit atomically and durably.
 
         Returns the assignments that were refused because their epoch is over; nothing of those
-        is stored, everything of the others is. Raises LogFull or LogUnavailable with nothing
-        stored. Calls of one membership are made one after another.
+        is stored, everything of the others is. `lost` is called for them once, before this returns
+        or after it. Raises LogFull or LogUnavailable with nothing stored. Calls of one membership
+        are made one after another; a cancelled one never takes effect after a later one has.
         """
 
     async def leave(self) -> None:
@@ -291,7 +313,8 @@ class Log(Protocol):
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order.
 
-        Concurrent calls share commits. Raises UnknownTopic, LogFull or LogUnavailable.
+        Concurrent calls share commits, in any order. Raises UnknownTopic or LogFull with nothing
+        stored; after LogUnavailable the outcome is unknown, and a record may even be stored later.
         """
 
     async def bounds(self, topic: str) -> list[Bounds]:
@@ -314,7 +337,10 @@ class Log(Protocol):
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new.
 
-        Returns before the owner's first `assigned` is called. Raises UnknownTopic, SubscriptionConflict (another service or topic has the name).
+        Returns before the owner's first `assigned` is called. Raises UnknownTopic, and SubscriptionConflict
+        if another service or topic has the name, or if it is one that a subscription had before it was
+        renamed: an older version that comes late must not begin again from the start. A rename back, and
+        removing the renamed subscription, free the name.
         """
 
     async def subscriptions(self) -> list[SubscriptionInfo]:
@@ -333,3 +359,12 @@ class Log(Protocol):
 
     async def remove_subscription(self, subscription: str) -> None:
         """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
+
+
+def renamed(name: str, now: str) -> SubscriptionConflict:
+    """The refusal of a name that a subscription had before; the same from every engine."""
+    return SubscriptionConflict(
+        f"Subscription {name!r} was renamed to {now!r}.",
+        remedy=f"Run the version that serves {now!r} here too; to go back, declare aliases=({now!r},); to begin anew"
+        f" under the old name, `postline subscriptions remove {now}` first.",
+    )

@@ -27,6 +27,7 @@ def apply_unit(
     """
     commit_position = statements("queries")["commit_position"]
     refused: list[Assignment] = []
+    passed = Rows()
     for part, rows in zip(unit, appends, strict=True):
         given = part.assignment
         place = (subscription_id, given.partition, given.epoch, part.position, part.progress)
@@ -37,5 +38,8 @@ def apply_unit(
         if part.clears or part.puts or part.deletes:
             apply_changes(connection, subscription_id, given.partition, part.clears, part.puts, part.deletes)
         if rows is not None:
-            appender.insert(connection, rows)
+            passed.extend(rows)
+    if passed.partition_ids:
+        # All at once: each statement gives the interpreter away while the write lock is held.
+        appender.insert(connection, passed)
     return refused

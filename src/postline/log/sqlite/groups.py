@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from postline.errors import SubscriptionConflict, UsageError
-from postline.log.port import GroupSpec, StartAt
+from postline.log.port import GroupSpec, StartAt, renamed
 from postline.log.sqlite.assignment import target
 from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.reading import Reader
@@ -106,8 +106,9 @@ def ensure_subscription(connection: apsw.Connection, spec: GroupSpec, now_ms: in
         found, _, topic, service = rows[0]
         _check_same(spec, name, topic, service)
         if name != spec.subscription:
-            connection.execute(sql["rename_subscription"], (found, spec.subscription))
+            _rename(connection, int(found), name, spec.subscription)
         return int(found)
+    _check_not_renamed(connection, spec)
     reader = Reader(connection, address)
     topic_id = reader.topic(spec.topic).id
     starts = _start_offsets(reader, spec.topic, spec.start)
@@ -166,7 +167,7 @@ def remove_subscription(connection: apsw.Connection, subscription_id: int, name:
     sql = statements("groups")
     if read_group(connection, subscription_id).members.keys() - dead:
         raise UsageError(f"Subscription {name!r} has live members.", remedy="Stop the service that runs it first.")
-    for step in ("remove_members", "remove_assignments", "remove_subscription"):
+    for step in ("remove_members", "remove_assignments", "remove_former_names", "remove_subscription"):
         connection.execute(sql[step], (subscription_id,))
 
 
@@ -176,6 +177,20 @@ def _share_out(connection: apsw.Connection, subscription_id: int, salt: str) -> 
     for row in group.rows:
         if row.wanted != goal[row.partition]:
             connection.execute(statements("groups")["want"], (subscription_id, row.partition, goal[row.partition]))
+
+
+def _rename(connection: apsw.Connection, subscription_id: int, old: str, new: str) -> None:
+    sql = statements("groups")
+    connection.execute(sql["rename_subscription"], (subscription_id, new))
+    connection.execute(sql["forget_former_name"], (new,))
+    connection.execute(sql["remember_former_name"], (old, subscription_id))
+
+
+def _check_not_renamed(connection: apsw.Connection, spec: GroupSpec) -> None:
+    """A process of an older version must not begin again from the start under the name it knows."""
+    for name in (spec.subscription, *spec.aliases):
+        if rows := fetch(connection, statements("groups")["renamed_to"], (name,)):
+            raise renamed(name, rows[0][0])
 
 
 def _check_same(spec: GroupSpec, name: str, topic: str, service: str) -> None:

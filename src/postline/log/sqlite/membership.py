@@ -64,6 +64,7 @@ class SqliteMembership:
 
     async def fetch(self, max_records: int, max_bytes: int, wait_seconds: float) -> list[Fetched]:
         """Records of owned, unpaused partitions in turn; [] after `wait_seconds`, or when woken."""
+        self._storage.require_started()
         clock = self._storage.clock
         end = clock.monotonic() + wait_seconds
         leave_now = False
@@ -105,6 +106,7 @@ class SqliteMembership:
 
     async def get_state(self, assignment: Assignment, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The committed entries among `keys`; absent ones are left out."""
+        self._storage.require_started()
         connection = self._storage.reader.connection
         with translated(self._storage.address):
             return get_entries(connection, self._me.subscription_id, assignment.partition, namespace, keys)
@@ -113,6 +115,7 @@ class SqliteMembership:
         self, assignment: Assignment, namespace: str, after: bytes = b"", limit: int = 1000
     ) -> list[tuple[bytes, bytes]]:
         """Committed entries with keys above `after`, in key order."""
+        self._storage.require_started()
         connection = self._storage.reader.connection
         with translated(self._storage.address):
             return scan_entries(connection, self._me.subscription_id, assignment.partition, namespace, after, limit)

@@ -40,8 +40,10 @@ def pack(envelope: Envelope) -> bytes:
     if envelope.headers or envelope.content_type != JSON_CONTENT_TYPE:
         fields += (_shorten(envelope.correlation_id), _shorten(envelope.causation_id))
         fields += (envelope.content_type, envelope.headers)
-    elif envelope.causation_id or envelope.correlation_id:
-        fields += (_shorten(envelope.correlation_id), _shorten(envelope.causation_id))
+    elif envelope.correlation_id or envelope.causation_id:
+        cause = _shorten(envelope.causation_id)
+        began_by = envelope.correlation_id
+        fields += (cause if began_by == envelope.causation_id else _shorten(began_by), cause)
     try:
         return _encode(fields)
     except (UnicodeEncodeError, OverflowError) as error:
@@ -54,14 +56,15 @@ def pack(envelope: Envelope) -> bytes:
 def unpack(type_name: str, packed: bytes) -> Envelope:
     """The envelope that `pack` was given, with the type put back."""
     fields = _decode(packed)
+    own, correlation, causation = fields.id, fields.correlation_id, fields.causation_id
     return Envelope(
-        id=_lengthen(fields.id),
+        id=own.hex() if type(own) is bytes else own,
         source=fields.source,
         type=type_name,
         time_ms=fields.time_ms,
         content_type=fields.content_type,
-        correlation_id=_lengthen(fields.correlation_id),
-        causation_id=_lengthen(fields.causation_id),
+        correlation_id=correlation.hex() if type(correlation) is bytes else correlation,
+        causation_id=causation.hex() if type(causation) is bytes else causation,
         headers=fields.headers,
     )
 
@@ -76,7 +79,3 @@ def _shorten(text: str) -> bytes | str:
         if raw.hex() == text:
             return raw
     return text
-
-
-def _lengthen(stored: bytes | str) -> str:
-    return stored.hex() if type(stored) is bytes else stored  # type: ignore[return-value]

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from postline.errors import LogError
-from postline.log.port import Assignment, PartitionOwner
+from postline.log.port import REVOKE_SECONDS, Assignment, PartitionOwner
 from postline.log.sqlite.connection import translated
 from postline.log.sqlite.fetching import Feed
 from postline.log.sqlite.groups import Group, Handover, MemberRow, depart, read_group, settle
@@ -15,8 +15,6 @@ from postline.log.sqlite.storage import Storage
 
 __all__ = ["Steward"]
 
-#: How long `revoked` may take to settle; then the partition goes without it.
-REVOKE_SECONDS = 2.5
 _RETRY_SECONDS = 0.5
 
 _logger = logging.getLogger("postline.log.sqlite")

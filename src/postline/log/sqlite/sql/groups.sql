@@ -5,6 +5,16 @@ FROM subscriptions JOIN topics ON topics.id = topic_id WHERE subscriptions.name 
 -- name: rename_subscription
 UPDATE subscriptions SET name = ?2 WHERE id = ?1
 
+-- name: remember_former_name
+REPLACE INTO former_names (name, subscription_id) VALUES (?, ?)
+
+-- name: forget_former_name
+DELETE FROM former_names WHERE name = ?
+
+-- name: renamed_to
+SELECT subscriptions.name FROM former_names JOIN subscriptions ON subscriptions.id = subscription_id
+WHERE former_names.name = ?
+
 -- name: create_subscription
 INSERT INTO subscriptions (name, topic_id, service, created_ms) VALUES (?, ?, ?, ?) RETURNING id
 
@@ -45,6 +55,9 @@ DELETE FROM members WHERE subscription_id = ?
 
 -- name: remove_assignments
 DELETE FROM assignments WHERE subscription_id = ?
+
+-- name: remove_former_names
+DELETE FROM former_names WHERE subscription_id = ?
 
 -- name: remove_subscription
 DELETE FROM subscriptions WHERE id = ?

@@ -63,6 +63,12 @@ CREATE TABLE subscriptions (
     created_ms INTEGER NOT NULL
 );
 
+-- Names that a subscription had before it was renamed: nobody may create another one under them unawares.
+CREATE TABLE former_names (
+    name TEXT PRIMARY KEY,
+    subscription_id INTEGER NOT NULL REFERENCES subscriptions (id)
+) WITHOUT ROWID;
+
 CREATE TABLE members (
     member TEXT PRIMARY KEY,
     subscription_id INTEGER NOT NULL,
