@@ -10,7 +10,7 @@ import msgspec
 
 from postline.cli.failures import NEGATIVE, OK, show_error
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import ago, console, emit_json, json_option, table, wants_json, when
+from postline.cli.output import ago, console, emit_json, json_option, plain, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.errors import UsageError
 from postline.monitor import DeadLetterDetail, DeadLetterView, RecordId
@@ -134,8 +134,9 @@ def _draw_detail(detail: DeadLetterDetail) -> None:
     ]
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
-        click.echo(f"{label:<{width}}  {text}")
-    click.echo(f"\n{detail.stack or 'Its stack is not kept any more.'}")
+        click.echo(f"{label:<{width}}  {plain(text)}")
+    stack = detail.stack or "Its stack is not kept any more."
+    click.echo("\n" + "\n".join(plain(line) for line in stack.splitlines()) + "\n")
     if detail.record is None:
         click.echo("Its record is not kept any more.")
     else:

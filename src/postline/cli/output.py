@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["ago", "console", "duration", "emit_json", "json_option", "number", "table", "wants_json", "when"]
+__all__ = ["ago", "console", "duration", "emit_json", "json_option", "number", "plain", "table", "wants_json", "when"]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -66,14 +66,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         right = name.startswith(">")
         drawn.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        # Data is never markup.
-        drawn.add_row(*(Text(cell) for cell in row))
+        # Data is neither markup nor control.
+        drawn.add_row(*(Text(plain(cell)) for cell in row))
     return drawn
 
 
 def number(value: float) -> str:
     """A count as people read it: 12,345."""
     return f"{value:,}"
+
+
+def plain(text: str) -> str:
+    """A text from outside as a terminal may show it: what controls terminals is written as an escape."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from postline.cli.failures import OK
+from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
@@ -301,7 +301,9 @@ def _confirm(question: str, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UsageError("This asks for a confirmation, and there is no terminal to answer it.", remedy="Add --yes.")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(NEGATIVE)
 
 
 @command.command("remove")

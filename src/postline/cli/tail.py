@@ -11,7 +11,7 @@ import msgspec
 
 from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import json_option, wants_json
+from postline.cli.output import json_option, plain, wants_json
 from postline.cli.times import parse_time_ms
 from postline.errors import UsageError
 from postline.monitor import RecordId, RecordView
@@ -151,11 +151,11 @@ def _write_json(view: RecordView) -> None:
 
 def _write_line(view: RecordView) -> None:
     if isinstance(view.data, msgspec.Raw):
-        content = bytes(view.data).decode()
+        content = plain(bytes(view.data).decode())
     elif isinstance(view.data_base64, str):
         content = f"base64 {view.data_base64}"
     else:
         content = click.style("tombstone", dim=True)
     place = click.style(f"{view.partition}:{view.offset}", fg="cyan")
-    kind = click.style(view.type or "-", fg="green")
-    click.echo(f"{view.timestamp}  {place}  {view.key or '-'}  {kind}  {content}")
+    kind = click.style(plain(view.type) or "-", fg="green")
+    click.echo(f"{view.timestamp}  {place}  {plain(view.key or '-')}  {kind}  {content}")

@@ -183,3 +183,15 @@ def test_names_are_looked_up_in_the_namespace(project: Project, monkeypatch: pyt
     project.handle_all()
     assert project.run("lag", "billing").json[0]["name"] == "staging.billing"
     assert len(project.run("tail", "shop.orders").out.splitlines()) == 1
+
+
+def test_what_controls_a_terminal_is_shown_as_text(broken: Project) -> None:
+    hostile = '{"customer":"\\u001b[2Jx","total":-1}'
+    broken.run("publish", "shop.orders", "shop.OrderPlaced", given=hostile)
+    broken.handle_all()
+    letters = broken.run("dlq", "list").json[0]["dead_letters"]
+    (letter,) = [each for each in letters if each["key"] == "\x1b[2Jx"]
+    for command in (["tail", "shop.orders"], ["dlq", "list"], ["dlq", "show", "billing", letter["id"]]):
+        shown = broken.run(*command, "--table")
+        assert "\x1b" not in shown.out
+        assert r"\x1b[2Jx" in shown.out
