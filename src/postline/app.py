@@ -30,9 +30,12 @@ from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.settings import LogUrl, Settings, load_settings
 
-__all__ = ["App", "Environment", "Published", "open_environment", "open_log"]
+__all__ = ["HANDLER_THREAD", "App", "Environment", "Published", "open_environment", "open_log"]
 
 _log = logging.getLogger("postline")
+
+#: In the name of every thread that runs plain handlers.
+HANDLER_THREAD = " handler"
 
 _DEFAULT_GRACE_SECONDS = 10.0
 _PUBLISH_MANY_RECORDS = 1_000
@@ -257,7 +260,7 @@ class _Running:
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.consumers: list[Consumer] = []
         self._stack = AsyncExitStack()
-        self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=f"{app.name} handler")
+        self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         plans = self._checked_plans()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from postline.clock import SystemClock
-from postline.log.sqlite.log import SqliteLog
+from postline.log.port import Log
 from postline.monitor import Monitor, SubscriptionView
 from tests.fault.journal import open_work, path_of
-from tests.fault.process import ENOUGH, LOG, LOG_SETTINGS
+from tests.fault.process import ENOUGH, open_log, url_of
 from tests.fault.scenario import Scenario, Slot
 
 __all__ = ["Nemesis", "Stuck"]
@@ -52,7 +52,7 @@ class Nemesis:
         self._scenario, self._directory, self._report = scenario, directory, report
         self._random = scenario.random_of("nemesis")
         self._places = [_Place(slot) for slot in scenario.slots]
-        self.kills = 0
+        self.kills = self.restarts = self.freezes = 0
         #: How many kills hit a process of a role, and what it had begun by then.
         self.by_role = Counter[str]()
         self.by_phase = Counter[str]()
@@ -66,9 +66,9 @@ class Nemesis:
                 await self._start(place)
                 if place.slot.role == "worker":
                     await self._ready(place)
-            while self.kills < self._scenario.kills:
-                await self._kill_one()
-            await self._come_to_rest()
+            async with open_log(self._scenario, self._directory) as log:
+                await self._harass(log)
+                await self._come_to_rest(log)
         finally:
             for place in self._places:
                 await self._end(place)
@@ -76,16 +76,28 @@ class Nemesis:
     async def _start(self, place: _Place) -> None:
         place.life += 1
         slot = place.slot
-        arguments = (self._directory, slot.role, slot.number, slot.version, place.life)
         with (self._directory / f"{slot.name}.stderr").open("ab") as errors:
             place.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.fault.process", *map(str, arguments)),
+                *(sys.executable, "-m", *self._command(place)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=errors,
                 stderr=errors,
                 cwd=_ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "FAULT_DIRECTORY": str(self._directory),
+                    "POSTLINE_INSTANCE": f"{slot.name}.{place.life}",
+                },
             )
+
+    def _command(self, place: _Place) -> list[str]:
+        slot = place.slot
+        if slot.role == "worker" and self._scenario.served:
+            apps = [f"tests.fault.served:{name}" for name in ("billing", "ledger", "mirror")]
+            return ["postline", "run", *apps, "--supervised", "--url", url_of(self._directory)]
+        arguments = (self._directory, slot.role, slot.number, slot.version, place.life)
+        return ["tests.fault.process", *map(str, arguments)]
 
     async def _end(self, place: _Place) -> None:
         if place.process is not None and place.process.returncode is None:
@@ -116,17 +128,37 @@ class Nemesis:
             return path_of(self._directory, place.slot.name, place.life).stat().st_size
         return 0
 
-    async def _kill_one(self) -> None:
+    # Trouble
+
+    async def _harass(self, log: Log) -> None:
+        scenario = self._scenario
+        steps = ["kill"] * scenario.kills + ["restart"] * scenario.restarts + ["freeze"] * scenario.freezes
+        self._random.shuffle(steps)
+        for step in steps:
+            if step == "kill":
+                await self._kill()
+            elif step == "restart":
+                await self._restart(log)
+            else:
+                await self._freeze(log)
+
+    async def _in_its_work(self, *roles: str) -> _Place:
+        """A process of these roles at some moment of its work; now and then one that only just starts."""
         chance = self._random
-        place = chance.choices(self._places, [_WEIGHTS[each.slot.role] for each in self._places])[0]
+        places = [each for each in self._places if each.slot.role in roles]
+        place = chance.choices(places, [_WEIGHTS[each.slot.role] for each in places])[0]
         wanted = 0 if chance.random() < 0.05 else chance.randrange(1, _PROGRESS_BYTES[place.slot.role])
         if wanted:
             await self._ready(place)
-        # Of its life so far some part is over: so much more.
-        wanted += self._written(place) if wanted else 0
+            # Of its life so far some part is over: so much more.
+            wanted += self._written(place)
         await self._until(lambda: self._written(place) >= wanted, _PROGRESS_SECONDS)
         await _CLOCK.sleep(chance.uniform(0, 0.01))
         self._require_alive()
+        return place
+
+    async def _kill(self) -> None:
+        place = await self._in_its_work(*_WEIGHTS)
         assert place.process is not None
         place.process.kill()
         if await place.process.wait() != -signal.SIGKILL:
@@ -138,9 +170,48 @@ class Nemesis:
         self._report(f"kill {self.kills}: {place.slot.name} within {', '.join(sorted(phases))}")
         await self._start(place)
 
+    async def _restart(self, log: Log) -> None:
+        """SIGTERM: it has to end, at once have no partition any more, and have seen its attempts through."""
+        place = await self._in_its_work("worker")
+        process = place.process
+        assert process is not None
+        process.terminate()
+        await self._ended(place)
+        owned = [f"{name}/{partition}" for name, partition in await _owned_by(log, process.pid)]
+        cut_off = open_work(self._directory, place.slot.name, place.life)["run"]
+        if owned or cut_off:
+            raise Stuck(f"{place.slot.name} was asked to stop and left {owned}, {cut_off} attempts cut off")
+        self.restarts += 1
+        self._report(f"restart {self.restarts}: {place.slot.name}")
+        await self._start(place)
+
+    async def _freeze(self, log: Log) -> None:
+        """SIGSTOP amidst attempts, until its partitions have other owners; then it goes on."""
+        while True:
+            place = await self._in_its_work("worker")
+            process = place.process
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            # Whoever is stopped in the middle of a write holds up all others: not what this is about.
+            amidst = open_work(self._directory, place.slot.name, place.life)
+            usable = amidst["run"] and not amidst["commit"] and await _owned_by(log, process.pid)
+            if usable and await self._taken_over(log, process.pid):
+                break
+            process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGCONT)
+        self.freezes += 1
+        self._report(f"freeze {self.freezes}: {place.slot.name} within {', '.join(sorted(amidst))}")
+
+    async def _taken_over(self, log: Log, pid: int) -> bool:
+        end = _CLOCK.monotonic() + 3 * self._scenario.lease_seconds
+        while await _owned_by(log, pid) and _CLOCK.monotonic() < end:
+            self._require_alive()
+            await _CLOCK.sleep(0.05)
+        return not await _owned_by(log, pid)
+
     # The end
 
-    async def _come_to_rest(self) -> None:
+    async def _come_to_rest(self, log: Log) -> None:
         """No more publishing; wait until everything is handled, then stop everybody politely."""
         (self._directory / ENOUGH).touch()
         self._report("no more kills; coming to rest")
@@ -151,48 +222,55 @@ class Nemesis:
             for place in old:
                 self._places.append(_Place(Slot(place.slot.role, place.slot.number + 100)))
                 await self._start(self._places[-1])
-        await self._drain()
+        await self._drain(log)
         await self._leave(list(self._places), asked=True)
 
     async def _leave(self, leaving: Sequence[_Place], *, asked: bool) -> None:
         for place in leaving:
-            process = place.process
-            assert process is not None
-            if asked:
+            if asked and place.process is not None:
                 await self._ready(place)
-                process.terminate()
-            try:
-                async with asyncio.timeout(_STUCK_SECONDS):
-                    code = await process.wait()
-            except TimeoutError:
-                raise Stuck(f"{place.slot.name} does not come to its end") from None
-            if code:
-                errors = (self._directory / f"{place.slot.name}.stderr").read_text()[-4_000:]
-                raise Stuck(f"{place.slot.name} ended with {code}:\n{errors}")
+                place.process.terminate()
+            await self._ended(place)
             self._places.remove(place)
 
-    async def _drain(self) -> None:
-        log = SqliteLog(str(self._directory / LOG), clock=_CLOCK, settings=LOG_SETTINGS)
-        await log.start()
+    async def _ended(self, place: _Place) -> None:
+        """It ends, without an error."""
+        assert place.process is not None
         try:
-            monitor = Monitor(log, _CLOCK)
-            last: list[tuple[object, ...]] = []
-            since = _CLOCK.monotonic()
-            # Twice: what is upstream may have put something downstream after that was looked at.
-            for _ in range(2):
-                while True:
-                    views = await monitor.subscriptions()
-                    standing = [_standing(view) for view in views]
-                    if not any(_left(view) for view in views):
-                        break
-                    if standing != last:
-                        last, since = standing, _CLOCK.monotonic()
-                    if _CLOCK.monotonic() - since > _STUCK_SECONDS:
-                        raise Stuck(f"nothing goes on: {[view for view in views if _left(view)]}")
-                    self._require_alive()
-                    await _CLOCK.sleep(0.1)
-        finally:
-            await log.close()
+            async with asyncio.timeout(_STUCK_SECONDS):
+                code = await place.process.wait()
+        except TimeoutError:
+            raise Stuck(f"{place.slot.name} does not come to its end") from None
+        if code:
+            errors = (self._directory / f"{place.slot.name}.stderr").read_text()[-4_000:]
+            raise Stuck(f"{place.slot.name} ended with {code}:\n{errors}")
+
+    async def _drain(self, log: Log) -> None:
+        monitor = Monitor(log, _CLOCK)
+        last: list[tuple[object, ...]] = []
+        since = _CLOCK.monotonic()
+        # Twice: what is upstream may have put something downstream after that was looked at.
+        for _ in range(2):
+            while True:
+                views = await monitor.subscriptions()
+                standing = [_standing(view) for view in views]
+                if not any(_left(view) for view in views):
+                    break
+                if standing != last:
+                    last, since = standing, _CLOCK.monotonic()
+                if _CLOCK.monotonic() - since > _STUCK_SECONDS:
+                    raise Stuck(f"nothing goes on: {[view for view in views if _left(view)]}")
+                self._require_alive()
+                await _CLOCK.sleep(0.1)
+
+
+async def _owned_by(log: Log, pid: int) -> list[tuple[str, int]]:
+    return [
+        (info.name, each.partition)
+        for info in await log.subscriptions()
+        for each in await log.partitions(info.name)
+        if each.owner.startswith(f"{pid}-")
+    ]
 
 
 def _left(view: SubscriptionView) -> int:

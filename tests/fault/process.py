@@ -9,7 +9,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,32 @@ from tests.fault.journal import Journal, entries
 from tests.fault.scenario import Scenario, Slot
 from tests.fault.services import Cancellation, Order, Services, Tick, mended, order_id, shop
 
-__all__ = ["ENOUGH", "LOG", "LOG_SETTINGS"]
+__all__ = ["ENOUGH", "LOG", "open_log", "url_of"]
 
 LOG = "log.db"
 #: A file of that name tells publishers to come to an end.
 ENOUGH = "enough"
-LOG_SETTINGS = LogSettings(upkeep_seconds=0.5, reserve_bytes=1 << 20)
 _CLOCK = SystemClock()
+
+
+def url_of(directory: Path) -> str:
+    """The log, for `postline run`."""
+    return f"sqlite:///{directory / LOG}?upkeep_seconds=0.5&reserve_mb=1"
+
+
+def _log_settings(scenario: Scenario) -> LogSettings:
+    return LogSettings(upkeep_seconds=0.5, reserve_bytes=1 << 20, lease_seconds=scenario.lease_seconds)
+
+
+@asynccontextmanager
+async def open_log(scenario: Scenario, directory: Path) -> AsyncIterator[SqliteLog]:
+    """The log, open for somebody who looks on."""
+    log = SqliteLog(str(directory / LOG), clock=_CLOCK, settings=_log_settings(scenario))
+    await log.start()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
 class _WatchedLog(SqliteLog):
@@ -60,9 +80,12 @@ class _WatchedMembership:
         """Commit, and say when it began and ended."""
         self._journal.write("commit", self._subscription)
         try:
-            return await self._inner.commit(unit)
+            refused = await self._inner.commit(unit)
         finally:
             self._journal.write("committed", self._subscription)
+        if refused:
+            self._journal.write("refused", self._subscription, len(refused))
+        return refused
 
 
 class _Process:
@@ -73,7 +96,7 @@ class _Process:
         self.scenario = Scenario.load(directory)
         self.random = self.scenario.random_of(slot.name, life)
         self.journal = Journal(directory, slot.name, life)
-        self.log = _WatchedLog(str(directory / LOG), clock=_CLOCK, settings=LOG_SETTINGS)
+        self.log = _WatchedLog(str(directory / LOG), clock=_CLOCK, settings=_log_settings(self.scenario))
         self.log.journal = self.journal
 
     async def start(self, *apps: App, consume: bool = True) -> None:
@@ -101,26 +124,27 @@ class _Process:
         """Publish each customer's orders one after another, until it is enough."""
         app = shop()
         await self.start(app, consume=False)
-        after = self._acknowledged()
+        acknowledged, tried = self._published("ack"), self._published("try")
         customers = self.scenario.customers_of(self.slot.number)
         async with asyncio.TaskGroup() as group:
             for index, customer in enumerate(customers):
-                first = after.get(customer, -1) + 1
-                group.create_task(self._publish(app, customer, first, size=4 if index == 0 else 1))
+                first, last = acknowledged.get(customer, -1) + 1, tried.get(customer, -1)
+                group.create_task(self._publish(app, customer, first, last, size=4 if index == 0 else 1))
         await app.stop()
 
-    def _acknowledged(self) -> dict[str, int]:
-        acknowledged: dict[str, int] = {}
+    def _published(self, mark: str) -> dict[str, int]:
+        """The last number of each customer that this slot's processes have tried, or had acknowledged."""
+        found: dict[str, int] = {}
         for entry in entries(self.directory, self.slot.name):
-            if entry.mark == "ack":
+            if entry.mark == mark:
                 customer, number = entry.fields
-                acknowledged[customer] = max(int(number), acknowledged.get(customer, -1))
-        return acknowledged
+                found[customer] = max(int(number), found.get(customer, -1))
+        return found
 
-    async def _publish(self, app: App, customer: str, first: int, size: int) -> None:
-        """What was not acknowledged is published again under the same ids, here and after a restart."""
+    async def _publish(self, app: App, customer: str, first: int, tried: int, size: int) -> None:
+        """What was tried and not acknowledged is published again under the same ids, here and after a restart."""
         enough, number = self.directory / ENOUGH, first
-        while not enough.exists():
+        while number <= tried or not enough.exists():
             messages = [self._message(customer, each) for each in range(number, number + size)]
             for message in messages:
                 self.journal.write("try", customer, message.number)

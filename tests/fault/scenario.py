@@ -39,13 +39,19 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     """All that the processes of one run must agree on; the seed makes the rest."""
 
     seed: int
-    kills: int
+    #: SIGKILL to any process, SIGTERM to a worker, SIGSTOP to a worker until its partitions have other owners.
+    kills: int = 0
+    restarts: int = 0
+    freezes: int = 0
     publishers: int = 2
     workers: int = 3
     customers: int = 12  # for each publisher
     partitions: int = 4
     #: Some workers are of version 1 of the services, which has no handler for cancellations.
     mixed: bool = False
+    #: Workers are `postline run`, as users start them; their commits are not written down.
+    served: bool = False
+    lease_seconds: float = 10.0
     #: Seconds between two publishes of one customer, at most.
     pause_seconds: float = 0.08
 

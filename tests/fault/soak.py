@@ -39,6 +39,8 @@ async def soak(scenario: Scenario, directory: Path, report: Callable[[str], None
     findings.figures |= {
         "seed": scenario.seed,
         "kills": nemesis.kills,
+        "restarts": nemesis.restarts,
+        "freezes": nemesis.freezes,
         "kills by role": dict(nemesis.by_role),
         "kills within": dict(nemesis.by_phase),
         "seconds": round(clock.monotonic() - began, 1),
@@ -51,12 +53,24 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="soak", description=(__doc__ or "").split("\n\n")[1])
     parser.add_argument("--kills", type=int, default=200, help="how many processes are killed (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="decides messages, victims and moments (%(default)s)")
+    parser.add_argument("--restarts", type=int, default=0, help="how many workers are stopped with SIGTERM besides")
+    parser.add_argument("--freezes", type=int, default=0, help="how many are stopped past their lease with SIGSTOP")
+    parser.add_argument("--lease", type=float, default=10.0, help="seconds of silence after which one is given up")
+    parser.add_argument("--served", action="store_true", help="workers are `postline run`")
     parser.add_argument("--mixed", action="store_true", help="two versions of the services work side by side")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty directory to leave everything in")
     options = parser.parse_args(arguments)
     directory = options.keep or Path(tempfile.mkdtemp(prefix="postline-soak-"))
     directory.mkdir(parents=True, exist_ok=True)
-    scenario = Scenario(seed=options.seed, kills=options.kills, mixed=options.mixed)
+    scenario = Scenario(
+        seed=options.seed,
+        kills=options.kills,
+        restarts=options.restarts,
+        freezes=options.freezes,
+        mixed=options.mixed,
+        served=options.served,
+        lease_seconds=options.lease,
+    )
 
     def report(text: str) -> None:
         sys.stderr.write(text + "\n")

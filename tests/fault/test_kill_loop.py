@@ -51,6 +51,17 @@ def test_two_versions_in_one_group_lose_nothing_under_kills(tmp_path: Path) -> N
     assert figures["attempts by"]["worker-1"] > 100, "version 1 had no part in it"
 
 
+def test_workers_told_to_stop_under_load_lose_nothing_and_leave_no_partition_stuck(tmp_path: Path) -> None:
+    # Each is looked at as it ends: an exit code of 0, no attempt cut off, no partition kept.
+    assert _run(Scenario(seed=_SEED, kills=1, restarts=5, served=True), tmp_path).figures["restarts"] == 5
+
+
+def test_a_worker_stopped_past_its_lease_does_its_late_work_in_vain(tmp_path: Path) -> None:
+    figures = _run(Scenario(seed=_SEED, freezes=2, lease_seconds=1.0), tmp_path).figures
+    assert figures["freezes"] == 2
+    assert figures["late attempts"] > 0
+
+
 # Planted faults, on copies of the history above.
 
 _ORDERS, _INVOICES = "shop.orders", "billing.invoices"

@@ -13,11 +13,10 @@ import msgspec
 
 from postline.clock import SystemClock
 from postline.log.port import Log, Record
-from postline.log.sqlite.log import SqliteLog
 from postline.monitor import Monitor
 from postline.runtime.entries import USER_STATE
 from tests.fault.journal import entries
-from tests.fault.process import LOG, LOG_SETTINGS
+from tests.fault.process import LOG, open_log
 from tests.fault.scenario import Scenario
 from tests.fault.services import Balance, Invoice, Ledger, balances, invoices, order_id, orders
 from tests.simulation.checks import (
@@ -62,14 +61,13 @@ async def judge(directory: Path) -> Findings:
     """Everything that the guarantees say about a run that has come to rest."""
     findings = Findings()
     _check_file(directory / LOG, findings)
-    log = SqliteLog(str(directory / LOG), clock=SystemClock(), settings=LOG_SETTINGS)
-    await log.start()
-    try:
+    scenario, history = Scenario.load(directory), _history(directory)
+    async with open_log(scenario, directory) as log:
         found = await _read(log)
         outcomes = await _audit(log, findings)
-    finally:
-        await log.close()
-    _check(Scenario.load(directory), _history(directory), found, outcomes, findings)
+    _check(scenario, history, found, outcomes, findings)
+    findings.figures["late attempts"] = _late(history)
+    findings.figures["refused commits"] = sum(entry.mark == "refused" for entry in entries(directory))
     return findings
 
 
@@ -159,6 +157,15 @@ async def _audit(log: Log, findings: Findings) -> dict[str, Counter[str]]:
 
 
 # Judging
+
+
+def _late(history: History) -> int:
+    """How many attempts ended after their partition had begun work under a newer owner."""
+    newest, late = Counter[int](), 0
+    for each in history.executions:
+        newest[each.partition] = max(newest[each.partition], each.epoch)
+        late += each.epoch < newest[each.partition]
+    return late
 
 
 def _check(

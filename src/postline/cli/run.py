@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
+import threading
 
 import click
 
+from postline.app import HANDLER_THREAD
 from postline.cli.loading import load_apps
 from postline.cli.opening import settings_for, url_option
 from postline.cli.service import serve
 from postline.errors import UsageError
 
 __all__ = ["command"]
+
+#: What a thread that has nothing to do needs to end.
+_IDLE_THREAD_SECONDS = 0.2
 
 _EPILOG = """\b
 Examples:
@@ -56,7 +62,9 @@ def command(
     """
     _configure_logging(log_level)
     if not (workers or watch):
-        return asyncio.run(serve(load_apps(targets), url, grace, report, supervised))
+        code = asyncio.run(serve(load_apps(targets), url, grace, report, supervised))
+        _end_beside_stuck_threads(code)
+        return code
     from postline.cli.supervisor import Supervisor
 
     if workers:
@@ -64,6 +72,22 @@ def command(
     arguments = ["run", *targets, "--supervised", "--grace", str(grace), "--log-level", log_level]
     arguments += ["--url", url] if url else []
     return asyncio.run(Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report).run())
+
+
+def _end_beside_stuck_threads(code: int) -> None:
+    """End the process here if a plain handler still runs: the interpreter would wait for its thread, maybe for ever.
+
+    Everything is committed and closed by now, and what that handler returns would be dropped.
+    """
+    handlers = [thread for thread in threading.enumerate() if HANDLER_THREAD in thread.name]
+    for thread in handlers:
+        thread.join(_IDLE_THREAD_SECONDS)
+    if stuck := [thread.name for thread in handlers if thread.is_alive()]:
+        report(f"ending although handlers still run in threads: {', '.join(stuck)}; their records are handled again")
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def report(text: str) -> None:
