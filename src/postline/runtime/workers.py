@@ -144,6 +144,8 @@ class WorkerPool:
     async def _run_lane(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         items = lane.items
         while not owned.draining and lane.wait is Wait.NOTHING:
+            if worker.timed_out:  # the last attempt swallowed its cancellation
+                self._undo_cancel(worker)
             if items:
                 handler = items[0][3]
                 if lane is owned.bulk:
@@ -169,6 +171,8 @@ class WorkerPool:
             chunk, index, record, handler, message = item
             if handler is None or (call := call_of(handler)) is None:
                 break
+            if worker.timed_out:
+                self._undo_cancel(worker)
             worker.attempt += 1
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
