@@ -68,20 +68,20 @@ class Settling:
             await self._real.sleep(0)
 
     async def _run(self, *, lenient: bool) -> None:
-        before, last, still_since = self._work_done(), None, 0.0
+        before, last, still = self._work_done(), None, _Stillness(self._real)
         while not await self._is_over():
             if self._work_done() - before > self._attempts_max:
                 raise AssertionError(
                     f"More than {self._attempts_max} records were handled and no end is in sight: {self._busy()}. "
                     "If handlers don't feed each other in a circle, raise attempts_max."
                 )
-            now, stamp = self._real.monotonic(), self._stamp()
+            stamp = self._stamp()
             if stamp != last:
-                last, still_since = stamp, now
+                last, still = stamp, _Stillness(self._real)
                 continue
-            if lenient and self._may_wait_for_time() and now - still_since > _SHORT_PATIENCE_SECONDS:
+            if lenient and self._may_wait_for_time() and still.longer_than(_SHORT_PATIENCE_SECONDS):
                 return
-            if now - still_since > self._patience:
+            if still.longer_than(self._patience):
                 raise AssertionError(
                     f"Nothing has happened for {self._patience:g} s, but not everything is settled: {self._busy()}. "
                     "If a handler waits for virtual time, advance() the clock; if it is slow, raise patience_seconds."
@@ -148,6 +148,20 @@ class Settling:
                     f"running, {len(pool.ready)} keys ready and {waiting} records not settled"
                 )
         return "; ".join(found) or "a commit or a fetch does not come back"
+
+
+class _Stillness:
+    """How long nothing has happened; on a busy machine time passes in which nothing could."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self._since = clock.monotonic()
+        self._looks = 0
+
+    def longer_than(self, seconds: float) -> bool:
+        """Whether that much time has passed, and most of the looks in it were had."""
+        self._looks += 1
+        return self._clock.monotonic() - self._since > seconds and self._looks > seconds / _PAUSE_SECONDS / 4
 
 
 def _positions(consumer: Consumer) -> list[int]:

@@ -252,7 +252,7 @@ async def test_duplicates_that_come_while_the_first_is_being_handled_are_dropped
         await release.wait()
         return Receipt("1", "c")
 
-    async with running(build(handle, batch=batch), patience_seconds=0.05) as t:
+    async with running(build(handle, batch=batch), patience_seconds=0.25) as t:
         await t.publish(Order("1", "c"), id="one")
         with pytest.raises(AssertionError):
             await t.settle()

@@ -135,7 +135,7 @@ async def test_a_handler_in_a_thread_that_outlives_a_crash_settles_nothing():
         return Receipt(order.id, order.customer)
 
     app = build(handle)
-    async with running(app, patience_seconds=0.05) as t:
+    async with running(app, patience_seconds=0.25) as t:
         await t.publish(Order("1", "c"))
         with pytest.raises(AssertionError):
             await t.settle()
@@ -159,7 +159,7 @@ async def test_a_graceful_stop_lets_attempts_end_and_commits_them():
         return Receipt(order.id, order.customer)
 
     app = build(handle)
-    async with running(app, patience_seconds=0.05) as t:
+    async with running(app, patience_seconds=0.25) as t:
         await t.publish_many([Order("1", "c"), Order("2", "c")])
         with pytest.raises(AssertionError):
             await t.settle()

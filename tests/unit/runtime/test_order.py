@@ -63,7 +63,7 @@ async def test_a_slow_key_does_not_hold_back_others_nor_their_commits():
             await release.wait()
         handled.append(order)
 
-    async with running(build(handle), patience_seconds=0.1) as t:
+    async with running(build(handle), patience_seconds=0.25) as t:
         await t.publish_many(spread(6, 5))
         with pytest.raises(AssertionError, match="1 attempts running"):
             await t.settle()
@@ -85,7 +85,7 @@ async def test_what_was_done_ahead_of_a_slow_record_is_not_done_again_after_a_cr
         handled.append(order.id)
 
     app = build(handle)
-    async with running(app, patience_seconds=0.1) as t:
+    async with running(app, patience_seconds=0.25) as t:
         await t.publish_many(spread(30, 1))
         with pytest.raises(AssertionError):
             await t.settle()

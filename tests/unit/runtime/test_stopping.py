@@ -21,7 +21,7 @@ async def test_an_abort_cancels_attempts_that_run_and_does_not_hang():
             cancelled.append(order.id)
             raise
 
-    async with TestApp(app, patience_seconds=0.02) as t:
+    async with TestApp(app, patience_seconds=0.25) as t:
         await t.publish(Order("1", "c"))
         await t.publish(Order("2", "d"))
         try:

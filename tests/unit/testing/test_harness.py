@@ -118,7 +118,7 @@ async def test_settle_names_the_subscription_whose_handler_never_ends():
     async def wait(order: OrderPlaced) -> None:
         await asyncio.Event().wait()
 
-    async with TestApp(app, patience_seconds=0.05) as t:
+    async with TestApp(app, patience_seconds=0.25) as t:
         await t.publish(OrderPlaced("1", "c"))
         with pytest.raises(AssertionError, match=r"subscription 'stuck' owns 8 partitions, has 1 attempts running"):
             await t.settle()
