@@ -183,7 +183,8 @@ class Consumer:
             owned.draining = True
         over = asyncio.Event()
         timer = self.around.clock.call_later(seconds, over.set)
-        while any(owned.running for owned in leaving) and not over.is_set():
+        # What still runs of a halted one is dropped when it ends: nobody need wait for it.
+        while any(owned.running and not owned.halted for owned in leaving) and not over.is_set():
             self._changed.clear()
             await _first_of(self._changed, over)
         timer.cancel()
