@@ -7,6 +7,7 @@ from typing import Any
 
 from postline.clock import Clock
 from postline.log.port import Log
+from postline.runtime.complaints import Complaints
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
 
@@ -24,5 +25,6 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()

@@ -270,15 +270,20 @@ class WorkerPool:
             self.finish(owned, lane, Outcome.FILTERED)  # a tombstone says nothing to an event handler
             return True
         lane.attempts += 1
+        place = f"{owned.topic} {owned.partition}:{item[2][0]}"
+        complaints = owned.around.complaints
         match decide(self._plan.retry, lane.attempts, error, owned.around.random):
             case Again():
                 return True
             case Later(delay_seconds):
+                complaints.retrying(place, lane.attempts, delay_seconds, error)
                 owned.holding.park_head(lane, delay_seconds, error)
             case GiveUp():
+                holds = self._plan.after == "hold" and lane.key is not None
+                complaints.gave_up(place, lane.attempts, holds, error)
                 owned.holding.bury(lane, item, error, lane.attempts)
             case _:
-                _log.info("subscription %s discards record %d: %s", self._plan.name, item[2][0], error)
+                complaints.discarded(place, error)
                 self.finish(owned, lane, Outcome.DISCARDED)
                 return True
         self._on_settled(1)
