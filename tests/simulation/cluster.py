@@ -45,19 +45,24 @@ def size_of(record: Record) -> int:
 class StoredPartition:
     """The records of one partition, in offset order, with gaps."""
 
-    __slots__ = ("end", "kept", "offsets", "records", "start")
+    __slots__ = ("end", "kept", "newest_ms", "offsets", "records", "removed", "start")
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
         self.records: list[Record] = []
         self.start = 0
         self.end = 0
+        #: Timestamps never go back, whatever the clocks of those who append.
+        self.newest_ms = 0
+        #: Everything that retention or compaction took, for the checks.
+        self.removed: list[Record] = []
         #: Records that retention or compaction took out of sight and a pin keeps.
         self.kept: dict[int, Record] = {}
 
     def append(self, item: Append, now_ms: int, gap: int = 0) -> int:
         """Store one record after leaving out `gap` offsets; gives its offset."""
         offset = self.end + gap
+        now_ms = self.newest_ms = max(now_ms, self.newest_ms)
         self.offsets.append(offset)
         self.records.append((offset, now_ms, item.key, item.envelope.type, item.value, item.flags, item.envelope))
         self.end = offset + 1
@@ -94,6 +99,7 @@ class StoredPartition:
         for record in self.records:
             if record[0] in doomed and record[0] in pinned:
                 self.kept[record[0]] = record
+        self.removed += [record for record in self.records if record[0] in doomed]
         self.records = [record for record in self.records if record[0] not in doomed]
         self.offsets = [record[0] for record in self.records]
 

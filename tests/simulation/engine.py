@@ -170,6 +170,11 @@ class SimulatedLog:
         loop = asyncio.get_running_loop()
         loop.call_later(self.faults.bell_delay(), ring, *args, context=self.cluster.environment)
 
+    def notify_later(self, ring: Callable[[], object]) -> None:
+        """Tell a member of this process that its group has changed."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(self.faults.notice_delay(), ring, context=self.cluster.environment)
+
     # Topics and records.
 
     def envelope(self, record: Record) -> Envelope:

@@ -47,6 +47,9 @@ class FaultPlan:
     #: A waiting fetch learns of new records by its poll only, this much later.
     late_bell_share: float = 0.0
     late_bell_seconds: float = 0.25
+    #: A member hears of a change in its group, such as the loss of its partitions, this much later at most.
+    late_notice_share: float = 0.0
+    late_notice_seconds: float = 4.0
     #: A fetch gives fewer records than it could.
     short_fetch_share: float = 0.0
     #: An append leaves a gap in the offsets before it.
@@ -54,10 +57,10 @@ class FaultPlan:
     interleaved: bool = True
 
     @classmethod
-    def by_seed(cls, seed: int, *, read_faults: bool = False) -> FaultPlan:
+    def by_seed(cls, seed: int, *, read_faults: bool = True) -> FaultPlan:
         """A mixture of faults: each kind is absent, rare or frequent, so that seeds differ in character.
 
-        `read_faults`: reads may be refused as well, which the port doesn't say so far.
+        `read_faults`: reads may be refused as well.
         """
         draw = random.Random(f"plan {seed}")
 
@@ -79,11 +82,12 @@ class FaultPlan:
             crash_rate=share(0.05, 0.2),
             hang_rate=share(0.02, 0.1),
             hang_seconds=draw.choice((1.0, 8.0, 20.0)),
-            expire_rate=share(0.02, 0.1),
+            expire_rate=share(0.05, 0.4),
             wall_jump_rate=share(0.02, 0.2),
             wall_jump_seconds=draw.choice((1.0, 60.0, 86_400.0)),
             timer_late_share=share(0.01, 0.1),
             late_bell_share=share(0.05, 0.5),
+            late_notice_share=share(0.2, 0.7),
             short_fetch_share=share(0.1, 0.5),
             gap_share=share(0.02, 0.3),
             interleaved=draw.random() < 0.8,
@@ -143,6 +147,12 @@ class Faults:
     def bell_delay(self) -> float:
         """Seconds after which a waiting reader learns of new records."""
         return self.plan.late_bell_seconds if self.happens("late_bell") else self.latency()
+
+    def notice_delay(self) -> float:
+        """Seconds after which a member learns that its group has changed."""
+        if self.happens("late_notice"):
+            return self._random.random() * self.plan.late_notice_seconds
+        return self.bell_delay()
 
     def refusal(self, kind: str) -> LogError | None:
         """The error with which a call of this kind is refused before anything is stored, if it is."""

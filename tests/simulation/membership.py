@@ -98,7 +98,7 @@ class SimulatedMembership:
         self._member = f"{self._log.name}#{self._cluster.number()}"
         now = self._loop.time()
         member = Member(
-            self._member, self._spec, self._log.clock.now_ms(), now, lambda: self._log.ring_later(self._ring)
+            self._member, self._spec, self._log.clock.now_ms(), now, lambda: self._log.notify_later(self._ring)
         )
         self._subscription.members[self._member] = member
         self._cluster.trace("joined", self._member, self._subscription.info.name)

@@ -151,18 +151,28 @@ class World:
         partitions = self.cluster.topics[found.info.topic].partitions
         return all(slot.position >= part.end for slot, part in zip(found.slots, partitions, strict=True))
 
-    def records(self, topic: str, cause_of: Callable[[Record], Identity] | None = None) -> list[StoredRecord]:
-        """What the topic holds, for the checks; `cause_of` tells what message an effect belongs to."""
+    def records(
+        self,
+        topic: str,
+        cause_of: Callable[[Record], Identity] | None = None,
+        *,
+        identity_of: Callable[[Record], Identity] | None = None,
+        removed: bool = False,
+    ) -> list[StoredRecord]:
+        """What the topic holds, for the checks, or what was `removed` from it.
+
+        `cause_of` tells what message an effect belongs to, `identity_of` what message a record is if not by its id.
+        """
         return [
             StoredRecord(
                 index,
                 record[0],
                 record[2],
-                (record[6].source, record[6].id),
+                (record[6].source, record[6].id) if identity_of is None else identity_of(record),
                 None if cause_of is None else cause_of(record),
             )
             for index, partition in enumerate(self.cluster.topics[topic].partitions)
-            for record in partition.records
+            for record in (partition.removed if removed else partition.records)
         ]
 
     def run(
