@@ -198,10 +198,18 @@ class App:
             raise
 
     async def stop(self, grace_seconds: float = _DEFAULT_GRACE_SECONDS) -> None:
-        """Stop fetching, let running attempts end within `grace_seconds`, commit, leave. Idempotent."""
+        """Stop fetching, let running attempts end within `grace_seconds`, commit, leave. Idempotent.
+
+        Cancelling it is an `abort`.
+        """
         running, self._running = self._running, None
-        if running is not None:
+        if running is None:
+            return
+        try:
             await running.stop(grace_seconds)
+        except asyncio.CancelledError:
+            await running.abort()
+            raise
 
     async def abort(self) -> None:
         """Let go at once: what was not committed is handled again by whoever comes next."""
