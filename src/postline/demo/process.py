@@ -1,6 +1,7 @@
 """One process of the demo: `python -m postline.demo.process SERVICE`, in the directory of the run.
 
 It runs one service until SIGTERM, SIGINT, or the end of its standard input, which tells that the supervisor is gone.
+At SIGUSR1 it writes to its log where all its tasks stand.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ async def _shop() -> None:
     from postline.demo import shop
 
     scenario = Scenario.load(Path.cwd())
+    stop = _stop_requested()
     async with shop.app:
         publishing = asyncio.create_task(
             shop.publish_files(
                 Path(scenario.input), shop.Cursor(Path(CURSOR)), shop.Allowance(Path(ALLOWANCE)), SystemClock()
             )
         )
-        stop = _stop_requested()
         _say_ready()
         await _first_of(publishing, stop)
         if publishing.done():
@@ -52,9 +53,9 @@ async def _shop() -> None:
 
 async def _consumer(service: str) -> None:
     app: App = importlib.import_module(f"postline.demo.{service}").app
+    stop = _stop_requested()
     async with app:
         failed = asyncio.create_task(app.wait_failed())
-        stop = _stop_requested()
         _say_ready()
         await _first_of(failed, stop)
         if failed.done():
@@ -78,8 +79,14 @@ def _stop_requested() -> asyncio.Future[None]:
 
     loop.add_signal_handler(signal.SIGTERM, ask)
     loop.add_signal_handler(signal.SIGINT, ask)
+    loop.add_signal_handler(signal.SIGUSR1, _write_tasks)
     loop.add_reader(sys.stdin.fileno(), ask)
     return asked
+
+
+def _write_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
 
 
 def _say_ready() -> None:

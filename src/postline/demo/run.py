@@ -233,10 +233,15 @@ class _Days:
         if moved != self._moved[0]:
             self._moved = (moved, now)
         elif now - self._moved[1] > _STALLED_SECONDS:
-            behind = ", ".join(
-                f"{view.name}: {view.lag_records} behind, {view.held} held" for view in self.look.subscriptions
-            )
+            self._supervisor.ask_where_they_are()
+            behind = ", ".join(_standing(view) for view in self.look.subscriptions)
             raise PostlineError(
                 f"The shop has stood still for a minute ({self.look.published} of {self._lines} lines; {behind}).",
-                remedy="Look at the logs of the processes in the run's directory.",
+                remedy="The logs of the processes, in the run's directory, say where their tasks stand.",
             )
+
+
+def _standing(view: SubscriptionView) -> str:
+    unowned = [str(part.partition) for part in view.partitions if not part.owner]
+    nobody = f", nobody has partitions {' '.join(unowned)}" if unowned else ""
+    return f"{view.name}: {view.lag_records} behind, {view.held} held, {len(view.members)} members{nobody}"

@@ -73,6 +73,12 @@ class Supervisor:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 raise error
 
+    def ask_where_they_are(self) -> None:
+        """Have every process write to its log where its tasks stand, for whoever looks into a run that stalled."""
+        for slot in self.slots:
+            if slot.ready and slot.process is not None:
+                slot.process.send_signal(signal.SIGUSR1)
+
     async def kill(self, slot: Slot) -> bool:
         """Kill the slot's process; True once it is dead of that, False if there was none to kill."""
         process = slot.process
