@@ -256,6 +256,35 @@ def test_what_a_child_publishes_after_its_parents_end_is_durable(file: Path):
     assert len(stored(file)) == 23
 
 
+FORK_OF_A_RUNNING_APP = """
+import asyncio
+
+async def serve():
+    app = App("shop", owns=[orders])
+    await app.start(consume=False)
+    pid = os.fork()
+    if pid == 0:
+        return None
+    await app.stop()
+    return os.waitpid(pid, 0)[1]
+
+if (status := asyncio.new_event_loop().run_until_complete(serve())) is None:
+    try:
+        shop.publish(Order("1", "c"))
+    except Exception as error:
+        os._exit(7 if "was open when this process was forked" in str(error) else 1)
+    os._exit(2)
+assert os.waitstatus_to_exitcode(status) == 7, status
+shop.publish(Order("2", "c"))
+"""
+
+
+def test_a_log_that_was_open_at_the_fork_is_refused_in_the_child_instead_of_losing_what_it_writes(file: Path):
+    ran = run_program(FORK_OF_A_RUNNING_APP, "-W", "ignore")
+    assert (ran.code, ran.errors) == (0, "")
+    assert stored(file) == ["2"]
+
+
 def test_a_program_that_never_closes_ends_cleanly_and_lets_go_of_the_log(file: Path):
     ran = run_program('shop.publish(Order("1", "c"))')
     assert (ran.code, ran.errors) == (0, "")

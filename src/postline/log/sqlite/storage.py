@@ -18,6 +18,7 @@ from postline.log.sqlite import schema
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.commits import apply_unit
 from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated, use_wal
+from postline.log.sqlite.forking import open_files
 from postline.log.sqlite.packing import pack
 from postline.log.sqlite.presence import Presence
 from postline.log.sqlite.reading import Reader
@@ -84,6 +85,7 @@ class Storage:
         meeting = None
         if self.path is not None:
             _check_place(self.path)
+            open_files().require_own(self.path)
             meeting = run_directory(self.path)
             self.lock = _turnstile(meeting, self.settings.lock_seconds)
         with contextlib.ExitStack() as undo:
@@ -96,6 +98,8 @@ class Storage:
             self._begin(connection, reading, meeting, undo)
             undo.pop_all()
         self._started = True
+        if self.path is not None:
+            open_files().opened(self.path)
 
     def _first_connection(self) -> apsw.Connection:
         """Open the file under the write lock; waits for it without a thread that a failure would leave behind."""
@@ -143,6 +147,7 @@ class Storage:
         self.waiters.wake_all()
         if self.path is not None:
             self.reader.connection.close()
+            open_files().closed(self.path)
         # The last one to close takes the WAL over into the file: a write, so under the lock.
         with translated(self.address), self.lock:
             self.writer.connection.close()
