@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from postline.app import App, Environment
+from postline.app import App
 from postline.contracts import Topic
 from postline.errors import PostlineError
-from postline.log.port import Assignment, Record
-from postline.message import Envelope
+from postline.events import Subscription
 from postline.runtime.context import Context
-from postline.runtime.control import ControlOp, control_record
+from postline.runtime.control import ControlOp
+from postline.runtime.dedup import Dedup
 from postline.runtime.entries import DEAD, HELD, USER_STATE, DeadEntry, decode_entry, offset_of
 from postline.runtime.intents import Discard, RetryLater
-from postline.runtime.outcomes import Outcome
-from postline.runtime.progress import Progress
 from postline.runtime.retry import Retry
-from postline.settings import Settings, parse_url
 from tests.simulation.checks import (
-    AuditLine,
-    Identity,
     Problem,
+    StoredRecord,
     check_audit,
     check_effects,
     check_equal,
@@ -33,43 +30,39 @@ from tests.simulation.checks import (
     check_publishing,
 )
 from tests.simulation.faults import FaultPlan
+from tests.simulation.parts import (
+    Desk,
+    HandlerFailed,
+    Invoice,
+    OrderPlaced,
+    Total,
+    add,
+    assignment_of,
+    audit_of,
+    content_identity,
+    environment,
+    identity_of,
+    invoiced,
+    serve,
+    tell,
+)
 from tests.simulation.world import Node, Result, World
 
 __all__ = ["Shape", "run_shop"]
 
 _SUBSCRIPTION = "billing"
+#: Another service's subscription on the same topic, which nothing of billing's may concern.
+_OTHER = "counting"
 #: Where nothing goes wrong, an order is billed within this time; a lost wake-up takes longer.
 _PROMPT_SECONDS = 1.0
 _PROBE = "probe"
 #: Longer than a lease and the death of a process take to be noticed.
 _CALM_SECONDS = 8.0
 #: Moods of a message, by how often they occur.
-_MOODS = {"fine": 75, "flaky": 12, "later": 4, "curable": 4, "hopeless": 2, "thrown": 2, "filtered": 3}
+_MOODS = {"fine": 72, "flaky": 12, "stuck": 3, "later": 4, "curable": 4, "hopeless": 2, "thrown": 2, "filtered": 3}
 STYLES = ("async", "async", "plain", "batch")
 #: These end without an effect.
 _WITHOUT_EFFECT = ("hopeless", "thrown", "filtered")
-
-
-class OrderPlaced(msgspec.Struct, frozen=True):
-    """An order; its mood says how its handling goes."""
-
-    customer: str
-    number: int
-    mood: str
-
-
-class Invoice(msgspec.Struct, frozen=True):
-    """What an order becomes, with the customer's sum so far."""
-
-    customer: str
-    number: int
-    total: int
-
-
-class Total(msgspec.Struct):
-    """A customer's state."""
-
-    amount: int = 0
 
 
 @dataclass(frozen=True)
@@ -85,28 +78,42 @@ class Shape:
     after: str
     order: str
     immediate: int
-    own_ids: bool
+    #: What tells a repeated message: its own id, a field or its content.
+    known_by: str
+    #: Attempts have a time limit, and stuck ones never end by themselves.
+    hangs: bool
+    #: Workers are stopped and started again, as upgrades do.
+    rolling: bool
+    #: A second subscription reads the same topic.
+    counted: bool
 
     @classmethod
     def by_seed(cls, seed: int) -> Shape:
         """A shape drawn by the seed."""
         draw = random.Random(f"shape {seed}")
+        style, order = draw.choice(STYLES), draw.choice(("key", "key", "key", "partition", "none"))
         return cls(
             partitions=draw.choice((1, 2, 4)),
             workers=draw.choice((1, 2, 3)),
             customers=draw.choice((2, 6)),
             orders_each=draw.choice((6, 12)),
             concurrency=draw.choice((1, 4, 64)),
-            style=draw.choice(STYLES),
-            after=draw.choice(("hold", "hold", "continue")),
-            order=draw.choice(("key", "key", "partition")),
+            style=style,
+            after="continue" if order == "none" else draw.choice(("hold", "hold", "continue")),
+            order=order,
             immediate=draw.choice((0, 1, 2)),
-            own_ids=draw.random() < 0.9,
+            known_by=draw.choice(("id", "id", "id", "field", "digest")),
+            hangs=style != "plain" and draw.random() < 0.3,
+            rolling=draw.random() < 0.3,
+            counted=draw.random() < 0.2,
         )
 
-
-class HandlerFailed(Exception):
-    """What handlers raise now and then."""
+    @property
+    def dedup(self) -> Dedup | None:
+        """What subscriptions are told of repeated messages; those with own ids need not be told."""
+        if self.known_by == "field":
+            return Dedup(field="reference")
+        return Dedup(digest=True, ignore=("sent",)) if self.known_by == "digest" else None
 
 
 class Shop:
@@ -130,34 +137,15 @@ class Shop:
         }
         self.messages[_PROBE] = [OrderPlaced(_PROBE, number, "fine") for number in range(4)]
         self.late: list[Problem] = []
+        self.desk = Desk(world, self.orders, self.messages)
+        self.desk.repeats = shape.known_by != "id"
 
     @property
     def publishers(self) -> list[str]:
         """Names of the publishing processes, one for each customer."""
         return [f"shop-{customer}" for customer in self.customers]
 
-    def environment(self, node: Node) -> Environment:
-        """What an app of that node runs on."""
-        settings = Settings(url=parse_url("sqlite://"), instance=node.process.name)
-        return Environment(node.log, settings, node.clock, node.random)
-
     # Programs.
-
-    async def publish(self, node: Node, customer: str) -> None:
-        """Publish the customer's orders one after another, each until it is acknowledged."""
-        app = App("shop", owns=[self.orders])
-        await _persist(node, lambda: app.start(self.environment(node), consume=False))
-        for order in self.messages[customer]:
-            identity = _identity(order)
-            known = node.history.publications.get(identity)
-            if known is not None and known.acknowledged:
-                continue
-            node.history.publishing("orders", identity, customer.encode(), order.number)
-            await _persist(node, lambda order=order: app.publish(order, id=_identity(order)[1]))
-            node.history.acknowledged(identity)
-            await node.clock.sleep(node.random.random() * 0.4)
-        await app.stop()
-        await node.log.close()
 
     async def probe(self, node: Node) -> None:
         """When all is calm, publish a few orders more and see that each is billed promptly."""
@@ -166,14 +154,14 @@ class Shop:
         # Calls that were made slow may still be under way.
         await node.clock.sleep(_CALM_SECONDS + 2 * self.world.plan.slow_seconds)
         app = App("shop", owns=[self.orders])
-        await app.start(self.environment(node), consume=False)
+        await app.start(environment(node), consume=False)
         for order in self.messages[_PROBE]:
-            identity = _identity(order)
+            identity = identity_of(order)
             node.history.publishing("orders", identity, _PROBE.encode(), order.number)
-            await app.publish(order, id=identity[1])
+            await app.publish(msgspec.structs.replace(order, reference=identity[1]), id=identity[1])
             node.history.acknowledged(identity)
             published = node.clock.monotonic()
-            while not any(effect.cause == identity for effect in self.world.records("invoices", _invoiced)):
+            while not any(effect.cause == identity for effect in self.world.records("invoices", invoiced)):
                 await node.clock.sleep(0.05)
             passed = node.clock.monotonic() - published
             if passed > _PROMPT_SECONDS:
@@ -185,17 +173,30 @@ class Shop:
 
     async def bill(self, node: Node) -> None:
         """Run the billing service until the world stops it."""
-        app = self.billing_app(node)
-        await _persist(node, lambda: app.start(self.environment(node)))
-        await node.stopped_or_failed(app.wait_failed())
-        await app.stop()
-        await node.log.close()
+        lives = (lambda: 0.5 + 4 * node.random.random()) if self.shape.rolling else None
+        await serve(node, lambda: self.billing_app(node), lives_seconds=lives)
+
+    async def count(self, node: Node) -> None:
+        """Run the other service, which counts all orders and never fails."""
+        await serve(node, self.counting_app)
+
+    def counting_app(self) -> App:
+        """The other service."""
+        app = App("statistics")
+        counting = app.subscribe(_OTHER, self.orders, start="earliest", state=Total, dedup=self.shape.dedup)
+
+        @counting.on(OrderPlaced)
+        def count(order: OrderPlaced, ctx: Context[Any]) -> None:
+            add(ctx, order)
+
+        return app
 
     def billing_app(self, node: Node) -> App:
         """The service, with handlers in the seed's style."""
         shape = self.shape
         app = App("billing", owns=[self.invoices])
-        billing = app.subscribe(
+        limit = 1.0 if shape.hangs else 10.0
+        billing: Subscription = app.subscribe(
             _SUBSCRIPTION,
             self.orders,
             start="earliest",
@@ -204,8 +205,9 @@ class Shop:
             order=shape.order,  # type: ignore[arg-type]
             after=shape.after,  # type: ignore[arg-type]
             batch=5 if shape.style == "batch" else None,
-            state=Total,
-            timeout=10.0 if shape.style == "async" else None,
+            state=None if shape.order == "none" else Total,
+            timeout=None if shape.style == "plain" else limit,
+            dedup=shape.dedup,
         )
         register = billing.on(OrderPlaced, where=lambda order: order.mood != "filtered")
         if shape.style == "async":
@@ -220,15 +222,16 @@ class Shop:
         async def bill(order: OrderPlaced, ctx: Context[Any]) -> Invoice:
             if node.random.random() < 0.3:
                 await node.clock.sleep(node.random.random() * 0.05)
+            await self.linger(node, order)
             self.judge(node, order, ctx)
-            return Invoice(order.customer, order.number, _add(ctx, order))
+            return Invoice(order.customer, order.number, self.add(ctx, order))
 
         return bill
 
     def _plain_handler(self, node: Node) -> Any:
         def bill(order: OrderPlaced, ctx: Context[Any]) -> Invoice:
             self.judge(node, order, ctx)
-            return Invoice(order.customer, order.number, _add(ctx, order))
+            return Invoice(order.customer, order.number, self.add(ctx, order))
 
         return bill
 
@@ -236,25 +239,36 @@ class Shop:
         async def bill(orders: list[OrderPlaced], ctx: Context[Any]) -> None:
             # All are looked at before any takes effect, so that a failed call has succeeded for none.
             for order in orders:
+                await self.linger(node, order)
                 if self.fails(node, order):
                     raise self.error(order)
             for order in orders:
-                node.executed(_assignment(ctx), _identity(order), ok=True)
-                ctx.publish(Invoice(order.customer, order.number, _add(ctx, order)))
+                node.executed(assignment_of(ctx), identity_of(order), ok=True)
+                ctx.publish(Invoice(order.customer, order.number, self.add(ctx, order)))
 
         return bill
+
+    def add(self, ctx: Context[Any], order: OrderPlaced) -> int:
+        """Add to the customer's total, where there is state."""
+        return 0 if self.shape.order == "none" else add(ctx, order)
+
+    async def linger(self, node: Node, order: OrderPlaced) -> None:
+        """Get stuck, now and then, until the time limit ends it."""
+        if self.shape.hangs and order.mood == "stuck" and node.random.random() < 0.5:
+            node.trace("stuck", *identity_of(order))
+            await node.clock.sleep(1000.0)
 
     def judge(self, node: Node, order: OrderPlaced, ctx: Context[Any]) -> None:
         """Note how this attempt ends; raise if it fails."""
         failed = self.fails(node, order)
-        node.executed(_assignment(ctx), _identity(order), ok=not failed)
+        node.executed(assignment_of(ctx), identity_of(order), ok=not failed)
         if failed:
             raise self.error(order)
 
     def fails(self, node: Node, order: OrderPlaced) -> bool:
         """Whether this attempt fails."""
         match order.mood:
-            case "flaky" | "later":
+            case "flaky" | "later" | "stuck":
                 return node.random.random() < 0.5
             case "curable":
                 return self.world.faults.active
@@ -291,16 +305,8 @@ class Shop:
             mood = msgspec.json.decode(record[4] or b"", type=OrderPlaced).mood
             ops.append(ControlOp(op="discard" if mood == "hopeless" else "redrive", offset=offset, reason="sim"))
         for op in ops:
-            node.trace("operator", partition, op.op, op.offset)
-            envelope = Envelope(id=node.ids.next_id(), source="operator")
-            topic = f"{_SUBSCRIPTION}.control"
-            while True:
-                # A pause without its resume would last for ever.
-                try:
-                    await node.log.append([control_record(topic, partition, op, envelope)])
-                    break
-                except PostlineError:
-                    await node.clock.sleep(0.1)
+            # Until it is told: a pause without its resume would last for ever.
+            await tell(node, _SUBSCRIPTION, partition, op)
 
     async def resume_all(self, node: Node) -> None:
         """Undo a pause whose resume died with the operator."""
@@ -310,10 +316,7 @@ class Shop:
         while _SUBSCRIPTION not in self.world.cluster.subscriptions:
             await node.clock.sleep(0.5)
         for partition in range(self.shape.partitions):
-            envelope = Envelope(id=node.ids.next_id(), source="operator")
-            await node.log.append(
-                [control_record(f"{_SUBSCRIPTION}.control", partition, ControlOp(op="resume"), envelope)]
-            )
+            await tell(node, _SUBSCRIPTION, partition, ControlOp(op="resume"))
         await node.log.close()
 
     # The verdict.
@@ -328,44 +331,44 @@ class Shop:
         subscription = world.cluster.subscriptions.get(_SUBSCRIPTION)
         if subscription is None or not all(map(world.ended, self.publishers)) or not world.settled(_SUBSCRIPTION):
             return False
+        if self.shape.counted and not world.settled(_OTHER):
+            return False
         return not any(slot.state.get(HELD) or slot.state.get(DEAD) for slot in subscription.slots)
 
     def check(self) -> list[Problem]:
         """Every guarantee, at the end."""
-        world = self.world
-        slots = world.cluster.subscriptions[_SUBSCRIPTION].slots
+        world, shape = self.world, self.shape
         every = [order for orders in self.messages.values() for order in orders]
-        without = {_identity(order) for order in every if order.mood in _WITHOUT_EFFECT}
+        without = {identity_of(order) for order in every if order.mood in _WITHOUT_EFFECT}
         # A continued key gave up its order where a record of it was a dead letter.
-        unordered = {customer.encode() for customer in self.customers} if self.shape.after == "continue" else set()
-        records, effects = world.records("orders"), world.records("invoices", _invoiced)
-        states = {key: data for slot in slots for key, data in slot.state.get(USER_STATE, {}).items()}
-        totals = {key.decode(): msgspec.json.decode(data, type=Total).amount for key, data in states.items()}
-        expected = Counter[str]()
-        for order in every:
-            if order.mood not in _WITHOUT_EFFECT:
-                expected[order.customer] += order.number + 1
+        ordered = shape.after == "hold" and shape.order != "none"
+        unordered = set[bytes]() if ordered else {customer.encode() for customer in self.messages}
+        records = world.records("orders", identity_of=content_identity)
+        effects = world.records("invoices", invoiced)
+        totals = {} if shape.order == "none" else _totals(order for order in every if order.mood not in _WITHOUT_EFFECT)
         return [
             *self.late,
             *check_publishing(world.history, "orders", records),
             *check_effects(world.history, _SUBSCRIPTION, records, effects, excluded=without, unordered=unordered),
             *check_executions(world.history, _SUBSCRIPTION, records, excluded=without, unordered=unordered),
-            *check_equal("totals", dict(expected), totals),
-            *self._audit(every, sum(record.offset < slots[record.partition].position for record in records)),
+            *check_equal("totals", totals, self._stored_totals(_SUBSCRIPTION)),
+            *self._audit(every, records),
+            *(self._check_other(every, records) if shape.counted else ()),
         ]
 
-    def _audit(self, every: list[OrderPlaced], passed: int) -> list[Problem]:
+    def _stored_totals(self, subscription: str) -> dict[str, int]:
+        slots = self.world.cluster.subscriptions[subscription].slots
+        states = {key: data for slot in slots for key, data in slot.state.get(USER_STATE, {}).items()}
+        return {key.decode(): msgspec.json.decode(data, type=Total).amount for key, data in states.items()}
+
+    def _passed(self, subscription: str, records: list[StoredRecord]) -> int:
         # A dead publisher's last copy may land when all is over, so only what positions passed is counted.
-        lines, sums = [], Counter[str]()
-        for index, slot in enumerate(self.world.cluster.subscriptions[_SUBSCRIPTION].slots):
-            progress = Progress.decode(slot.progress, slot.position)
-            counts = {outcome.name: progress.counts[outcome] for outcome in Outcome if progress.counts[outcome]}
-            sums.update(counts)
-            lines.append(
-                AuditLine(_SUBSCRIPTION, index, progress.start, slot.position, counts | {"gaps": progress.gaps})
-            )
+        slots = self.world.cluster.subscriptions[subscription].slots
+        return sum(record.offset < slots[record.partition].position for record in records)
+
+    def _audit(self, every: list[OrderPlaced], records: list[StoredRecord]) -> list[Problem]:
+        lines, sums = audit_of(self.world, _SUBSCRIPTION)
         moods = Counter(order.mood for order in every)
-        copies = passed - len(every)
         expected = {
             "DONE": len(every) - sum(moods[mood] for mood in _WITHOUT_EFFECT),
             "DISCARDED": moods["hopeless"] + moods["thrown"],
@@ -373,8 +376,18 @@ class Shop:
         # Copies of a filtered message may count as either.
         told = {name: sums[name] for name in expected}
         told["FILTERED or DUPLICATE"] = sums["FILTERED"] + sums["DUPLICATE"]
-        expected["FILTERED or DUPLICATE"] = moods["filtered"] + copies
+        expected["FILTERED or DUPLICATE"] = moods["filtered"] + self._passed(_SUBSCRIPTION, records) - len(every)
         return [*check_audit(lines), *check_equal("outcomes", expected, told)]
+
+    def _check_other(self, every: list[OrderPlaced], records: list[StoredRecord]) -> list[Problem]:
+        """The other subscription has handled each order once, whatever became of it in billing."""
+        lines, sums = audit_of(self.world, _OTHER)
+        expected = {"DONE": len(every), "DUPLICATE": self._passed(_OTHER, records) - len(every)}
+        return [
+            *check_audit(lines),
+            *check_equal("outcomes of the other subscription", expected, {name: sums[name] for name in expected}),
+            *check_equal("totals of the other subscription", _totals(every), self._stored_totals(_OTHER)),
+        ]
 
 
 def run_shop(
@@ -384,44 +397,20 @@ def run_shop(
     world = World(seed, plan, keep_trace=keep_trace, mutant=mutant)
     shop = Shop(world, shape or Shape.by_seed(seed))
     for name, customer in zip(shop.publishers, shop.customers, strict=True):
-        world.add(name, lambda node, customer=customer: shop.publish(node, customer))  # type: ignore[misc]
+        world.add(name, lambda node, customer=customer: shop.desk.publish(node, customer))  # type: ignore[misc]
     for index in range(shop.shape.workers):
         world.add(f"billing{index}", shop.bill)
+    if shop.shape.counted:
+        world.add("counting", shop.count)
     world.add("operator", shop.operate)
     world.add("resumer", shop.resume_all)
     world.add_later("prober", shop.probe)
     return world.run(shop.settled, shop.check, finished_calmly=shop.finished)
 
 
-def _invoiced(record: Record) -> Identity:
-    # Outputs of a batch name its first message as their cause, so the content tells.
-    invoice = msgspec.json.decode(record[4] or b"", type=Invoice)
-    return ("shop", f"{invoice.customer}-{invoice.number}")
-
-
-def _identity(order: OrderPlaced) -> Identity:
-    return ("shop", f"{order.customer}-{order.number}")
-
-
-def _assignment(ctx: Context[Any]) -> Assignment:
-    assignment: Assignment = ctx.desk.assignment  # type: ignore[attr-defined]
-    return assignment
-
-
-def _add(ctx: Context[Any], order: OrderPlaced) -> int:
-    key = order.customer
-    total = ctx.state.get(key) or Total()
-    amount: int = total.amount + order.number + 1
-    ctx.state.put(Total(amount), key)
-    return amount
-
-
-async def _persist(node: Node, attempt: Any) -> Any:
-    """Repeat until the log takes it."""
-    while True:
-        try:
-            return await attempt()
-        except PostlineError as error:
-            if not getattr(error, "retryable", False):
-                raise
-            await node.clock.sleep(0.1)
+def _totals(orders: Iterable[OrderPlaced]) -> dict[str, int]:
+    """What each customer's orders come to."""
+    totals = Counter[str]()
+    for order in orders:
+        totals[order.customer] += order.number + 1
+    return dict(totals)

@@ -14,12 +14,15 @@ import click
 
 from tests.simulation.cluster import ENGINE_MUTANTS
 from tests.simulation.faults import FaultPlan
+from tests.simulation.resetting import run_resetting
 from tests.simulation.scenario import Shape, run_shop
 from tests.simulation.toy import run_toy
 from tests.simulation.world import Result
 
 __all__ = ["main", "run_seed", "run_seeds"]
 
+#: The whole runtime in different circumstances; "toy" is a consumer on the bare port.
+SCENARIOS = {"shop": run_shop, "resetting": run_resetting, "toy": run_toy}
 _CHUNK = 20
 _SHOWN_MAX = 5
 
@@ -32,8 +35,7 @@ def run_seed(
     logging.disable(logging.CRITICAL)
     try:
         plan = FaultPlan.by_seed(seed, read_faults=read_faults)
-        run = run_shop if scenario == "shop" else run_toy
-        return run(seed, plan, mutant=mutant, keep_trace=keep_trace)
+        return SCENARIOS[scenario](seed, plan, mutant=mutant, keep_trace=keep_trace)
     finally:
         logging.disable(logging.NOTSET)
 
@@ -56,7 +58,7 @@ def run_seeds(
 @click.option("--seeds", default=2_000, show_default=True, help="How many seeds.")
 @click.option("--first", default=0, show_default=True, help="The first of them.")
 @click.option("--seed", type=int, help="Replay this one and print all that happened in it.")
-@click.option("--scenario", type=click.Choice(("shop", "toy")), default="shop", show_default=True)
+@click.option("--scenario", type=click.Choice(tuple(SCENARIOS)), default="shop", show_default=True)
 @click.option(
     "--mutant", type=click.Choice(("", *ENGINE_MUTANTS)), default="", help="An engine that is wrong on purpose."
 )

@@ -39,7 +39,8 @@ def test_every_kind_of_fault_is_injected() -> None:
     injected = {fault for seed in range(150) for fault in run_toy(seed).faults}
     assert injected == {
         "append_crash", "append_refused", "append_unknown", "commit_crash", "commit_refused", "crash", "expire",
-        "gap", "hang", "lands_after_death", "late_bell", "late_notice", "short_fetch", "slow", "timer_late", "wall_jump",
+        "gap", "hang", "lands_after_death", "late_bell", "late_notice",
+        "short_fetch", "slow", "timer_late", "wall_jump",
     }  # fmt: skip
 
 

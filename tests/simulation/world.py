@@ -52,11 +52,13 @@ class Node:
         self.world.history.executed(Execution(assignment.subscription, identity, ok, *place, stale))
         self.trace("handled", assignment.partition, *identity, ok)
 
-    async def stopped_or_failed(self, failure: Awaitable[BaseException]) -> None:
-        """Wait until the world stops or `failure` gives an error, which is raised."""
+    async def until_set(
+        self, event: asyncio.Event, failure: Awaitable[BaseException], seconds: float | None = None
+    ) -> None:
+        """Wait for the event, at most some seconds, unless `failure` gives an error, which is raised."""
         failing = asyncio.ensure_future(failure)
-        stopping = asyncio.ensure_future(self.stopping.wait())
-        await asyncio.wait((failing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping = asyncio.ensure_future(event.wait())
+        await asyncio.wait((failing, stopping), return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
         stopping.cancel()
         if failing.done():
             raise failing.result()
@@ -105,6 +107,8 @@ class World:
         self.cluster = SimulatedCluster(mutant=mutant)
         self.history = History()
         self.stopping = asyncio.Event()
+        #: Set when the faults are over.
+        self.calm = asyncio.Event()
         self.events = Trace(keep=keep_trace)
         self.cluster.trace = self.note
         self._programs: dict[str, Program] = {}
@@ -240,6 +244,7 @@ class World:
             await asyncio.sleep(_TICK_SECONDS)
             self._torment()
         self.faults.cease()
+        self.calm.set()
         self.note("faults cease")
         for node in self.nodes():
             node.process.crash_at_step = -1
