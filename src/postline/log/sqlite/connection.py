@@ -12,7 +12,17 @@ import apsw
 
 from postline.errors import EncodeError, LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
 
-__all__ = ["MEMORY", "fetch", "network_file_system", "open_reader", "open_writer", "translate", "translated", "use_wal"]
+__all__ = [
+    "MEMORY",
+    "fetch",
+    "lay_out",
+    "network_file_system",
+    "open_reader",
+    "open_writer",
+    "translate",
+    "translated",
+    "use_wal",
+]
 
 #: What SQLite calls a private database in memory.
 MEMORY = ":memory:"
@@ -35,8 +45,6 @@ def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) ->
     """
     connection = apsw.Connection(path, statementcachesize=200)
     connection.set_busy_timeout(wait_ms)
-    connection.pragma("page_size", _PAGE_SIZE)
-    connection.pragma("auto_vacuum", 2)
     connection.pragma("secure_delete", 0)
     connection.pragma("temp_store", "memory")
     connection.pragma("cache_size", -_CACHE_KIB)
@@ -44,6 +52,13 @@ def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) ->
     connection.pragma("journal_size_limit", _WAL_LIMIT)
     connection.wal_autocheckpoint(_CHECKPOINT_PAGES)
     return connection
+
+
+def lay_out(connection: apsw.Connection) -> None:
+    """Choose the pages of a new file, for good. One that has pages is left alone: SQLite would write to it."""
+    if not connection.pragma("page_count"):
+        connection.pragma("page_size", _PAGE_SIZE)
+        connection.pragma("auto_vacuum", 2)
 
 
 def use_wal(connection: apsw.Connection) -> None:

@@ -17,7 +17,15 @@ from postline.log.port import Append, Assignment, CommitUnit
 from postline.log.sqlite import schema
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.commits import apply_unit
-from postline.log.sqlite.connection import MEMORY, network_file_system, open_reader, open_writer, translated, use_wal
+from postline.log.sqlite.connection import (
+    MEMORY,
+    lay_out,
+    network_file_system,
+    open_reader,
+    open_writer,
+    translated,
+    use_wal,
+)
 from postline.log.sqlite.forking import open_files
 from postline.log.sqlite.packing import pack
 from postline.log.sqlite.presence import Presence
@@ -213,6 +221,7 @@ class Storage:
                     remedy="Allow this user to write the file and its directory.",
                 )
             schema.recognise(connection, self.address)
+            lay_out(connection)
             if self.path is not None:
                 use_wal(connection)
             schema.prepare(connection)
