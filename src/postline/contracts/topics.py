@@ -17,6 +17,8 @@ __all__ = ["DEFAULT_PARTITIONS", "Compaction", "ForeignTopic", "MessageContract"
 DEFAULT_PARTITIONS = 8
 DEFAULT_MESSAGE_BYTES_MAX = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+#: No engine takes more.
+_MESSAGE_BYTES_MAX = 256 << 20
 _RESERVED = (".dead-letters", ".control")
 
 ClassT = TypeVar("ClassT", bound=type)
@@ -171,8 +173,8 @@ class Topic(_Declared):
         age, size = self.retention.age, self.retention.bytes_per_partition
         if (age is not None and age <= timedelta(0)) or (size is not None and size <= 0):
             problems.append("retention must be above zero; leave it out to keep everything.")
-        if self.message_bytes_max < 1:
-            problems.append("message_bytes_max must be above zero.")
+        if not 1 <= self.message_bytes_max <= _MESSAGE_BYTES_MAX:
+            problems.append(f"message_bytes_max must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
         return problems
 
     @property

@@ -44,7 +44,7 @@ class Complaints:
 
     def discarded(self, place: str, error: BaseException) -> None:
         """The handler asked to discard the record at `place`."""
-        self._say(logging.INFO, f"discards {place}: {error}")
+        self._say(logging.INFO, f"discards {place}: {describe(error)}")
 
     def _say(self, level: int, what: str) -> None:
         if not _log.isEnabledFor(level):

@@ -137,5 +137,12 @@ def _check_headers(headers: Mapping[str, object]) -> None:
             f"The headers {', '.join(taken)} belong to the envelope and can't be given to publish.",
             remedy="Use other names; the id is publish(…, id=).",
         )
-    if bad := sorted(str(name) for name, value in headers.items() if not isinstance(value, str)):
-        raise UsageError(f"The values of headers {', '.join(bad)} are no text.", remedy="Give text.")
+    if bad := sorted(repr(name) for name, value in headers.items() if not (_is_text(name) and _is_text(value))):
+        raise UsageError(f"The headers {', '.join(bad)} are no Unicode text.", remedy="Give text as name and value.")
+
+
+def _is_text(value: object) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
