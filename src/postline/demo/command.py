@@ -73,9 +73,10 @@ def command(
         proven = outcome.proof.ok
         click.echo(_as_json(outcome, wanted) if as_json else _as_text(outcome, wanted))
     finally:
-        if keep is None and proven:
+        began = (directory / "logs").exists()
+        if keep is None and (proven or not began):
             shutil.rmtree(directory, ignore_errors=True)
-        elif not proven:
+        elif not proven and began:
             click.echo(f"The log and the processes' own logs stay in {directory}", err=True)
     return 0 if proven else 1
 
