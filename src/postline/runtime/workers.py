@@ -197,8 +197,10 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.outbox is None and context.staged is None:
+            if chunk is not None and context.staged is None:
                 chunk.outcomes[index] = _DONE
+                if context.outbox is not None:
+                    owned.unit.appends += context.outbox
             else:
                 owned.complete(item, context)
             items.popleft()

@@ -20,7 +20,7 @@ OFFSET_MASK = (1 << OFFSET_BITS) - 1
 _COLUMNS = 7
 #: Rows of one INSERT: few sizes, so that each is compiled once, and large ones, because at each statement
 #: a busy thread of the process may keep the interpreter while the write lock is held.
-_SIZES = (1000, 500, 250, 100, 50, 25, 10, 5, 2, 1)
+_SIZES = (500, 250, 100, 50, 25, 10, 5, 2, 1)
 #: Partitions whose next offsets one statement stores.
 _HEADS = 64
 
