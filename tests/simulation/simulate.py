@@ -28,7 +28,7 @@ _SHOWN_MAX = 5
 
 
 def run_seed(
-    seed: int, *, scenario: str = "shop", mutant: str = "", read_faults: bool = False, keep_trace: bool = False
+    seed: int, *, scenario: str = "shop", mutant: str = "", read_faults: bool = True, keep_trace: bool = False
 ) -> Result:
     """One seed of a scenario: "shop" is the whole runtime, "toy" a consumer on the bare port."""
     # What the runtime warns of is injected, and there is much of it.
@@ -41,7 +41,7 @@ def run_seed(
 
 
 def run_seeds(
-    first: int, count: int, *, jobs: int, scenario: str = "shop", mutant: str = "", read_faults: bool = False
+    first: int, count: int, *, jobs: int, scenario: str = "shop", mutant: str = "", read_faults: bool = True
 ) -> Iterator[Result]:
     """Results of consecutive seeds, in their order."""
     run = partial(run_seed, scenario=scenario, mutant=mutant, read_faults=read_faults)

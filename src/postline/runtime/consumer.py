@@ -305,7 +305,8 @@ class Consumer:
     async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> OwnedPartition:
         await self._drain([owned], _REVOKE_SECONDS)
         assert self.membership is not None
-        commit, moved = await reset_commit(owned, op, control_offset)
+        # The partition is halted by now, so a log that can't answer is asked until it can.
+        commit, moved = await self._until_done(partial(reset_commit, owned, op, control_offset))
         if await self._committer.commit_alone(commit):
             return owned
         self.membership.resume(moved)

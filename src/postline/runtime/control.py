@@ -74,7 +74,11 @@ async def load_control(owned: OwnedPartition) -> None:
     """Take up an operator's pause and the control topic's position."""
     kept = dict(await owned.membership.scan_state(owned.assignment, CONTROL))
     position = control_position(kept.get(CONTROL_POSITION), owned.plan.control)
-    owned.control_offset = await _first_of_its_own(owned) if position is None else position
+    if position is None:
+        # Kept at once: asked again later, a clock that was set back would hide what is asked meanwhile.
+        position = await _first_of_its_own(owned)
+        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(position, owned.plan.control))
+    owned.control_offset = position
     if PAUSED in kept:
         _pause(owned)
 
