@@ -40,6 +40,8 @@ def test_the_commands_of_a_page_exist(page):
         try:
             _parse(postline, words)
         except click.ClickException as error:
+            if isinstance(getattr(getattr(error, "param", None), "type", None), click.Path):
+                continue  # a reader's file or folder
             pytest.fail(f"{page.path}:{line}: postline {shlex.join(words)}: {error.format_message()}")
 
 
