@@ -117,7 +117,7 @@ def slow_handler(options: Options) -> Result:
 def handlers(options: Options) -> Result:
     """Other kinds of handlers; no targets."""
     result = Result("handlers", "plain, batch and stateful handlers")
-    ways = {"plain function": _plain, "batch of 500": _batch, "ctx.state": _stateful}
+    ways: dict[str, _Declare] = {"plain function": _plain, "batch of 500": _batch, "ctx.state": _stateful}
     rates = _measure(options, options.some(100_000), ways, publish=False)
     for name in ways:
         result.figures.append(Figure(name, rates[name]))

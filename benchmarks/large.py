@@ -56,11 +56,12 @@ async def _sample(environment: Environment, path: Path, options: Options, when: 
     number, found = options.some(_SAMPLE), {"100 callers": [0.0], "publish_many": [0.0], "consume": [0.0]}
     shop = App("shop", owns=[orders])
     for turn in range(options.rounds):
+        messages = [order(each) for each in range(number)]
         async with running(shop, environment):
             settle(path)
-            found["100 callers"].append(await _timed(number // 4, by_callers(shop, number // 4)))
+            found["100 callers"].append(await _timed(number // 4, by_callers(shop, messages[: number // 4])))
             settle(path)
-            found["publish_many"].append(await _timed(number, shop.publish_many(order(i) for i in range(number))))
+            found["publish_many"].append(await _timed(number, shop.publish_many(messages)))
         settle(path)
         found["consume"].append(await _consume(environment, f"{when}-{turn}", number))
     return {what: best(rates) for what, rates in found.items()}

@@ -73,7 +73,7 @@ def lock_hold(options: Options) -> Result:
                     if name == "publish_many":
                         await shop.publish_many([order(each) for each in range(options.some(100_000))])
                     else:
-                        await by_callers(shop, options.some(10_000))
+                        await by_callers(shop, [order(each) for each in range(options.some(10_000))])
 
     with directory() as place:
         run(main)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import raw
-from benchmarks.orders import order, orders
+from benchmarks.orders import Order, order, orders
 from benchmarks.peers import faststream_publish, huey_publish, redis_server
 from benchmarks.results import Figure, Ratio, Result
 from benchmarks.running import Options, best, directory, open_log, run, running, settle
@@ -19,23 +19,23 @@ __all__ = ["callers", "many", "one_at_a_time"]
 
 _CALLERS = 100
 
-_Way = Callable[[App, int], Coroutine[Any, Any, object]]
+_Way = Callable[[App, Sequence[Order]], Coroutine[Any, Any, object]]
 _Raw = Callable[[Path], float]
 
 
-async def by_callers(app: App, number: int) -> None:
+async def by_callers(app: App, messages: Sequence[Order]) -> None:
     """100 tasks, each of which awaits every publish."""
 
     async def caller(first: int) -> None:
-        for each in range(first, number, _CALLERS):
-            await app.publish(order(each))
+        for message in messages[first::_CALLERS]:
+            await app.publish(message)
 
     await asyncio.gather(*(caller(first) for first in range(_CALLERS)))
 
 
-async def _alone(app: App, number: int) -> None:
-    for each in range(number):
-        await app.publish(order(each))
+async def _alone(app: App, messages: Sequence[Order]) -> None:
+    for message in messages:
+        await app.publish(message)
 
 
 def _measure(options: Options, number: int, publish: _Way, limits: dict[str, _Raw]) -> dict[str, float]:
@@ -44,6 +44,7 @@ def _measure(options: Options, number: int, publish: _Way, limits: dict[str, _Ra
 
     async def main() -> None:
         path = Path(place) / "bench.db"
+        messages = [order(each) for each in range(number)]
         shop = App("shop", owns=[orders])
         async with open_log(path) as environment, running(shop, environment):
             for _ in range(options.rounds):
@@ -52,7 +53,7 @@ def _measure(options: Options, number: int, publish: _Way, limits: dict[str, _Ra
                     rates[name].append(limit(Path(place) / "raw.db"))
                 settle(path)
                 began = time.perf_counter()
-                await publish(shop, number)
+                await publish(shop, messages)
                 rates["postline"].append(number / (time.perf_counter() - began))
 
     with directory() as place:
@@ -106,10 +107,7 @@ def many(options: Options) -> Result:
         "encoded": lambda path: raw.insert_encoded(path, messages),
     }
 
-    async def publish(app: App, _number: int) -> None:
-        await app.publish_many(messages)
-
-    rates = _measure(options, number, publish, limits)
+    rates = _measure(options, number, App.publish_many, limits)
     result.figures.append(Figure("raw encode and executemany", rates["raw"]))
     result.figures.append(Figure("raw executemany of rows made beforehand", rates["encoded"]))
     result.figures.append(Figure("postline", rates["postline"]))

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import apsw
 import msgspec
@@ -20,6 +21,7 @@ _READ = (
     "SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records"
     " WHERE id >= ? AND id < ? ORDER BY id LIMIT 1000"
 )
+_PARTITIONS = "SELECT first_partition_id, partitions FROM topics WHERE name = ?"
 _INSERT = "INSERT INTO raw_records VALUES (?, ?, ?, ?, ?, ?, ?)"
 _MOVE = "INSERT OR REPLACE INTO raw_positions VALUES (?, ?)"
 _TABLES = """
@@ -44,16 +46,15 @@ def consume(path: Path, topic: str, number: int, *, publish: bool = False) -> fl
     With `publish` it also encodes an invoice for each order and appends it in the same commit.
     """
     connection = _open(path)
-    first, count = connection.execute(
-        "SELECT first_partition_id, partitions FROM topics WHERE name = ?", (topic,)
-    ).fetchall()[0]
+    found: Any = connection.execute(_PARTITIONS, (topic,)).fetchall()
+    first, count = found[0]
     writer = _Writer(connection) if publish else None
     decode = msgspec.json.Decoder(Order).decode
     done, began = 0, time.perf_counter()
     for partition in range(first, first + count):
         offset = 0
         while done < number:
-            rows = connection.execute(_READ, (partition << 40 | offset, (partition + 1) << 40)).fetchall()
+            rows: Any = connection.execute(_READ, (partition << 40 | offset, (partition + 1) << 40)).fetchall()
             if not rows:
                 break
             values = [decode(row[4]) for row in rows]
@@ -77,7 +78,7 @@ class _Writer:
     def __init__(self, connection: apsw.Connection) -> None:
         found = connection.execute("SELECT id >> 40, max(id) + 1 FROM raw_records GROUP BY 1").fetchall()
         #: The next id of each partition, as Postline packs them: partition << 40 | offset.
-        self._next = {each: each << 40 for each in range(8)} | dict(found)
+        self._next: dict[Any, Any] = {each: each << 40 for each in range(8)} | {row[0]: row[1] for row in found}
         self._identities = itertools.count(1 << 120)
         self._encode = msgspec.json.Encoder().encode
         self._pack = msgspec.msgpack.Encoder().encode
@@ -86,7 +87,7 @@ class _Writer:
     def rows(self, messages: Iterable[Order | Invoice], type_name: str) -> list[tuple[object, ...]]:
         encode, pack, following, partition_of = self._encode, self._pack, self._next, self._partition_of
         now, identities = time.time_ns() // 1_000_000, self._identities
-        rows = []
+        rows: list[tuple[object, ...]] = []
         for message in messages:
             key = message.customer_id.encode()
             partition = partition_of(key)
