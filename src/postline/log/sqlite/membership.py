@@ -162,8 +162,8 @@ class SqliteMembership:
         self._steward.poke()
 
     def tick(self) -> None:
-        """Time to look for the dead."""
-        self._steward.look_for_dead()
+        """Time to look for the dead, and at the group even if nobody rang: a round that finds order only reads."""
+        self._steward.poke()
 
     async def _wait(self, seconds: float) -> bool:
         """Wait for news; says whether `fetch` shall return whatever it finds."""

@@ -45,8 +45,6 @@ class Steward:
         self._held: dict[int, Assignment] = {}
         #: Those of them that `assigned` is at work on.
         self._arriving: list[Assignment] = []
-        #: The members as last read, with their leases.
-        self._members: dict[str, float] = {}
         self._poked = asyncio.Event()
         self._poked.set()
 
@@ -66,11 +64,6 @@ class Steward:
     def poke(self) -> None:
         """The group may have changed."""
         self._poked.set()
-
-    def look_for_dead(self) -> None:
-        """Cheap enough to be called often; begins a round if somebody is gone."""
-        if self._gone(self._members):
-            self.poke()
 
     def lose(self, assignments: Sequence[Assignment]) -> None:
         """These were refused or have another owner: tell the owner, once."""
@@ -124,8 +117,7 @@ class Steward:
         await self._take_over(group)
 
     def _see(self, group: Group) -> None:
-        """Take note of the members, and of what this one has lost."""
-        self._members = group.members
+        """Take note of what this one has lost."""
         epochs = {row.partition: row.epoch for row in group.rows if row.owner == self._me.member}
         self.lose([each for each in self._held.values() if epochs.get(each.partition) != each.epoch])
 
