@@ -60,6 +60,8 @@ class Consumer:
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
+        #: By partition, the last epoch that is known to be over.
+        self._over: dict[int, int] = {}
         #: The group has said at least once which partitions are ours.
         self._met_group = False
 
@@ -146,23 +148,33 @@ class Consumer:
                 raise
             return owned
 
-        owned = self.owned[assignment.partition] = await self._until_done(load)
+        owned = await self._until_done(load)
+        if assignment.epoch <= self._over.get(assignment.partition, -1):
+            owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
+            return
+        self.owned[assignment.partition] = owned
         membership.follow(assignment, self.plan.control, owned.control_offset)
 
     async def revoked(self, assignments: Sequence[Assignment]) -> None:
         """Settle and commit what is in hand, then let go."""
         leaving = [self.owned[a.partition] for a in assignments if a.partition in self.owned]
         await self._drain(leaving, _REVOKE_SECONDS)
+        self._close(assignments)
         for owned in leaving:
             self._forget(owned)
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
         """Drop partitions that have a newer owner."""
+        self._close(assignments)
         for assignment in assignments:
             owned = self.owned.get(assignment.partition)
             if owned is not None and owned.assignment.epoch == assignment.epoch:
                 _log.warning("subscription %s lost partition %d to a newer owner", self.plan.name, assignment.partition)
                 self._forget(owned)
+
+    def _close(self, assignments: Sequence[Assignment]) -> None:
+        for each in assignments:
+            self._over[each.partition] = max(each.epoch, self._over.get(each.partition, -1))
 
     def _after_commit(self, refused: Sequence[Assignment]) -> None:
         self.lost(refused)
@@ -293,7 +305,11 @@ class Consumer:
                 _log.error("subscription %s: %s", self.plan.name, error)
                 continue
             if op.op == "reset":
-                owned = await self._reset(owned, op, record[0] + 1)
+                await self._reset(owned, op, record[0] + 1)
+                now = self.owned.get(owned.partition)
+                if now is None or now.assignment.epoch != owned.assignment.epoch:
+                    return  # whoever has it by now obeys the rest
+                owned = now
             else:
                 await obey(owned, op)
             owned.control_offset = record[0] + 1
@@ -302,17 +318,16 @@ class Consumer:
         self._recount()
         self._committer.wake()
 
-    async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> OwnedPartition:
+    async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> None:
         await self._drain([owned], _REVOKE_SECONDS)
         assert self.membership is not None
         # The partition is halted by now, so a log that can't answer is asked until it can.
         commit, moved = await self._until_done(partial(reset_commit, owned, op, control_offset))
         if await self._committer.commit_alone(commit):
-            return owned
+            return
         self.membership.resume(moved)
         self.membership.seek(moved, moved.position)
         await self._take_up(moved)
-        return self.owned[moved.partition]
 
     # -- for tests and operators --------------------------------------------------------------
 
