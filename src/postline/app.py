@@ -274,12 +274,21 @@ class _Running:
         plans = self._checked_plans()
         await self.log.start()
         await self._prepare_topics()
-        resources = await self._stack.enter_async_context(lifespan(self._app)) if lifespan else None
+        resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
         await self._name_unserved(plans)
         for plan in plans:
             await self._start_consumer(plan, resources)
+
+    async def _enter(self, lifespan: Lifespan) -> Any:
+        try:
+            return await self._stack.enter_async_context(lifespan(self._app))
+        except Exception as error:
+            raise UsageError(
+                f"App {self._app.name!r} can't start: its lifespan failed with {type(error).__qualname__}: {error}.",
+                remedy="Mend what it opens; the error above this one says where.",
+            ) from error
 
     def _checked_plans(self) -> list[Plan]:
         problems = list(self._catalog.problems)

@@ -421,3 +421,15 @@ async def test_stopping_and_aborting_twice_is_harmless():
         await t.stop(app)
         await app.stop()
         await app.abort()
+
+
+async def test_a_lifespan_that_fails_is_named_as_the_reason_and_kept_as_the_cause():
+    @asynccontextmanager
+    async def lifespan(app: App) -> AsyncIterator[None]:
+        raise ConnectionError("no database")
+        yield
+
+    async with TestApp(topics=[orders]) as t:
+        with pytest.raises(UsageError, match=r"'billing'.*lifespan failed with ConnectionError: no database") as caught:
+            await t.start(App("billing", lifespan=lifespan))
+        assert isinstance(caught.value.__cause__, ConnectionError)

@@ -85,7 +85,7 @@ async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: 
             await opened.clock.sleep(every)
     from rich.live import Live
 
-    with Live(console=console(), auto_refresh=False) as live:
+    with Live(console=console(redraws=True), auto_refresh=False) as live:
         while not forever.is_set():
             live.update(_drawn(await _views(opened, names), partitions, opened.clock.now_ms()), refresh=True)
             await opened.clock.sleep(every)

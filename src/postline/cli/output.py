@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,6 +22,7 @@ CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 #: Wide enough that nothing is cut where no terminal says how wide it is.
 _WIDTH_PIPED = 240
+_WIDTH_MIN = 120
 _UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "m"))
 
 
@@ -45,13 +47,17 @@ def emit_json(value: object) -> None:
     click.echo(data.decode())
 
 
-def console() -> Console:
-    """Where tables are drawn: in colours on a terminal only, and not against NO_COLOR."""
+def console(*, redraws: bool = False) -> Console:
+    """Where tables are drawn: in colours on a terminal only, and not against NO_COLOR.
+
+    On a narrow terminal a long line is the terminal's to break, rather than cut or broken inside
+    words; what `redraws` itself has to fit.
+    """
     from rich.console import Console
 
     is_terminal = sys.stdout.isatty()
     colors = is_terminal and not os.environ.get("NO_COLOR")
-    width = None if is_terminal else _WIDTH_PIPED
+    width = None if redraws else max(_WIDTH_MIN, get_terminal_size().columns) if is_terminal else _WIDTH_PIPED
     return Console(width=width, no_color=not colors, highlight=False, emoji=False, soft_wrap=False)
 
 
@@ -63,8 +69,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
     drawn = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for name in columns:
-        right = name.startswith(">")
-        drawn.add_column(name.removeprefix(">"), justify="right" if right else "left", overflow="fold")
+        right, heading = name.startswith(">"), name.removeprefix(">")
+        # Headings break between words, never inside one.
+        widest_word = max(map(len, heading.split()), default=1)
+        drawn.add_column(heading, justify="right" if right else "left", overflow="fold", min_width=widest_word)
     for row in rows:
         # Data is neither markup nor control.
         drawn.add_row(*(Text(plain(cell)) for cell in row))
