@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
 from postline.errors import LogUnavailable
 from postline.log.port import FLAG_OWN_ID, Fetched, Record
-from postline.runtime.dedup import EVICTION_STEP, identity_digest
+from postline.runtime.dedup import EVICTION_STEP, Dedup, identity_digest
 from postline.runtime.entries import DEDUP, DEDUP_ORDER
 from postline.runtime.handlers import Handler
 from postline.runtime.lanes import UNDECODED, Failed
@@ -46,16 +48,16 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
     digests: dict[int, list[bytes]] = {}
     for index, record in enumerate(records):
         handler = owned.plan.handlers.get(record[3])
-        if chunk.outcomes[index] or handler is None:
+        if chunk.outcomes[index] or (handler is None and record[3] not in owned.types):
             continue
-        if owned.plan.examines:
+        if handler is not None and owned.plan.examines:
             message = _read(owned, handler, record)
             if message is Outcome.FILTERED:
                 chunk.outcomes[index] = Outcome.FILTERED
                 continue
             if message is not UNDECODED:
                 messages[index] = message
-        if found := _digests(owned, record, messages.get(index)):
+        if found := _digests(owned, record, handler, messages.get(index)):
             digests[index] = found
     await _drop_duplicates(owned, chunk, records, digests)
     return messages
@@ -73,14 +75,33 @@ def _read(owned: OwnedPartition, handler: Handler, record: Record) -> Any:
         return Failed(error)
 
 
-def _digests(owned: OwnedPartition, record: Record, message: Any) -> list[bytes]:
+def _identities(owned: OwnedPartition, record: Record) -> list[bytes]:
+    """The marks that can be told without the record's handler."""
+    by_id = owned.plan.dedup is not None and owned.plan.dedup.by_id
+    found = identity_digest(owned.envelope(record)) if by_id or record[5] & FLAG_OWN_ID else None
+    return [] if found is None else [found]
+
+
+def _digests(owned: OwnedPartition, record: Record, handler: Handler | None, message: Any) -> list[bytes]:
     found = []
     if record[5] & FLAG_OWN_ID:
         found.append(identity_digest(owned.envelope(record)))
     dedup = owned.plan.dedup
-    if dedup is not None and message is not None and type(message) is not Failed:
+    if dedup is not None and handler is None:
+        found.append(_unread_digest(owned, dedup, record))
+    elif dedup is not None and message is not None and type(message) is not Failed:
         found.append(dedup.digest_of(record, message, owned.envelope))
     return list(dict.fromkeys(digest for digest in found if digest is not None))
+
+
+def _unread_digest(owned: OwnedPartition, dedup: Dedup, record: Record) -> bytes | None:
+    """The mark of a record that waits for a process with a handler for it; by a field it can't have one here."""
+    if dedup.field is not None:
+        return None
+    try:
+        return dedup.digest_of(record, None, owned.envelope)
+    except msgspec.MsgspecError:
+        return None  # its handler's process will find it unreadable
 
 
 async def _drop_duplicates(
