@@ -187,20 +187,27 @@ class Nemesis:
 
     async def _freeze(self, log: Log) -> None:
         """SIGSTOP amidst attempts, until its partitions have other owners; then it goes on."""
-        while True:
-            place = await self._in_its_work("worker")
-            process = place.process
-            assert process is not None
-            process.send_signal(signal.SIGSTOP)
-            # Whoever is stopped in the middle of a write holds up all others: not what this is about.
-            amidst = open_work(self._directory, place.slot.name, place.life)
-            usable = amidst["run"] and not amidst["commit"] and await _owned_by(log, process.pid)
-            if usable and await self._taken_over(log, process.pid):
-                break
-            process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGCONT)
+        frozen = None
+        while frozen is None:
+            frozen = await self._try_to_freeze(log)
         self.freezes += 1
-        self._report(f"freeze {self.freezes}: {place.slot.name} within {', '.join(sorted(amidst))}")
+        self._report(f"freeze {self.freezes}: {frozen}")
+
+    async def _try_to_freeze(self, log: Log) -> str | None:
+        place = self._random.choice([each for each in self._places if each.slot.role == "worker"])
+        await self._until(lambda: self._attempts_alone(place), _PROGRESS_SECONDS)
+        process = place.process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP)
+        usable = self._attempts_alone(place) and await _owned_by(log, process.pid)
+        frozen = bool(usable) and await self._taken_over(log, process.pid)
+        process.send_signal(signal.SIGCONT)
+        return place.slot.name if frozen else None
+
+    def _attempts_alone(self, place: _Place) -> bool:
+        """Whether attempts run, and no write: who is stopped in the middle of one holds up all others."""
+        amidst = open_work(self._directory, place.slot.name, place.life)
+        return bool(amidst["run"]) and not amidst["commit"]
 
     async def _taken_over(self, log: Log, pid: int) -> bool:
         end = _CLOCK.monotonic() + 3 * self._scenario.lease_seconds

@@ -12,9 +12,8 @@ __all__ = ["ATTEMPTS", "Scenario", "Slot"]
 _FILE = "scenario.json"
 ATTEMPTS = 5
 
-#: Share of orders by what becomes of them; the rest is simply handled.
+#: Share of orders by what becomes of them; the rest is simply handled, or takes a while.
 _MOODS = {
-    "slow": 0.1,  # takes a while
     "flaky": 0.04,  # fails now and then
     "thrown": 0.01,  # is discarded by its handler
     "poison": 0.003,  # fails until the operator has mended something
@@ -52,6 +51,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     #: Workers are `postline run`, as users start them; their commits are not written down.
     served: bool = False
     lease_seconds: float = 10.0
+    #: Share of orders whose handler takes a while.
+    slow: float = 0.1
     #: Seconds between two publishes of one customer, at most.
     pause_seconds: float = 0.08
 
@@ -76,8 +77,10 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
         return [f"c{publisher}.{number}" for number in range(self.customers)]
 
     def mood(self, customer: str, number: int) -> str:
-        """What becomes of an order: "", or one of the above."""
-        chance = self.random_of(customer, number).random()
+        """What becomes of an order: "", "slow", or one of the above."""
+        chance = self.random_of(customer, number).random() - self.slow
+        if chance < 0:
+            return "slow"
         for mood, share in _MOODS.items():
             chance -= share
             if chance < 0:

@@ -57,7 +57,8 @@ def test_workers_told_to_stop_under_load_lose_nothing_and_leave_no_partition_stu
 
 
 def test_a_worker_stopped_past_its_lease_does_its_late_work_in_vain(tmp_path: Path) -> None:
-    figures = _run(Scenario(seed=_SEED, freezes=2, lease_seconds=1.0), tmp_path).figures
+    calm = Scenario(seed=_SEED, freezes=2, lease_seconds=1.0, pause_seconds=0.6, publishers=1, slow=0.5)
+    figures = _run(calm, tmp_path).figures
     assert figures["freezes"] == 2
     assert figures["late attempts"] > 0
 
