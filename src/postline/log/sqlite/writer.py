@@ -28,6 +28,8 @@ T = TypeVar("T")
 _logger = logging.getLogger("postline.log.sqlite")
 #: So many rows wait for no others: their publisher makes the next ones meanwhile.
 _ENOUGH_ROWS = 500
+#: For so long at most the loop stands still to let the thread come that far.
+_HEAD_START_SECONDS = 0.001
 Work: TypeAlias = Callable[[apsw.Connection], Any]
 
 #: Errors that concern the whole transaction, not the work in which they came up.
@@ -94,6 +96,8 @@ class Writer:
         self._collected: list[_Job] = []
         self._closed = False
         self._ended = asyncio.Event()
+        #: The thread has come to insert rows.
+        self._inserting = threading.Event()
         self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if threaded:
@@ -112,7 +116,11 @@ class Writer:
         """Store the rows in the next transaction, merged with others'; gives their offsets."""
         future = self._collect(None, rows, True)
         if self._thread is not None and len(rows.partition_ids) >= _ENOUGH_ROWS:
+            self._inserting.clear()
             self._hand_over()
+            # On its way to the insert the thread needs the interpreter a dozen times for a moment, and a
+            # publisher that computes would make it wait each time; in the insert it needs it no more.
+            self._inserting.wait(_HEAD_START_SECONDS)
         return future
 
     def submit_alone(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
@@ -251,6 +259,7 @@ class Writer:
                     if job.rows is None or merged is None:
                         self._run_job(job)
                 if merged is not None:
+                    self._inserting.set()
                     self._insert_merged(jobs, merged)
                 appender.flush(connection)
                 connection.execute("COMMIT")
