@@ -136,7 +136,8 @@ class AgingShop:
             passed = sum(lines[r.partition].start <= r.offset < lines[r.partition].position for r in records)
             expected = passed - effects - sums["DUPLICATE"]
             problems += check_equal("lost", {"LOST": expected}, {"LOST": sums["LOST"]})
-        if sums["LOST"] < 0 or (self.compacted and sums["LOST"]):
+        if not 0 <= sums["LOST"] <= unread and self.compacted:
+            # Of a compacted topic only what was held, and superseded before that was committed, counts as lost.
             problems.append(Problem("audit", f"{sums['LOST']} records count as lost, {unread} were not read"))
         return problems
 

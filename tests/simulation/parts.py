@@ -128,9 +128,9 @@ async def tell(node: Node, subscription: str, partition: int, op: ControlOp) -> 
 async def serve(node: Node, make: Callable[[], App], *, lives_seconds: Callable[[], float] | None = None) -> None:
     """Run a service until the world stops it; while there are faults, stop and start it after each of its lives."""
     while True:
+        faulty = node.world.faults.active
         app = make()
         await persist(node, lambda app=app: app.start(environment(node)))  # type: ignore[misc]
-        faulty = node.world.faults.active
         again = node.world.calm if faulty and lives_seconds else node.stopping
         lasts = lives_seconds() if faulty and lives_seconds else None
         await node.until_set(again, app.wait_failed(), lasts)

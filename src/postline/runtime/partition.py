@@ -71,9 +71,10 @@ class OwnedPartition:
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
-        await self.holding.load()
         known = await self.membership.scan_state(self.assignment, TYPES)
         self.types = {name.decode() for name, _ in known}
+        # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
+        await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
             self.learn_type(name)
 
