@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
-from postline.log.port import PartitionCommit
+from postline.log.port import Assignment, CommitUnit, PartitionCommit
+from postline.runtime.commits import Committer
 from postline.runtime.dedup import Marks
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import Lane
@@ -19,16 +20,16 @@ from postline.runtime.window import Window
 __all__ = ["RUNTIME_MUTANTS", "mutated"]
 
 
-def _effects_later(original: Callable[..., PartitionCommit]) -> Callable[..., PartitionCommit]:
-    """Positions are committed at once, what handlers published and stored only with the next commit."""
+def _effects_later(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Positions are committed at once, what handlers published and stored in a second step."""
 
-    def take_commit(owned: OwnedPartition) -> PartitionCommit:
-        commit = original(owned)
-        owned.unit.appends = commit.appends
-        owned.unit.changes = {(namespace, key): value for namespace, key, value in commit.puts}
-        return PartitionCommit(commit.assignment, commit.position, commit.progress, deletes=commit.deletes)
+    async def commit(committer: Committer, unit: CommitUnit) -> Sequence[Assignment]:
+        bare = [PartitionCommit(part.assignment, part.position, part.progress) for part in unit]
+        refused = await original(committer, bare)
+        await original(committer, [part for part in unit if part.assignment not in refused])
+        return refused
 
-    return take_commit
+    return commit
 
 
 def _forgets_held(original: object) -> Callable[..., Any]:
@@ -46,6 +47,14 @@ def _forgets_ahead(original: Callable[..., None]) -> Callable[..., None]:
         original(window, position, progress)
 
     return init
+
+
+def _forgets_types(original: Callable[..., Any]) -> Callable[..., Any]:
+    async def load(owned: OwnedPartition) -> None:
+        await original(owned)
+        owned.types &= owned.plan.handlers.keys()
+
+    return load
 
 
 def _overtakes(original: object) -> property:
@@ -72,14 +81,14 @@ def _lost_uncounted(original: Callable[..., int]) -> Callable[..., int]:
 
 #: By name: what is replaced, and by what. The names say what the runtime then does wrong.
 RUNTIME_MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
-    "position_before_effects": (OwnedPartition, "take_commit", _effects_later),
+    "position_before_effects": (Committer, "_commit", _effects_later),
     "held_dropped_at_reassignment": (Holding, "load", _forgets_held),
     "done_ahead_forgotten": (Window, "__init__", _forgets_ahead),
     "retries_overtaken": (Lane, "free", _overtakes),
     "duplicates_unseen": (Marks, "is_duplicate", _no_duplicates),
     "outcome_of_held_uncounted": (Window, "change", _nothing),
     "state_kept_at_reset": (PendingUnit, "clear", _nothing),
-    "types_unlearned": (OwnedPartition, "learn_type", _nothing),
+    "types_forgotten_at_reassignment": (OwnedPartition, "load", _forgets_types),
     "lost_uncounted": (Window, "lose", _lost_uncounted),
 }
 

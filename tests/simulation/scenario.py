@@ -59,7 +59,17 @@ _PROBE = "probe"
 #: Longer than a lease and the death of a process take to be noticed.
 _CALM_SECONDS = 8.0
 #: Moods of a message, by how often they occur.
-_MOODS = {"fine": 72, "flaky": 12, "stuck": 3, "later": 4, "curable": 4, "hopeless": 2, "thrown": 2, "filtered": 3}
+_MOODS = {
+    "fine": 66,
+    "slow": 6,
+    "flaky": 12,
+    "stuck": 3,
+    "later": 4,
+    "curable": 4,
+    "hopeless": 2,
+    "thrown": 2,
+    "filtered": 3,
+}
 STYLES = ("async", "async", "plain", "batch")
 #: These end without an effect.
 _WITHOUT_EFFECT = ("hopeless", "thrown", "filtered")
@@ -253,7 +263,9 @@ class Shop:
         return 0 if self.shape.order == "none" else add(ctx, order)
 
     async def linger(self, node: Node, order: OrderPlaced) -> None:
-        """Get stuck, now and then, until the time limit ends it."""
+        """Take long, or get stuck, now and then, until the time limit ends it."""
+        if order.mood == "slow" and self.shape.style == "async":
+            await node.clock.sleep(node.random.random() * 1.5)
         if self.shape.hangs and order.mood == "stuck" and node.random.random() < 0.5:
             node.trace("stuck", *identity_of(order))
             await node.clock.sleep(1000.0)
