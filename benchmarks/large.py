@@ -86,7 +86,9 @@ async def _consume(environment: Environment, name: str, number: int) -> float:
     began = time.perf_counter()
     async with running(app, environment):
         await done.wait()
-        return number / (time.perf_counter() - began)
+        rate = number / (time.perf_counter() - began)
+    await environment.log.remove_subscription(name)
+    return rate
 
 
 def _resident_mb() -> float:
