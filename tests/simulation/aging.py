@@ -55,7 +55,7 @@ class AgingShop:
         self.compacted = draw.random() < 0.4
         self.partitions = draw.choice((1, 2))
         self.away_seconds = draw.choice((0.0, 3.0, 8.0))
-        age = timedelta(seconds=draw.choice((1, 3)))
+        age = timedelta(seconds=draw.choice((0.4, 1, 3)))
         self.orders = Topic(
             "orders",
             owner="shop",

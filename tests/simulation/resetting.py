@@ -165,6 +165,9 @@ class ResetShop:
             if invoice.total not in ({total + amount} if self.keep_state else {total + amount, amount}):
                 problems.append(Problem("wrong", f"{identity} brought {total} to {invoice.total}"))
             total = invoice.total
+        fresh = sum(int(identity[1].rpartition("-")[2]) + 1 for identity in expected)
+        if expected and not doubtful and not self.keep_state and total != fresh:
+            problems.append(Problem("wrong", f"{customer}: the last generation comes to {total}, not {fresh}"))
         # A reset after the last invoice leaves no state.
         left = total if expected or doubtful or self.keep_state else 0
         told = {} if doubtful else check_equal("total", {customer: left}, {customer: self._stored(key)})
