@@ -188,9 +188,9 @@ class Consumer:
         self._recount()
 
     async def _drain(
-        self, leaving: Sequence[OwnedPartition], seconds: float, commit_seconds: float = _LAST_COMMIT_SECONDS
+        self, leaving: Sequence[OwnedPartition], seconds: float, commit_seconds: float | None = _LAST_COMMIT_SECONDS
     ) -> None:
-        """Begin nothing more of these, wait for what runs, halt, and commit what settled."""
+        """Begin nothing more of these, wait for what runs, halt, and commit what settled (None: however long)."""
         for owned in leaving:
             owned.draining = True
         over = asyncio.Event()
@@ -203,7 +203,7 @@ class Consumer:
         for owned in leaving:
             owned.halt()
             self.pool.drop_attempts(owned)
-        await self._commit_within(commit_seconds)
+        await (self._committer.commit() if commit_seconds is None else self._commit_within(commit_seconds))
 
     async def _commit_within(self, seconds: float) -> None:
         """Commit what settled; give up after a time, so that a log that can't write holds up no stop."""
@@ -319,7 +319,8 @@ class Consumer:
         self._committer.wake()
 
     async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> None:
-        await self._drain([owned], _REVOKE_SECONDS)
+        # All of it is committed first: what were left would land after the reset, under the same epoch.
+        await self._drain([owned], _REVOKE_SECONDS, None)
         assert self.membership is not None
         # The partition is halted by now, so a log that can't answer is asked until it can.
         commit, moved = await self._until_done(partial(reset_commit, owned, op, control_offset))
