@@ -34,12 +34,15 @@ class Committer:
         partitions: Callable[[], Sequence[OwnedPartition]],
         busy: Callable[[], bool],
         committed: Callable[[Sequence[Assignment]], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self.membership: Membership | None = None
         self._around = around
         self._partitions = partitions
         self._busy = busy
         self._committed = committed
+        self._failed = failed
+        self._under_way: set[asyncio.Task[None]] = set()
         self._work = asyncio.Event()
         self._enough = asyncio.Event()
         self._settled = 0
@@ -83,7 +86,29 @@ class Committer:
         timer.cancel()
 
     async def commit(self) -> None:
-        """Make everything that was settled by now durable."""
+        """Make everything that was settled by now durable. Cancelling this only ends the waiting."""
+        await asyncio.shield(self.begin())
+
+    def begin(self) -> asyncio.Task[None]:
+        """Start a commit. What it takes is gone from memory, so nothing but `abort` may cancel it."""
+        task = asyncio.ensure_future(self._take_and_commit())
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed(error)
+
+    async def abort(self) -> None:
+        """Give up commits that are under way; only for when every partition is let go."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take_and_commit(self) -> None:
         async with self._one_at_a_time:
             taken = [owned for owned in self._partitions() if owned.unit]
             for owned in taken:

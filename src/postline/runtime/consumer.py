@@ -56,7 +56,7 @@ class Consumer:
         self._in_flight, self._in_flight_bytes = 0, 0.0
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
-        self._committer = Committer(around, self._partitions, self._busy, self._after_commit)
+        self._committer = Committer(around, self._partitions, self._busy, self._after_commit, self._fail)
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -111,6 +111,7 @@ class Consumer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._committer.abort()
         await self.pool.stop()
 
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -206,19 +207,19 @@ class Consumer:
         await (self._committer.commit() if commit_seconds is None else self._commit_within(commit_seconds))
 
     async def _commit_within(self, seconds: float) -> None:
-        """Commit what settled; give up after a time, so that a log that can't write holds up no stop."""
+        """Commit what settled; wait for it only so long, so that a log that can't write holds up no stop."""
         over = asyncio.Event()
         timer = self.around.clock.call_later(seconds, over.set)
-        commit = asyncio.ensure_future(self._committer.commit())
+        commit = self._committer.begin()
         waiting = asyncio.ensure_future(over.wait())
-        await asyncio.wait((commit, waiting), return_when=asyncio.FIRST_COMPLETED)
-        timer.cancel()
-        waiting.cancel()
+        try:
+            await asyncio.wait((commit, waiting), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            waiting.cancel()
         if not commit.done():
-            commit.cancel()
-            _log.error("subscription %s could not commit in time: what it did is handled again", self.plan.name)
-        elif (error := commit.exception()) is not None:
-            self._fail(error)
+            # It goes on, since it holds what other partitions settled; those that leave may be fenced by then.
+            _log.error("subscription %s could not commit in time before partitions left it", self.plan.name)
 
     # -- fetching -----------------------------------------------------------------------------
 

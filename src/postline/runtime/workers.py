@@ -96,14 +96,26 @@ class WorkerPool:
             worker.task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():
+            if not self._stopping:
+                self._on_failed(RuntimeError(f"a worker of subscription {self._plan.name} was cancelled"))
+        elif (error := task.exception()) is not None:
             self._on_failed(error)
 
     async def _work(self, worker: Worker) -> None:
         HANDLING.set(self._plan.name)
         self._waking = False
-        ready = self.ready
         while not self._stopping:  # a handler may have swallowed the cancellation
+            try:
+                await self._pull(worker)
+            except asyncio.CancelledError:
+                self._undo_cancel(worker)
+
+    async def _pull(self, worker: Worker) -> None:
+        """Run lanes for as long as the worker isn't cancelled: by a handler that cancelled its own task, say."""
+        ready = self.ready
+        self._waking = False
+        while not self._stopping:
             while not ready:
                 sleeper = asyncio.get_running_loop().create_future()
                 self._idle.append(sleeper)
@@ -120,14 +132,11 @@ class WorkerPool:
         owned.running += 1
         worker.owned = owned
         try:
-            await self._run_lane(worker, owned, lane)
+            await self._run_lane_or_wait(worker, owned, lane)
+            if worker.timed_out or worker.dropped:  # the attempt swallowed its cancellation
+                self._undo_cancel(worker)
         except asyncio.CancelledError:
             self._undo_cancel(worker)
-        except LogError as error:
-            if not error.retryable:
-                raise
-            _log.warning("subscription %s can't read held records and tries again: %s", self._plan.name, error)
-            await owned.around.clock.sleep(_READ_AGAIN_SECONDS)
         finally:
             self.running -= 1
             owned.running -= 1
@@ -140,6 +149,15 @@ class WorkerPool:
         if worker.since_yield >= _YIELD_RECORDS:
             worker.since_yield = 0
             await asyncio.sleep(0)
+
+    async def _run_lane_or_wait(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        try:
+            await self._run_lane(worker, owned, lane)
+        except LogError as error:
+            if not error.retryable:
+                raise
+            _log.warning("subscription %s can't read held records and tries again: %s", self._plan.name, error)
+            await owned.around.clock.sleep(_READ_AGAIN_SECONDS)
 
     async def _run_lane(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         items = lane.items
@@ -293,16 +311,17 @@ class WorkerPool:
 
     def over_time(self, worker: Worker, cancelled: asyncio.CancelledError) -> Exception:
         """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
-        if worker.task is not None and not worker.task.cancelling():
-            return RuntimeError("the handler let a CancelledError out, although its attempt was not cancelled")
-        if self._stopping or not worker.timed_out or worker.dropped:
+        if self._stopping or worker.dropped:
             raise cancelled
+        timed_out = worker.timed_out
         self._undo_cancel(worker)
-        return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
+        if timed_out:
+            return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
+        return RuntimeError("the handler let a CancelledError out, although nobody else cancelled its attempt")
 
     def _undo_cancel(self, worker: Worker) -> None:
         """Take back a cancellation that meant one attempt; raises if it means the worker itself."""
-        if self._stopping or not (worker.timed_out or worker.dropped):
+        if self._stopping:
             raise asyncio.CancelledError
         worker.timed_out = worker.dropped = False
         task = worker.task
