@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from postline.errors import DecodeError, SettingsError
-from postline.runtime.intents import DeadLetter, Discard, RetryLater
+from postline.runtime.intents import LONGEST_DELAY_SECONDS, DeadLetter, Discard, RetryLater
 
 __all__ = ["Again", "Decision", "GiveUp", "Later", "Retry", "Throw", "decide"]
 
@@ -36,6 +36,8 @@ class Retry:
             problems.append(f"immediate is {self.immediate}; give 0 or more.")
         if any(seconds < 0 for seconds in self.delays_seconds):
             problems.append("a delay is negative; give seconds of 0 or more.")
+        if not all(seconds <= LONGEST_DELAY_SECONDS for seconds in self.delays_seconds):
+            problems.append("a delay is over 366 days or no number; give less.")
         if not 0 <= self.jitter <= 1:
             problems.append(f"jitter is {self.jitter}; give a share from 0 to 1.")
         if problems:

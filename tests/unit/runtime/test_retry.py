@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postline import DeadLetter, DecodeError, Discard, Retry, RetryLater, SettingsError
+from postline import DeadLetter, DecodeError, Discard, Retry, RetryLater, SettingsError, UsageError
 from postline.runtime.retry import Again, Decision, GiveUp, Later, Throw, decide
 
 policies = st.builds(
@@ -72,6 +73,9 @@ def test_never_goes_by_subclasses_and_belongs_to_the_policy_in_force():
     [
         ({"immediate": -1}, "immediate is -1"),
         ({"delays": (1, -2)}, "a delay is negative"),
+        ({"delays": (1, math.nan)}, "a delay is over 366 days or no number"),
+        ({"delays": (math.inf,)}, "a delay is over 366 days or no number"),
+        ({"delays": (1, timedelta(days=367))}, "a delay is over 366 days or no number"),
         ({"jitter": 1.5}, "jitter is 1.5"),
     ],
 )
@@ -83,3 +87,14 @@ def test_a_policy_that_makes_no_sense_is_refused(options: dict[str, object], pro
 def test_all_that_makes_no_sense_is_named_at_once():
     with pytest.raises(SettingsError, match=r"immediate.*delay.*jitter"):
         Retry(immediate=-1, delays=(-1,), jitter=-1)
+
+
+@pytest.mark.parametrize("delay", [math.inf, math.nan, 1e20, timedelta(days=367), -math.inf])
+def test_a_record_can_be_put_off_for_a_year_at_most(delay: float | timedelta):
+    with pytest.raises(UsageError, match="RetryLater can't wait"):
+        RetryLater(delay)
+    assert RetryLater(timedelta(days=366)).delay_seconds == 366 * 86_400
+
+
+def test_a_time_that_has_passed_already_means_at_once():
+    assert RetryLater(-3).delay_seconds == 0
