@@ -52,6 +52,8 @@ class HeldEntry(msgspec.Struct, array_like=True, gc=False):
     size: int = 0
     error: str = ""
     format: int = 1
+    #: How long it was to wait when it was put off; 0 in entries written before this was kept.
+    delay_ms: int = 0
 
 
 class DeadEntry(msgspec.Struct, array_like=True, gc=False):

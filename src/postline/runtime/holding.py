@@ -77,10 +77,11 @@ class Holding:
         if not entry.due_ms:
             self._owned.enqueue(lane)
             return
-        # A wall clock that jumped back must not make a record wait longer than its ladder says.
+        # A wall clock that jumped back must not make a record wait longer than it was told to.
+        longest = entry.delay_ms / 1000 if entry.delay_ms else self._owned.plan.retry.delay_seconds_max
         left = (entry.due_ms - self._owned.around.clock.now_ms()) / 1000
         lane.wait = Wait.DUE
-        self._start_timer(lane, min(max(0.0, left), self._owned.plan.retry.delay_seconds_max))
+        self._start_timer(lane, min(max(0.0, left), longest))
 
     def _lane(self, key: bytes | None, offset: int) -> Lane:
         if key is None:
@@ -91,9 +92,10 @@ class Holding:
 
     def park_head(self, lane: Lane, delay_seconds: float, error: BaseException) -> None:
         """The lane's first record waits for its next attempt, the others behind it."""
-        due_ms = self._owned.around.clock.now_ms() + int(delay_seconds * 1000)
+        delay_ms = int(delay_seconds * 1000)
+        due_ms = self._owned.around.clock.now_ms() + delay_ms
         offset = lane.items[0][2][0]
-        self._park_items(lane, HeldEntry(lane.key, lane.attempts, due_ms, error=describe(error)))
+        self._park_items(lane, HeldEntry(lane.key, lane.attempts, due_ms, error=describe(error), delay_ms=delay_ms))
         if lane.key is None:
             self._solo[offset] = lane
         lane.wait = Wait.DUE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -108,6 +109,54 @@ async def test_retry_later_says_when_itself_and_counts_as_an_attempt():
         assert attempts == [(0, 1), (7, 2), (14, 3)]
         assert handled == []
         assert t.dead_letters("sub")[0].error == "RetryLater: not yet"
+
+
+@pytest.mark.parametrize("delay", [math.inf, math.nan, 1e20, timedelta.max])
+async def test_a_delay_that_never_ends_is_a_failed_attempt_of_its_record_alone(delay: float | timedelta):
+    async def handle(order: Order, ctx: Context) -> None:
+        if order.id == "0-0":
+            raise RetryLater(delay)
+
+    async with running(build(handle, retry=Retry(immediate=1, delays=()))) as t:
+        await t.publish_many(spread(2, 2))
+        await t.settle()
+        (letter,) = t.dead_letters("sub")
+        assert (letter.attempts, letter.error.split(":")[0]) == (2, "UsageError")
+        assert t.audit()["sub"]["done"] == 2
+
+
+class NamedLater(RetryLater):
+    """A subclass that forgets its base."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "somehow")
+
+
+async def test_an_intent_that_says_no_delay_waits_none():
+    handle, handled, attempts = failing(1, NamedLater)
+    async with running(build(handle)) as t:
+        handle.now = t.clock.now_ms
+        await t.publish_many(spread(1, 2))
+        await t.advance(seconds=1)
+        assert len(attempts) == 2
+        assert in_order(handled)
+
+
+async def test_a_restart_does_not_shorten_what_a_handler_asked_to_wait():
+    handle, handled, attempts = failing(1, lambda: RetryLater(timedelta(hours=2)))
+    app = build(handle, retry=Retry(immediate=3, delays=()))
+    async with running(app) as t:
+        start = t.clock.now_ms()
+        handle.now = lambda: (t.clock.now_ms() - start) // 1000
+        await t.publish(Order("0-0", "c0"))
+        await t.advance(hours=1)
+        await t.crash(app)
+        await t.start(app)
+        await t.advance(minutes=59)
+        assert len(attempts) == 1
+        await t.advance(minutes=2)
+        assert attempts == [(0, 1), (7200, 2)]
+        assert len(handled) == 1
 
 
 async def test_discard_gives_a_record_up_and_its_key_flows_on():
