@@ -150,6 +150,18 @@ async def test_a_missing_directory_or_a_directory_in_place_of_the_file_is_refuse
         await _start(tmp_path)
 
 
+async def test_a_file_with_a_second_name_is_refused_under_both_and_opens_again_when_that_is_gone(tmp_path: Path) -> None:
+    path, other = tmp_path / "log.db", tmp_path / "other.db"
+    await _filled(path)
+    os.link(path, other)
+    for name in (path, other):
+        with pytest.raises(LogUnavailable, match="2 names") as caught:
+            await _start(name)
+        assert "hard link" in str(caught.value)
+    other.unlink()
+    await _start(path)
+
+
 async def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "network_file_system", lambda path: "nfs4")
     with pytest.raises(LogUnavailable, match="nfs4"):

@@ -266,6 +266,13 @@ def _check_place(path: Path) -> None:
         raise LogUnavailable(f"The directory {directory} does not exist.", remedy="Make it, or give another path.")
     if path.is_dir():
         raise LogUnavailable(f"{path} is a directory.", remedy="Give the path of a file.")
+    names = path.stat().st_nlink if path.exists() else 1
+    if names > 1:
+        # SQLite puts the WAL beside the name that it is given: under each another one, which don't know of each other.
+        raise LogUnavailable(
+            f"The log {path} has {names} names (hard links), under each of which it would lose the others' records.",
+            remedy=f"Remove all but one (find them with `find DIRECTORY -samefile {path}`); use symbolic links or copies.",
+        )
     kind = network_file_system(path)
     if kind is not None:
         raise LogUnavailable(
