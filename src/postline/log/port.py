@@ -299,7 +299,11 @@ class Log(Protocol):
         """Finish what was accepted and let go of everything. Idempotent."""
 
     def envelope(self, record: Record) -> Envelope:
-        """The record's envelope, equal to what was appended; cheap, synchronous."""
+        """The record's envelope, equal to what was appended; cheap, synchronous.
+
+        Raises DecodeError, and nothing else, if what is stored is no envelope; the record's other fields
+        stand all the same.
+        """
 
     async def create_topic(self, spec: TopicSpec) -> TopicSpec:
         """Create the topic unless it exists; gives back what the log has, equal or not."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postline.errors import EncodeError
+from postline.errors import DecodeError, EncodeError
 from postline.log.sqlite.packing import pack, unpack
 from postline.message import Envelope
 
@@ -41,3 +42,25 @@ def test_an_ordinary_envelope_takes_less_than_forty_bytes() -> None:
 def test_what_is_no_text_or_number_is_refused(wrong: Envelope) -> None:
     with pytest.raises(EncodeError):
         pack(wrong)
+
+
+@given(
+    st.one_of(
+        st.binary(),
+        st.lists(st.one_of(st.integers(-5, 5), st.none(), _TEXT, st.binary(max_size=4))).map(msgspec.msgpack.encode),
+    )
+)
+def test_whatever_the_bytes_are_there_is_an_envelope_of_text_or_a_decode_error(packed: bytes) -> None:
+    try:
+        envelope = unpack("shop.OrderPlaced", packed)
+    except DecodeError as error:
+        assert error.__cause__ is not None
+        assert "shop.OrderPlaced" in str(error)
+    else:
+        pack(envelope)
+
+
+@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x91\x05", b"\x91\xa1\xff", b"\x91" * 100_000, None, "text"])
+def test_bytes_that_are_no_envelope_are_a_decode_error(packed: bytes) -> None:
+    with pytest.raises(DecodeError, match="envelope"):
+        unpack("shop.OrderPlaced", packed)

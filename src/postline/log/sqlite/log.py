@@ -64,7 +64,7 @@ class SqliteLog:
         await self.storage.close()
 
     def envelope(self, record: Record) -> Envelope:
-        """The record's envelope, equal to what was appended."""
+        """The record's envelope, equal to what was appended. Raises DecodeError if what is stored is none."""
         return unpack(record[3], record[6])
 
     async def create_topic(self, spec: TopicSpec) -> TopicSpec:

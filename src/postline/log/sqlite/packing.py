@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from postline.errors import EncodeError
+from postline.errors import DecodeError, EncodeError
 from postline.message import JSON_CONTENT_TYPE, Envelope
 
 __all__ = ["pack", "unpack"]
@@ -54,19 +54,32 @@ def pack(envelope: Envelope) -> bytes:
 
 
 def unpack(type_name: str, packed: bytes) -> Envelope:
-    """The envelope that `pack` was given, with the type put back."""
-    fields = _decode(packed)
-    own, correlation, causation = fields.id, fields.correlation_id, fields.causation_id
-    return Envelope(
-        id=own.hex() if type(own) is bytes else own,
-        source=fields.source,
-        type=type_name,
-        time_ms=fields.time_ms,
-        content_type=fields.content_type,
-        correlation_id=correlation.hex() if type(correlation) is bytes else correlation,
-        causation_id=causation.hex() if type(causation) is bytes else causation,
-        headers=fields.headers,
-    )
+    """The envelope that `pack` was given, with the type put back. Raises DecodeError for any other bytes."""
+    try:
+        fields = _decode(packed)
+        return Envelope(
+            id=_lengthen(fields.id),
+            source=fields.source,
+            type=type_name,
+            time_ms=fields.time_ms,
+            content_type=fields.content_type,
+            correlation_id=_lengthen(fields.correlation_id),
+            causation_id=_lengthen(fields.causation_id),
+            headers=fields.headers,
+        )
+    except Exception as error:
+        raise DecodeError(
+            f"The stored envelope of a {type_name!r} record can't be read: {error}.",
+            remedy="Another program has changed the file, or it is damaged: compare it with a backup.",
+        ) from error
+
+
+def _lengthen(stored: Any) -> str:
+    if type(stored) is bytes:
+        return stored.hex()
+    if type(stored) is not str:
+        raise TypeError(f"an id is no text but {stored!r}")
+    return stored
 
 
 def _shorten(text: str) -> bytes | str:
