@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from postline.errors import LogUnavailable
+from postline.errors import DecodeError, LogUnavailable
 from postline.log.port import FLAG_OWN_ID, Fetched, Record
 from postline.runtime.dedup import EVICTION_STEP, Dedup, identity_digest
 from postline.runtime.entries import DEDUP, DEDUP_ORDER
@@ -57,7 +55,12 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
                 continue
             if message is not UNDECODED:
                 messages[index] = message
-        if found := _digests(owned, record, handler, messages.get(index)):
+        try:
+            found = _digests(owned, record, handler, messages.get(index))
+        except DecodeError as error:
+            messages[index] = Failed(error)  # an envelope that can't be read: a dead letter
+            continue
+        if found:
             digests[index] = found
     await _drop_duplicates(owned, chunk, records, digests)
     return messages
@@ -96,12 +99,7 @@ def _digests(owned: OwnedPartition, record: Record, handler: Handler | None, mes
 
 def _unread_digest(owned: OwnedPartition, dedup: Dedup, record: Record) -> bytes | None:
     """The mark of a record that waits for a process with a handler for it; by a field it can't have one here."""
-    if dedup.field is not None:
-        return None
-    try:
-        return dedup.digest_of(record, None, owned.envelope)
-    except msgspec.MsgspecError:
-        return None  # its handler's process will find it unreadable
+    return None if dedup.field is not None else dedup.digest_of(record, None, owned.envelope)
 
 
 async def _drop_duplicates(

@@ -56,12 +56,18 @@ class Dedup:
         """The mark that this record leaves; None if it has none (a missing id or field)."""
         if self.by_id:
             return identity_digest(envelope(record))
-        if self.field is not None:
-            value = message
-            for name in self.field.split("."):
-                value = getattr(value, name, None)
-            return None if value is None else _digest("field", record[3], repr(value).encode())
-        return _digest("digest", record[3], self._content(record[4] or b""))
+        try:
+            return self._digest_of(record, message)
+        except Exception:  # noqa: BLE001 - foreign bytes, or a value's own code; equal bytes are equal all the same
+            return None if record[4] is None else _digest("bytes", record[3], record[4])
+
+    def _digest_of(self, record: Record, message: Any) -> bytes | None:
+        if self.field is None:
+            return _digest("digest", record[3], self._content(record[4] or b""))
+        value = message
+        for name in self.field.split("."):
+            value = getattr(value, name, None)
+        return None if value is None else _digest("field", record[3], repr(value).encode())
 
     def _content(self, value: bytes) -> bytes:
         content = msgspec.json.decode(value)

@@ -263,3 +263,41 @@ async def test_duplicates_that_come_while_the_first_is_being_handled_are_dropped
         await t.settle()
         assert handled == 1
         assert t.audit()["sub"] == {"done": 1, "duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'{"id":"1","customer":"c","more":1e999}', b'{"id":"1","customer":"c","more":"\xff"}'],
+    ids=["a number beyond all numbers", "no text"],
+)
+async def test_a_digest_of_what_only_the_handler_can_read_is_that_of_its_bytes(value: bytes):
+    handle, handled = collecting()
+    async with running(build(handle, dedup=Dedup(digest=True))) as t:
+        for id in ("a", "b"):
+            envelope = Envelope(id=id, source="outside", type="shop.Order")
+            await t.log.append([Append("shop.orders", 0, b"c", value, envelope)])
+        await t.publish(Order("2", "c"))
+        await t.settle()
+        assert sorted(order.id for order in handled) == ["1", "2"]
+        assert t.audit()["sub"] == {"done": 2, "duplicate": 1}
+
+
+class Shy:
+    """A value that can't be printed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        raise ValueError("not telling")
+
+
+async def test_a_field_that_can_not_be_printed_is_told_by_the_record_s_bytes(monkeypatch: pytest.MonkeyPatch):
+    handle, handled = collecting()
+    monkeypatch.setattr(Order, "shy", property(lambda order: Shy(order.id)), raising=False)
+    async with running(build(handle, dedup=Dedup(field="shy"))) as t:
+        for id in ("1", "1", "2"):
+            await t.publish(Order(id, "c"))
+        await t.settle()
+        assert [order.id for order in handled] == ["1", "2"]
+        assert t.audit()["sub"] == {"done": 2, "duplicate": 1}
