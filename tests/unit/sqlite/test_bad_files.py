@@ -150,7 +150,7 @@ async def test_a_missing_directory_or_a_directory_in_place_of_the_file_is_refuse
         await _start(tmp_path)
 
 
-async def test_a_file_with_a_second_name_is_refused_under_both_and_opens_again_when_that_is_gone(tmp_path: Path) -> None:
+async def test_a_file_with_a_second_name_is_refused_under_both_until_that_is_gone(tmp_path: Path) -> None:
     path, other = tmp_path / "log.db", tmp_path / "other.db"
     await _filled(path)
     os.link(path, other)

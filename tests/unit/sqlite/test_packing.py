@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -51,16 +53,12 @@ def test_what_is_no_text_or_number_is_refused(wrong: Envelope) -> None:
     )
 )
 def test_whatever_the_bytes_are_there_is_an_envelope_of_text_or_a_decode_error(packed: bytes) -> None:
-    try:
-        envelope = unpack("shop.OrderPlaced", packed)
-    except DecodeError as error:
-        assert error.__cause__ is not None
-        assert "shop.OrderPlaced" in str(error)
-    else:
-        pack(envelope)
+    with contextlib.suppress(DecodeError):
+        pack(unpack("shop.OrderPlaced", packed))
 
 
 @pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x91\x05", b"\x91\xa1\xff", b"\x91" * 100_000, None, "text"])
 def test_bytes_that_are_no_envelope_are_a_decode_error(packed: bytes) -> None:
-    with pytest.raises(DecodeError, match="envelope"):
+    with pytest.raises(DecodeError, match=r"envelope of a 'shop\.OrderPlaced' record") as caught:
         unpack("shop.OrderPlaced", packed)
+    assert caught.value.__cause__ is not None

@@ -271,7 +271,7 @@ def _check_place(path: Path) -> None:
         # SQLite puts the WAL beside the name that it is given: under each another one, which don't know of each other.
         raise LogUnavailable(
             f"The log {path} has {names} names (hard links), under each of which it would lose the others' records.",
-            remedy=f"Remove all but one (find them with `find DIRECTORY -samefile {path}`); use symbolic links or copies.",
+            remedy=f"Remove all but one (`find DIRECTORY -samefile {path}` lists them); use symbolic links or copies.",
         )
     kind = network_file_system(path)
     if kind is not None:
