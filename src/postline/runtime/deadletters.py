@@ -6,10 +6,11 @@ import traceback
 
 import msgspec
 
-from postline.log.port import Append, Assignment, Record
+from postline.errors import DecodeError
+from postline.log.port import Append, Assignment, Log, Record
 from postline.message import Envelope
 
-__all__ = ["dead_letter_copy", "describe"]
+__all__ = ["dead_letter_copy", "describe", "envelope_or_blank"]
 
 _STACK_CHARACTERS_MAX = 8_192
 _ERROR_CHARACTERS_MAX = 500
@@ -34,6 +35,14 @@ def _stack(error: BaseException) -> str:
     except Exception as broken:  # noqa: BLE001 - as above
         lines = [f"(its stack can't be had: {type(broken).__qualname__})"]
     return _storable("".join(lines)[-_STACK_CHARACTERS_MAX:])
+
+
+def envelope_or_blank(log: Log, record: Record) -> Envelope:
+    """The record's envelope; one that tells nothing but the type if what is stored can't be read."""
+    try:
+        return log.envelope(record)
+    except DecodeError:
+        return Envelope(type=record[3])
 
 
 def dead_letter_copy(

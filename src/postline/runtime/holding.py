@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from postline.log.port import Record
-from postline.runtime.deadletters import dead_letter_copy, describe
+from postline.runtime.deadletters import dead_letter_copy, describe, envelope_or_blank
 from postline.runtime.entries import (
     DEAD,
     HELD,
@@ -246,7 +246,7 @@ class Holding:
         lane.attempts = 0
         owned.settle(item, Outcome.DEAD_LETTERED)
         owned.unit.put(DEAD, offset_key(record[0]), encode_entry(entry))
-        envelope = owned.around.log.envelope(record)
+        envelope = envelope_or_blank(owned.around.log, record)
         owned.unit.appends.append(dead_letter_copy(owned.plan.dead_letters, owned.assignment, record, envelope, error))
         if holds:
             lane.dead.add(record[0])
