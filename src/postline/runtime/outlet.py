@@ -68,8 +68,11 @@ class Outlet:
 
         An own id decides a keyless message's partition, so that its repetition is found there.
         """
-        if own_id == "":
-            raise UsageError("publish was given an empty id.", remedy="Leave id= out to have one made.")
+        if own_id is not None and (not own_id or not _is_text(own_id)):
+            raise UsageError(
+                f"publish was given the id {own_id!r}; an id must be text, and not empty.",
+                remedy="Give text, like 'order-placed-1', or leave id= out to have one made.",
+            )
         if headers:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)

@@ -281,8 +281,11 @@ async def test_publishing_refuses_keyless_mistyped_oversized_and_undeclared_mess
         ):
             with pytest.raises(error):
                 await t.publish(wrong)
-        with pytest.raises(UsageError, match="empty id"):
-            await t.publish(Order("1", "c"), id="")
+        for id in ("", 5, b"order-1", "half of \ud800", ["order-1"]):
+            with pytest.raises(UsageError, match="an id must be text"):
+                await t.publish(Order("1", "c"), id=id)  # type: ignore[arg-type]
+            with pytest.raises(UsageError, match="an id must be text"):
+                await t.apps[0].publish_many([Order("1", "c")], id_of=lambda _, id=id: id)
         with pytest.raises(EncodeError):
             await t.apps[0].publish_many([Order("1", "c"), Order("2", "")])
         assert t.published(Order) == []
