@@ -158,6 +158,8 @@ async def _call(
         return pool.over_time(worker, cancelled)
     except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
         return error
+    finally:
+        context.closed = True
     return None
 
 

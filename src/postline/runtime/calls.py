@@ -97,5 +97,7 @@ def call_each(
                 publish_result(context, result)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes a retry decision
             return done, error
+        finally:
+            context.closed = True
         staged = context.staged
     return len(calls), None

@@ -68,6 +68,8 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     opened: Envelope = _UNSEEN
     #: The keys whose state a batch handler may use; None outside batches.
     batch_keys: frozenset[bytes] | None = None
+    #: The attempt has ended: what were published or put now would be stored by nobody.
+    closed: bool = False
 
     @property
     def envelope(self) -> Envelope:
@@ -137,13 +139,23 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
 
         Its id is derived from this message and its place among its like, so a repeated attempt
         gives it the same id. Raises MessageError if its contract refuses it, UsageError if no
-        topic declares its type.
+        topic declares its type or the handler has ended.
         """
+        if self.closed:
+            raise self.too_late("published through")
         append = self.desk.output(self, message, headers)
         if self.outbox is None:
             self.outbox = [append]
         else:
             self.outbox.append(append)
+
+    def too_late(self, what: str) -> UsageError:
+        """The error of a use after the attempt, which nothing is stored with any more."""
+        return UsageError(
+            f"Subscription {self.subscription!r}: the context of record {self.offset} was {what} after its handler had "
+            "ended.",
+            remedy="Await in the handler what uses its context; a task that outlives it can't publish with it.",
+        )
 
     def next_ordinal(self, type_name: str, key: bytes | None) -> int:
         """How many messages of this type and key were published before in this attempt."""
@@ -188,6 +200,8 @@ class StateHandle:
 
     def _key(self, key: bytes | str | None) -> bytes:
         context = self._context
+        if context.closed:
+            raise context.too_late("asked for state")
         own = context.record[2]
         place = own if key is None else key.encode() if isinstance(key, str) else key
         if place is None:

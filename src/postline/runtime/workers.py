@@ -204,12 +204,15 @@ class WorkerPool:
                 result = await (call(message, context) if wrapped or handler.wants_context else call(message))
                 if result is not None:
                     publish_result(context, result)
+                context.closed = True
             except asyncio.CancelledError as cancelled:
+                context.closed = True
                 limit = self.over_time(worker, cancelled)
                 if owned.halted or not self.failed(owned, lane, limit):
                     break
                 continue
             except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
+                context.closed = True
                 if owned.halted or not self.failed(owned, lane, error):
                     break
                 continue
