@@ -166,8 +166,9 @@ class App:
     def _for_publishing(self) -> _Running:
         if (subscription := HANDLING.get()) is not None:
             raise UsageError(
-                f"app.publish was called in a handler of subscription {subscription!r}.",
-                remedy="Call ctx.publish: it leaves together with the record's settlement, or not at all.",
+                f"app.publish was called in a handler of subscription {subscription!r}, or in a task that one began.",
+                remedy="Call ctx.publish before the handler ends: it leaves together with the record's settlement, or "
+                "not at all. What shall publish by itself begins in the app's lifespan.",
             )
         return self._require_running()
 
@@ -277,9 +278,9 @@ class _Running:
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
-        await self._name_unserved(plans)
         for plan in plans:
             await self._start_consumer(plan, resources)
+        await self._name_unserved(plans)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
@@ -397,12 +398,14 @@ class _Running:
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
         for info in await self.log.subscriptions():
-            if info.service == self._app.name and info.name not in served:
-                _log.warning(
-                    "subscription %s of service %s is served by no code any more and keeps its position: "
-                    "serve it, rename it by aliases=, or `postline subscriptions remove %s`",
-                    *(info.name, self._app.name, info.name),
-                )
+            if info.service != self._app.name or info.name in served or await self.log.members(info.name):
+                continue
+            _log.warning(
+                "subscription %s of service %s is not served by this version, nor by a running one, and keeps its "
+                "position: serve it, rename it by aliases=, or, if nobody will need it, "
+                "`postline subscriptions remove %s`",
+                *(info.name, self._app.name, info.name),
+            )
 
     async def _start_consumer(self, plan: Plan, resources: Any) -> None:
         spec = next(spec for spec in self._specs.values() if spec.name == plan.topic)
