@@ -1,4 +1,4 @@
-"""A start that fails leaves no descriptor, thread or lock behind."""
+"""A start that fails, or a close that is cancelled, leaves no descriptor, thread or lock behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from postline.log.sqlite.rundir import run_directory
 from postline.log.sqlite.storage import Settings
 from postline.log.sqlite.turnstile import Turnstile
 from postline.log.sqlite.waiting import Waiters
-from tests.unit.sqlite.build import opened
+from tests.unit.sqlite.build import opened, record
 
 IMPATIENT = Settings(upkeep_seconds=0, reserve_bytes=0, lock_seconds=0.02)
 
@@ -57,6 +57,44 @@ async def test_a_start_that_fails_late_closes_what_it_opened(tmp_path: Path, mon
     assert resources() == before
     async with opened(tmp_path / "log.db"):
         pass
+
+
+async def test_a_close_that_is_cancelled_while_another_process_writes_still_closes_all_of_it(tmp_path: Path) -> None:
+    before = resources()
+    async with opened(tmp_path / "log.db", clock=SystemClock()) as log:
+        with Turnstile(run_directory(tmp_path / "log.db")) as holder:
+            appending = asyncio.ensure_future(log.append([record(1)]))
+            while "postline-turnstile" not in resources()[1]:
+                await asyncio.sleep(0.001)
+            for _ in range(2):
+                closing = asyncio.ensure_future(log.close())
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                closing.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await closing
+        holder.close()
+        assert await appending == [0]
+        await log.close()
+        # The turnstile's thread ends by itself, soon after it was told to.
+        while resources() != before:
+            await asyncio.sleep(0.001)
+
+
+async def test_a_close_that_never_gets_the_write_lock_leaves_the_wal_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = resources()
+    async with opened(tmp_path / "log.db", clock=SystemClock(), settings=IMPATIENT) as log:
+        await log.append([record(1)])
+        with Turnstile(run_directory(tmp_path / "log.db")) as holder:
+            await log.close()
+        holder.close()
+    assert "left to the next one" in caplog.text
+    while resources() != before:
+        await asyncio.sleep(0.001)
+    async with opened(tmp_path / "log.db", clock=SystemClock()) as log:
+        assert len(await log.read("orders", 0, 0)) == 1
 
 
 async def test_those_who_wait_for_a_topic_go_on_in_the_order_in_which_they_came() -> None:

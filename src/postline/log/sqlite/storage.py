@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +14,7 @@ import apsw
 import msgspec
 
 from postline.clock import Clock
-from postline.errors import LogReadOnly, LogUnavailable, MessageTooLarge
+from postline.errors import LogError, LogReadOnly, LogUnavailable, MessageTooLarge
 from postline.log.port import Append, Assignment, CommitUnit
 from postline.log.sqlite import schema
 from postline.log.sqlite.appending import Appender, Rows
@@ -38,6 +40,7 @@ from postline.log.sqlite.writer import Writer
 
 __all__ = ["Settings", "Storage"]
 
+_logger = logging.getLogger("postline.log.sqlite")
 #: SQLite's own limit is 1 GB for a row; runtimes refuse far earlier.
 _MAX_RECORD_BYTES = 512 << 20
 #: While the disk is full, appends look for new room at most this often.
@@ -81,6 +84,7 @@ class Storage:
         self.reserve: Reserve | None = None
         self._appender: Appender
         self._started = False
+        self._closing: asyncio.Task[None] | None = None
         self._next_room_check = 0.0
 
     @property
@@ -144,9 +148,23 @@ class Storage:
         self.writer.after_commit.append(self.presence.ring_for_records)
 
     async def close(self) -> None:
-        """Finish what was submitted and close the file. Idempotent."""
-        if not self._started:
-            return
+        """Finish what was submitted and close the file. Idempotent.
+
+        Cancelled, it goes on by itself: who calls it again waits for that, and nothing stays open in the end.
+        """
+        if self._closing is None:
+            if not self._started:
+                return
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            await self._let_go()
+        finally:
+            self._closing = None
+
+    async def _let_go(self) -> None:
         while self.on_close:
             await self.on_close.pop()()
         self._started = False
@@ -156,10 +174,19 @@ class Storage:
         if self.path is not None:
             self.reader.connection.close()
             open_files().closed(self.path)
-        # The last one to close takes the WAL over into the file: a write, so under the lock.
-        with translated(self.address), self.lock:
-            self.writer.connection.close()
+        self._close_writer()
         self._close_lock()
+
+    def _close_writer(self) -> None:
+        connection = self.writer.connection
+        try:
+            # The last one to close takes the WAL over into the file: a write, so under the lock.
+            with translated(self.address), self.lock:
+                connection.close()
+        except LogError as error:
+            _logger.warning("the WAL of %s is left to the next one that opens the log: %s", self.address, error)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            connection.close()
 
     def _close_lock(self) -> None:
         if isinstance(self.lock, Turnstile):
