@@ -92,6 +92,7 @@ class Steward:
         self._storage.presence.announce_group()
 
     async def _round(self) -> None:
+        self._storage.require_started()
         with translated(self._storage.address):
             group = read_group(self._storage.reader.connection, self._me.subscription_id)
         self._see(group)

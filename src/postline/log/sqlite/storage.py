@@ -29,6 +29,7 @@ from postline.log.sqlite.connection import (
     use_wal,
 )
 from postline.log.sqlite.forking import open_files
+from postline.log.sqlite.identity import FileWatch
 from postline.log.sqlite.packing import pack
 from postline.log.sqlite.presence import Presence
 from postline.log.sqlite.reading import Reader
@@ -82,6 +83,7 @@ class Storage:
         self.presence: Presence
         self.lock: AbstractContextManager[object] = contextlib.nullcontext()
         self.reserve: Reserve | None = None
+        self._watch: FileWatch | None = None
         self._appender: Appender
         self._started = False
         self._closing: asyncio.Task[None] | None = None
@@ -146,6 +148,11 @@ class Storage:
             on_appended=self._wake,
         )
         self.writer.after_commit.append(self.presence.ring_for_records)
+        if self.path is not None:
+            self._watch = FileWatch(self.path)
+            # Before the memberships: they see at the same tick what it has seen.
+            self.presence.add(self._watch)
+            self.writer.confirm = self._watch.require_same
 
     async def close(self) -> None:
         """Finish what was submitted and close the file. Idempotent.
@@ -179,6 +186,9 @@ class Storage:
 
     def _close_writer(self) -> None:
         connection = self.writer.connection
+        if self._watch is not None and self._watch.gone:
+            # What lies at the path of the WAL may belong to others: it must not be touched.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         try:
             # The last one to close takes the WAL over into the file: a write, so under the lock.
             with translated(self.address), self.lock:
@@ -193,9 +203,11 @@ class Storage:
             self.lock.close()
 
     def require_started(self) -> None:
-        """Raise LogUnavailable unless the log is open."""
+        """Raise LogUnavailable unless the log is open, LogCorrupt if its file was taken away underneath."""
         if not self._started:
             raise LogUnavailable(f"The log {self.address} is not open.", remedy="Use it between start and close.")
+        if self._watch is not None and self._watch.gone:
+            self._watch.require_same()
 
     def rows(self, records: Sequence[Append]) -> Rows:
         """Make records ready for the writer. Raises UnknownTopic, EncodeError or MessageTooLarge."""

@@ -84,6 +84,8 @@ class Writer:
         self.connection = connection
         self.appender = appender
         self.after_commit: list[Callable[[frozenset[int]], None]] = []
+        #: Called after every COMMIT, on the writing thread; what it raises, all who shared that get.
+        self.confirm: Callable[[], None] = lambda: None
         #: While it is set, everything that appends is refused with LogFull.
         self.full = False
         #: Transactions committed so far, for metrics and tests.
@@ -269,6 +271,7 @@ class Writer:
                     connection.execute("ROLLBACK")
                 raise
         self.commits += 1
+        self.confirm()
 
     def _run_job(self, job: _Job) -> None:
         before = self.connection.total_changes()
