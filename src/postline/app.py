@@ -112,14 +112,19 @@ class App:
         self._running: _Running | None = None
 
     def subscribe(
-        self, name: str, topic: Topic | ForeignTopic, *, start: Start, **options: Unpack[PolicyOptions]
+        self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
     ) -> Subscription:
         """Declare a durable subscription; put its `.on(Type)` above the handlers.
 
         `start` says where it begins when it is new: "earliest", "latest", or a datetime with a
-        time zone. The options are `postline.events.Policy`'s. Raises UsageError for a name that
-        this app has already.
+        time zone. It must be said. The options are `postline.events.Policy`'s. Raises UsageError
+        for a name that this app has already, or without `start`.
         """
+        if start is None:
+            raise UsageError(
+                f"Subscription {name!r} does not say where it starts when it is new.",
+                remedy='Say start="earliest" to handle what is there already, or start="latest" for what comes now.',
+            )
         if name in self.subscriptions:
             raise UsageError(f"App {self.name!r} has two subscriptions named {name!r}.", remedy="Rename one.")
         subscription = self.subscriptions[name] = Subscription(name, topic, start, Policy(**options))
@@ -308,7 +313,9 @@ class _Running:
             problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
             plans.append(plan)
         if problems:
-            raise SettingsError("\n".join([f"App {self._app.name!r} can't start:", *problems]))
+            raise SettingsError(
+                "\n".join([f"App {self._app.name!r} can't start:", *problems]), remedy="Mend what is listed above."
+            )
         return plans
 
     def _plan(self, subscription: Subscription) -> Plan:

@@ -331,7 +331,7 @@ async def test_subscriptions_that_no_code_serves_any_more_are_named(caplog: pyte
         await t.stop(old)
         with caplog.at_level(logging.WARNING):
             await t.start(new)
-    assert "subscription forgotten of service reader is served by no code any more" in caplog.text
+    assert "subscription forgotten of service reader is not served by this version" in caplog.text
 
 
 async def test_subscriptions_of_one_topic_are_independent():

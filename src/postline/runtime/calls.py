@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
+from postline.errors import UsageError
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler, HandlerFunction
 from postline.runtime.outcomes import Outcome
@@ -71,11 +72,14 @@ class Calls:
 
 def publish_result(context: Context[Any], result: Any) -> None:
     """Publish what a handler returned: one message, or each of a list or tuple of them."""
-    if isinstance(result, list | tuple):
-        for message in result:
+    for message in result if isinstance(result, list | tuple) else (result,):
+        try:
             context.publish(message)
-    else:
-        context.publish(result)
+        except UsageError as error:
+            raise UsageError(
+                f"A handler of subscription {context.subscription!r} returned {message!r:.80}: {error.message}",
+                remedy="Return a message that a topic of the app declares, a list of them, or None.",
+            ) from error
 
 
 def call_each(

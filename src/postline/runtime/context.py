@@ -203,6 +203,11 @@ class StateHandle:
         if context.closed:
             raise context.too_late("asked for state")
         own = context.record[2]
+        if not isinstance(key, str | bytes | None):
+            raise UsageError(
+                f"Subscription {context.subscription!r}: {key!r:.80} is no key of a state.",
+                remedy="Give the value first and then the key, as text or bytes: ctx.state.put(value, key).",
+            )
         place = own if key is None else key.encode() if isinstance(key, str) else key
         if place is None:
             raise UsageError(
@@ -213,7 +218,12 @@ class StateHandle:
         allowed = place == own if context.batch_keys is None else place in context.batch_keys
         if not allowed:
             raise UsageError(
-                f"Subscription {context.subscription!r}: state of key {place!r} asked for while handling {own!r}.",
+                f"Subscription {context.subscription!r}: state of key {_shown(place)} asked for while handling "
+                f"{_shown(own)}.",
                 remedy="Use the state of the record's own key; publish a message to reach another key.",
             )
         return place
+
+
+def _shown(key: bytes | None) -> str:
+    return "none" if key is None else repr(key.decode("utf-8", "backslashreplace"))

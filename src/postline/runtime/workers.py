@@ -276,7 +276,7 @@ class WorkerPool:
             return handler.decode(value)  # type: ignore[arg-type]
         except Exception as error:
             raise DecodeError(
-                f"Record {item[2][0]} of type {item[2][3]!r} can't be read as the handler's type: {error}",
+                f"The {item[2][3] or 'record'} at offset {item[2][0]} can't be read as the handler's type: {error}.",
                 remedy="Mend the contract or the handler's view of it, then redrive; or discard it.",
             ) from error
 

@@ -110,7 +110,7 @@ async def test_state_of_a_key_outside_the_batch_is_refused():
     async with running(build(take, batch=7, state=int)) as t:
         await t.publish(Order("1", "c"))
         await t.settle()
-    assert "state of key b'somebody' asked for" in errors[0]
+    assert "state of key 'somebody' asked for" in errors[0]
 
 
 async def test_state_and_outputs_of_a_batch_that_fails_are_dropped():

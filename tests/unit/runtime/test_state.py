@@ -104,7 +104,7 @@ async def test_the_state_of_another_key_is_refused():
     async def handle(order: Order, ctx: Context) -> None:
         ctx.state.get("other")
 
-    await fails_with(handle, "state of key b'other' asked for while handling b'c'", {"state": int})
+    await fails_with(handle, "state of key 'other' asked for while handling 'c'", {"state": int})
 
 
 async def test_state_that_was_not_declared_is_refused():
