@@ -27,6 +27,7 @@ from postline.log.port import (
     SubscriptionInfo,
     TopicSpec,
     renamed,
+    still_served,
 )
 
 __all__ = ["ENGINE_MUTANTS", "Member", "SimulatedCluster", "Slot", "StoredPartition", "Subscription"]
@@ -290,6 +291,8 @@ class SimulatedCluster:
         for alias in spec.aliases:
             if spec.subscription not in self.subscriptions and alias in self.subscriptions:
                 self._check(self.subscriptions[alias], spec)
+                if self.subscriptions[alias].members:
+                    raise still_served(alias, spec.subscription)
                 self._rename(alias, spec.subscription)
         if (found := self.subscriptions.get(spec.subscription)) is not None:
             self._check(found, spec)

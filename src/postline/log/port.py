@@ -365,6 +365,17 @@ class Log(Protocol):
         """Forget positions and state. Raises UnknownSubscription; UsageError while members live."""
 
 
+def still_served(name: str, wanted: str) -> SubscriptionConflict:
+    """The refusal to rename a subscription whose members live; the same from every engine.
+
+    They follow the control and dead-letters topics of the old name, so that operators would not reach them.
+    """
+    return SubscriptionConflict(
+        f"Subscription {name!r} can't be renamed to {wanted!r} while workers serve it under its old name.",
+        remedy="Stop them first; nothing is lost meanwhile, since the position stays.",
+    )
+
+
 def renamed(name: str, now: str) -> SubscriptionConflict:
     """The refusal of a name that a subscription had before; the same from every engine."""
     return SubscriptionConflict(

@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from postline.errors import SubscriptionConflict, UsageError
-from postline.log.port import GroupSpec, StartAt, renamed
+from postline.log.port import GroupSpec, StartAt, renamed, still_served
 from postline.log.sqlite.assignment import target
 from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.reading import Reader
@@ -92,11 +92,13 @@ def read_group(connection: apsw.Connection, subscription_id: int) -> Group:
     return Group(members, [Row(*row) for row in fetch(connection, sql["assignments"], (subscription_id,))])
 
 
-def ensure_subscription(connection: apsw.Connection, spec: GroupSpec, now_ms: int, address: str) -> int:
+def ensure_subscription(
+    connection: apsw.Connection, spec: GroupSpec, now_ms: int, address: str, dead: Collection[str] = ()
+) -> int:
     """Find, rename or create the subscription; gives its id.
 
-    Raises UnknownTopic, SubscriptionConflict. Start positions of all partitions are those of this
-    one moment.
+    Raises UnknownTopic, SubscriptionConflict (`dead` members don't keep it from being renamed).
+    Start positions of all partitions are those of this one moment.
     """
     sql = statements("groups")
     for name in (spec.subscription, *spec.aliases):
@@ -106,6 +108,8 @@ def ensure_subscription(connection: apsw.Connection, spec: GroupSpec, now_ms: in
         found, _, topic, service = rows[0]
         _check_same(spec, name, topic, service)
         if name != spec.subscription:
+            if read_group(connection, int(found)).members.keys() - dead:
+                raise still_served(name, spec.subscription)
             _rename(connection, int(found), name, spec.subscription)
         return int(found)
     _check_not_renamed(connection, spec)

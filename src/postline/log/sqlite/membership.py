@@ -221,8 +221,10 @@ async def join(storage: Storage, spec: GroupSpec, owner: PartitionOwner) -> Sqli
     lease_ms = int(storage.settings.lease_seconds * 1000)
     instance, formats = spec.instance or instance_name(), encoded_formats(spec.formats)
 
+    dead = frozenset(name for alias in spec.aliases for name in _dead_members(storage, alias))
+
     def enter(connection: apsw.Connection) -> MemberRow:
-        subscription_id = ensure_subscription(connection, spec, now_ms, address)
+        subscription_id = ensure_subscription(connection, spec, now_ms, address, dead)
         row = MemberRow(name, subscription_id, instance, now_ms, lease_ms, formats)
         add_member(connection, row)
         return row
@@ -253,11 +255,18 @@ def live_members(storage: Storage, subscription: str) -> list[MemberInfo]:
     ]
 
 
+def _dead_members(storage: Storage, subscription: str) -> frozenset[str]:
+    """Members that are still written down but live no more; none if there is no such subscription."""
+    with translated(storage.address):
+        connection = storage.reader.connection
+        found = fetch(connection, statements("groups")["subscription"], (subscription,))
+        written = read_group(connection, int(found[0][0])).members.keys() if found else frozenset()
+    return frozenset(written) - {info.member for info in live_members(storage, subscription)}
+
+
 async def remove_group(storage: Storage, subscription: str, subscription_id: int) -> None:
     """Delete the subscription, but for its state. Raises UsageError while members live."""
-    live = {info.member for info in live_members(storage, subscription)}
-    with translated(storage.address):
-        dead = read_group(storage.reader.connection, subscription_id).members.keys() - live
+    dead = _dead_members(storage, subscription)
     # Checked inside the transaction: somebody may be about to join.
     await storage.writer.submit(lambda connection: remove_subscription(connection, subscription_id, subscription, dead))
 
