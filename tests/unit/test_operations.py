@@ -236,3 +236,52 @@ async def test_a_renamed_subscription_obeys_under_its_new_name() -> None:
         await t.settle()
         assert await operations(t).obeyed(request, 0)
         assert (await monitor(t).subscription("new-name")).status == "paused"
+
+
+async def test_what_was_asked_before_a_rename_is_obeyed_after_it() -> None:
+    old, new = Billing("old-name"), Billing("new-name", aliases=("old-name",))
+    old.failing = {"ann"}
+    async with TestApp(old.app) as t:
+        await t.publish_many([OrderPlaced("ann", 1), OrderPlaced("ann", 2)])
+        await t.settle()
+        (letter,) = await monitor(t).dead_letters("old-name")
+        await t.stop(old.app)
+        request = await operations(t).redrive("old-name", [RecordId(letter.partition, letter.offset)])
+        assert not request.live
+        await operations(t).pause("old-name")
+        await t.start(new.app)
+        await t.settle()
+        assert (await monitor(t).subscription("new-name")).status == "paused"
+        await operations(t).resume("new-name")
+        await t.settle()
+        assert [order.total for order in new.seen] == [1, 2]
+        await t.crash(new.app)
+        await t.start(new.app)
+        await t.settle()
+        assert (await monitor(t).subscription("new-name")).status != "paused"
+        assert len(new.seen) == 2
+
+
+@pytest.mark.parametrize("then_paused", [True, False])
+async def test_a_reset_asked_for_before_a_rename_is_made_once(then_paused: bool) -> None:
+    old, new = Billing("old-name"), Billing("new-name", aliases=("old-name",))
+    async with TestApp(old.app) as t:
+        await t.publish_many([OrderPlaced("ann", 1), OrderPlaced("ann", 2)])
+        await t.settle()
+        await t.stop(old.app)
+        await operations(t).reset(await operations(t).plan_reset("old-name", ResetTarget(offset=0)))
+        if then_paused:
+            await operations(t).pause("old-name")
+        await t.start(new.app)
+        await t.settle()
+        assert then_paused == ((await monitor(t).subscription("new-name")).status == "paused")
+        await operations(t).resume("new-name")
+        await t.settle()
+        assert [order.total for order in new.seen] == [1, 2]
+        await t.crash(new.app)
+        await t.start(new.app)
+        await t.settle()
+        assert len(new.seen) == 2
+        request = await operations(t).pause("new-name")
+        await t.settle()
+        assert await operations(t).obeyed(request, 0)

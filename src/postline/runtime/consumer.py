@@ -13,7 +13,15 @@ from postline.errors import LogError, PostlineError
 from postline.log.port import Assignment, Fetched, GroupSpec, Membership
 from postline.runtime.admission import admit
 from postline.runtime.commits import Committer
-from postline.runtime.control import CONTROL_POSITION, ControlOp, load_control, obey, position_entry, read_op
+from postline.runtime.control import (
+    CONTROL_POSITION,
+    ControlOp,
+    end_old_control,
+    load_control,
+    obey,
+    position_entry,
+    read_op,
+)
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.partition import OwnedPartition
@@ -154,7 +162,7 @@ class Consumer:
             owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
             return
         self.owned[assignment.partition] = owned
-        membership.follow(assignment, self.plan.control, owned.control_offset)
+        membership.follow(assignment, owned.control_topic, owned.control_offset)
 
     async def revoked(self, assignments: Sequence[Assignment]) -> None:
         """Settle and commit what is in hand, then let go."""
@@ -255,8 +263,9 @@ class Consumer:
         owned = self.owned.get(fetched.assignment.partition)
         if owned is None or owned.draining or owned.assignment.epoch != fetched.assignment.epoch:
             return
-        if fetched.topic == self.plan.control:
+        if fetched.topic == owned.control_topic:
             await self._control(owned, fetched)
+        if fetched.topic != self.plan.topic:
             return
         await admit(owned, fetched)
         if owned.unit:
@@ -310,12 +319,17 @@ class Consumer:
                 now = self.owned.get(owned.partition)
                 if now is None or now.assignment.epoch != owned.assignment.epoch:
                     return  # whoever has it by now obeys the rest
+                if now.control_topic != fetched.topic:
+                    return  # the reset was the last that was asked under an old name
                 owned = now
             else:
                 await obey(owned, op)
             owned.control_offset = record[0] + 1
         owned.control_offset = fetched.next_offset
-        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(fetched.next_offset, self.plan.control))
+        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(fetched.next_offset, fetched.topic))
+        if await end_old_control(owned):
+            assert self.membership is not None
+            self.membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
         self._recount()
         self._committer.wake()
 
@@ -341,7 +355,8 @@ class Consumer:
         control = await self.around.log.bounds(self.plan.control)
         for owned in self.owned.values():
             behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused
-            if behind or owned.window.pending() or owned.control_offset < control[owned.partition].end:
+            asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
+            if behind or owned.window.pending() or asked:
                 return False
         return not (self._busy() or self._committer.pending())
 

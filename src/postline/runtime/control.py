@@ -7,13 +7,23 @@ from typing import Literal
 
 import msgspec
 
-from postline.errors import DecodeError
+from postline.errors import DecodeError, UnknownTopic
 from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
 from postline.runtime.partition import OwnedPartition
 
-__all__ = ["CONTROL_POSITION", "ControlOp", "control_position", "control_record", "obey", "position_entry", "read_op"]
+__all__ = [
+    "CONTROL_POSITION",
+    "ControlOp",
+    "control_position",
+    "control_record",
+    "end_old_control",
+    "load_control",
+    "obey",
+    "position_entry",
+    "read_op",
+]
 
 _log = logging.getLogger("postline.runtime")
 
@@ -73,14 +83,32 @@ def control_position(kept: bytes | None, topic: str) -> int | None:
 async def load_control(owned: OwnedPartition) -> None:
     """Take up an operator's pause and the control topic's position."""
     kept = dict(await owned.membership.scan_state(owned.assignment, CONTROL))
-    position = control_position(kept.get(CONTROL_POSITION), owned.plan.control)
-    if position is None:
-        # Kept at once: asked again later, a clock that was set back would hide what is asked meanwhile.
-        position = await _first_of_its_own(owned)
-        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(position, owned.plan.control))
-    owned.control_offset = position
+    offset, _, topic = kept.get(CONTROL_POSITION, b"").decode().partition(" ")
+    if topic:
+        owned.control_topic, owned.control_offset = topic, int(offset)
+    await end_old_control(owned, began=bool(topic))
     if PAUSED in kept:
         _pause(owned)
+
+
+async def end_old_control(owned: OwnedPartition, began: bool = True) -> bool:
+    """Go over to the subscription's own control topic; not before the rest of that of its old name is obeyed."""
+    own = owned.plan.control
+    if began and (owned.control_topic == own or await _has_more(owned)):
+        return False
+    position = await _first_of_its_own(owned)
+    owned.control_topic, owned.control_offset = own, position
+    # Kept at once: asked again later, a clock that was set back would hide what is asked meanwhile.
+    owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(position, own))
+    return True
+
+
+async def _has_more(owned: OwnedPartition) -> bool:
+    try:
+        bounds = await owned.around.log.bounds(owned.control_topic)
+    except UnknownTopic:
+        return False
+    return owned.control_offset < bounds[owned.partition].end
 
 
 async def _first_of_its_own(owned: OwnedPartition) -> int:

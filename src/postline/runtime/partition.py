@@ -57,6 +57,8 @@ class OwnedPartition:
         self.states: dict[bytes, bytes | None] = {}
         self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
         self.holding = Holding(self)
+        #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
+        self.control_topic = plan.control
         self.control_offset = 0
         #: No attempt may begin any more.
         self.draining = False

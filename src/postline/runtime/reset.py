@@ -34,7 +34,7 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
             unit.delete(DEAD, offset.to_bytes(8, "big"))
     if not op.keep_state:
         unit.clear(USER_STATE)
-    unit.put(CONTROL, CONTROL_POSITION, position_entry(control_offset, owned.plan.control))
+    unit.put(CONTROL, CONTROL_POSITION, position_entry(control_offset, owned.control_topic))
     progress = Progress(
         generation=before.generation + 1,
         start=target,
