@@ -14,7 +14,7 @@ _SUFFIXES = ("", "-wal", "-shm")
 
 
 class FileWatch:
-    """What was opened, compared with what lies there now; a Listener, so that it looks at every tick.
+    """What was opened, compared with what lies there now.
 
     A process goes on writing to a file that was deleted or renamed, and nobody would ever read
     that. `require_same` may be called on any thread.
@@ -40,14 +40,8 @@ class FileWatch:
                 " not acknowledged may be lost.",
             )
 
-    def records_appended(self, partition_ids: frozenset[int] | None) -> None:
-        """Nothing to do."""
-
-    def group_changed(self) -> None:
-        """Nothing to do."""
-
-    def tick(self) -> None:
-        """Look; who uses the log next is told."""
+    def look(self) -> None:
+        """Look at what is there; who uses the log next is told."""
         try:
             self.require_same()
         except LogCorrupt:

@@ -47,6 +47,8 @@ class Presence:
         self._timer: Timer | None = None
         self._bell: Doorbell | None = None
         self._wake_all: Callable[[], None] = lambda: None
+        #: Called at every tick, before the listeners.
+        self.before_tick: Callable[[], None] = lambda: None
         self.liveness: Liveness
         self._process = "memory"
         if directory is None:
@@ -110,6 +112,7 @@ class Presence:
     def _tick(self) -> None:
         self._timer = self._clock.call_later(TICK_SECONDS, self._tick)
         self.liveness.tick()
+        self.before_tick()
         for listener in list(self._listeners):
             listener.tick()
 

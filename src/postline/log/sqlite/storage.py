@@ -150,8 +150,7 @@ class Storage:
         self.writer.after_commit.append(self.presence.ring_for_records)
         if self.path is not None:
             self._watch = FileWatch(self.path)
-            # Before the memberships: they see at the same tick what it has seen.
-            self.presence.add(self._watch)
+            self.presence.before_tick = self._watch.look
             self.writer.confirm = self._watch.require_same
 
     async def close(self) -> None:
