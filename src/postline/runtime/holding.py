@@ -19,6 +19,7 @@ from postline.runtime.entries import (
 )
 from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
 from postline.runtime.outcomes import Outcome
+from postline.runtime.reordering import fit_dead, fit_held
 
 __all__ = ["Holding"]
 
@@ -47,30 +48,33 @@ class Holding:
     async def load(self) -> None:
         """Rebuild the lanes that were held, as they stood at the last commit."""
         heads: dict[int, tuple[Lane, HeldEntry]] = {}
-        async for offset, data in self._entries(HELD):
-            entry = decode_entry(data, HeldEntry)
-            lane = self._lane(entry.lane_key, offset)
-            if not lane.parked:
-                heads[offset] = (lane, entry)
-            lane.parked.append(offset)
-            self._grow(offset, entry.size)
-        async for offset, data in self._entries(DEAD):
-            dead = decode_entry(data, DeadEntry)
-            if dead.holds:
-                lane = self._lane(dead.lane_key, offset)
-                lane.dead.add(offset)
-                lane.wait = Wait.DEAD
+        async for page in self._entries(HELD):
+            held = [(offset, decode_entry(data, HeldEntry)) for offset, data in page]
+            await fit_held(self._owned, held)
+            for offset, entry in held:
+                lane = self._lane(entry.lane_key, offset)
+                if not lane.parked:
+                    heads[offset] = (lane, entry)
+                lane.parked.append(offset)
+                self._grow(offset, entry.size)
+        async for page in self._entries(DEAD):
+            for offset, data in page:
+                dead = decode_entry(data, DeadEntry)
+                fit_dead(self._owned, offset, dead)
+                if dead.holds:
+                    lane = self._lane(dead.lane_key, offset)
+                    lane.dead.add(offset)
+                    lane.wait = Wait.DEAD
         for lane, entry in heads.values():
             lane.attempts = entry.attempts
             if lane.wait is Wait.NOTHING:
                 self._resume_head(lane, entry)
         self._apply_bound()
 
-    async def _entries(self, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
+    async def _entries(self, namespace: str) -> AsyncIterator[list[tuple[int, bytes]]]:
         owned, after = self._owned, b""
         while page := await owned.membership.scan_state(owned.assignment, namespace, after):
-            for key, data in page:
-                yield offset_of(key), data
+            yield [(offset_of(key), data) for key, data in page]
             after = page[-1][0]
 
     def _resume_head(self, lane: Lane, entry: HeldEntry) -> None:

@@ -16,7 +16,10 @@ from postline.runtime.surroundings import Surroundings
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Chunk, Window
 
-__all__ = ["UNDECODED", "Failed", "Item", "Lane", "LaneOwner", "Wait"]
+__all__ = ["PARTITION_LANE", "UNDECODED", "Failed", "Item", "Lane", "LaneOwner", "Wait", "lane_key_of"]
+
+#: The one lane that all records share under `order="partition"`.
+PARTITION_LANE = b""
 
 #: Stands for a message that its worker has yet to decode.
 UNDECODED: Any = object()
@@ -24,6 +27,11 @@ UNDECODED: Any = object()
 #: A record in a lane: its chunk (None once it is held), its index there, the record, the handler
 #: for its type (None while no handler is known), and the message (or UNDECODED, or a `Failed`).
 Item = tuple[Chunk | None, int, Record, Handler | None, Any]
+
+
+def lane_key_of(order: str, key: bytes | None) -> bytes | None:
+    """The lane of a record with this key under an `order`; None for a lane of its own."""
+    return key if order == "key" else PARTITION_LANE if order == "partition" else None
 
 
 class Failed(NamedTuple):

@@ -13,7 +13,7 @@ from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.entries import TYPES, USER_STATE
 from postline.runtime.holding import Holding
-from postline.runtime.lanes import UNDECODED, Item, Lane
+from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
 from postline.runtime.surroundings import Surroundings
@@ -24,7 +24,6 @@ __all__ = ["OwnedPartition"]
 
 _log = logging.getLogger("postline.runtime")
 
-_PARTITION_LANE = b""
 _STATES_CACHED_MAX = 10_000
 _WINDOW_RECORDS_MAX = 16_384
 _WINDOW_RUNS_MAX = 400
@@ -90,8 +89,7 @@ class OwnedPartition:
 
     def lane_key(self, record: Record) -> bytes | None:
         """The key that the record's order belongs to; None for a lane of its own."""
-        order = self.plan.order
-        return record[2] if order == "key" else _PARTITION_LANE if order == "partition" else None
+        return lane_key_of(self.plan.order, record[2])
 
     def group(self, chunk: Chunk, records: Sequence[Record], messages: Mapping[int, Any]) -> None:
         """Put fetched records into lanes; those in `messages` are decoded, or failed, already."""

@@ -9,6 +9,7 @@ import pytest
 
 from postline import Context, Retry
 from postline.clock import SystemClock
+from postline.runtime.control import ControlOp
 from tests.unit.runtime.shop import Note, Order, build, in_order, notes, running, spread
 
 REAL = SystemClock()
@@ -187,3 +188,94 @@ async def test_a_partition_keeps_its_keys_order_when_it_moves_to_a_second_proces
     assert len(second.consumers) == 0
     assert in_order(handled)
     assert len(handled) == 120
+
+
+@pytest.mark.parametrize("parked", [True, False], ids=["while it is retried", "once it is a dead letter"])
+@pytest.mark.parametrize("after", ["key", "partition"])
+@pytest.mark.parametrize("before", ["key", "partition", "none"])
+async def test_a_version_with_another_order_keeps_its_own_with_what_the_last_one_held(
+    before: str, after: str, parked: bool
+):
+    broken = {"0-0"}
+    handled: list[Order] = []
+
+    async def handle(order: Order) -> None:
+        if order.id in broken:
+            raise ValueError
+        handled.append(order)
+
+    retry = Retry(immediate=0, delays=(10,), jitter=0)
+    versions = [
+        build(handle, retry=retry, order=order, after="continue" if order == "none" else "hold")
+        for order in (before, after)
+    ]
+    async with running(*versions[:1]) as t:
+        await t.publish_many(spread(2, 2))
+        await (t.settle() if parked else t.advance(minutes=1))
+        await t.stop(versions[0])
+        t.apps[:] = versions[1:]
+        await t.start(versions[1])
+        await t.publish_many([Order(f"{c}-2", f"c{c}", 2) for c in range(2)])
+        await t.settle()
+        held_back = [order for order in handled if order.customer == "c0"]
+        # Without an order the later ones were handled, and of a dead letter it holds nothing.
+        assert [order.total for order in held_back] == ([] if before != "none" else [1] if parked else [1, 2])
+        broken.clear()
+        await t.advance(minutes=1)
+        await t.redrive("sub")
+        await t.settle()
+        if before != "none":
+            assert in_order(handled)
+        assert t.audit()["sub"] == {"done": 6}
+
+
+async def test_a_version_without_an_order_lets_go_of_what_the_last_one_held_behind_a_dead_letter():
+    broken = {"0-0"}
+    handled: list[Order] = []
+
+    async def handle(order: Order) -> None:
+        if order.id in broken:
+            raise ValueError
+        handled.append(order)
+
+    retry = Retry(immediate=0, delays=())
+    old, new = build(handle, retry=retry), build(handle, retry=retry, order="none")
+    async with running(old) as t:
+        await t.publish_many(spread(1, 3))
+        await t.settle()
+        assert handled == []
+        await t.stop(old)
+        t.apps[:] = [new]
+        await t.start(new)
+        await t.settle()
+        assert sorted(order.total for order in handled) == [1, 2]
+        await t.discard("sub")
+        await t.settle()
+        assert t.audit()["sub"] == {"done": 2, "discarded": 1}
+
+
+async def test_what_was_held_under_another_order_can_be_discarded_and_survives_a_crash():
+    broken = {"0-0", "0-1"}
+    handled: list[Order] = []
+
+    async def handle(order: Order) -> None:
+        if order.id in broken:
+            raise ValueError
+        handled.append(order)
+
+    retry = Retry(immediate=0, delays=(10,), jitter=0)
+    old, new = build(handle, retry=retry, order="partition"), build(handle, retry=retry)
+    async with running(old) as t:
+        first, *_ = await t.publish_many(spread(1, 4))
+        await t.settle()
+        await t.stop(old)
+        t.apps[:] = [new]
+        await t.start(new)
+        await t.settle()
+        await t.crash(new)
+        await t.start(new)
+        await t.control("sub", ControlOp(op="discard", offset=0, reason="no use"), first.partition)
+        await t.control("sub", ControlOp(op="discard", offset=1, reason="no use"), first.partition)
+        await t.settle()
+        assert [order.total for order in handled] == [2, 3]
+        assert t.audit()["sub"] == {"done": 2, "discarded": 2}
