@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,10 +85,10 @@ def fetch(connection: apsw.Connection, statement: str, values: Sequence[Any] = (
 
 @contextmanager
 def translated(address: str) -> Iterator[None]:
-    """Turn SQLite's errors into LogErrors that name the log at `address`."""
+    """Turn SQLite's errors, and the system's about files, into LogErrors that name the log at `address`."""
     try:
         yield
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         raise translate(error, address) from error
 
 
@@ -95,12 +96,33 @@ def translate(error: BaseException, address: str) -> BaseException:
     """The error that callers shall see; SQLite's own stays its cause. Others pass unchanged."""
     if isinstance(error, UnicodeEncodeError):
         return EncodeError(f"A text can't be stored: {error}.", remedy="Types, ids and names must be Unicode text.")
+    if isinstance(error, OSError):
+        return _system_error(error, address)
     if not isinstance(error, apsw.Error):
         return error
     kind, what, remedy = _meaning(error)
     meant = kind(f"The log {address} {what}: {error}.", remedy=remedy)
     meant.__cause__ = error
     return meant
+
+
+def _system_error(error: OSError, address: str) -> LogError:
+    """What the system says about the files beside the log: locks, signs of life, bells, the reserve."""
+    known = ((kind, remedy) for codes, kind, remedy in _CODES if error.errno in codes)
+    kind, remedy = next(known, (LogUnavailable, "Look at the disk, the limit of open files and the system's log."))
+    meant = kind(f"The files beside the log {address} can't be used: {error}.", remedy=remedy)
+    meant.__cause__ = error
+    return meant
+
+
+_CODES: tuple[tuple[tuple[int, ...], type[LogError], str], ...] = (
+    ((errno.ENOSPC, errno.EDQUOT), LogFull, "Free some room on its disk; then repeat the call."),
+    (
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        LogReadOnly,
+        "Allow this user to write the file and its directory.",
+    ),
+)
 
 
 def _meaning(error: apsw.Error) -> tuple[type[LogError], str, str]:

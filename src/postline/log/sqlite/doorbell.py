@@ -9,6 +9,7 @@ socket.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -99,7 +100,7 @@ class Doorbell:
                 sender.sendto(what, self._address(name))
             except ConnectionRefusedError:
                 # Its process is dead: nothing else can be bound to this name.
-                (self._directory / name).unlink(missing_ok=True)
+                _remove(self._directory / name)
             except OSError:
                 # A full queue rings by itself; one that is gone or belongs to another user finds
                 # out by its safety poll.
@@ -113,7 +114,7 @@ class Doorbell:
         if self._socket is not None:
             if self._loop is not None and not self._loop.is_closed():
                 self._loop.remove_reader(self._socket.fileno())
-            (self._directory / self._own).unlink(missing_ok=True)
+            _remove(self._directory / self._own)
         self._close_socket()
 
     def after_fork(self) -> None:
@@ -149,7 +150,7 @@ class Doorbell:
             now = self._clock.monotonic()
             try:
                 changed = self._directory.stat().st_mtime_ns
-            except FileNotFoundError:
+            except OSError:
                 # Somebody has cleared it away: nobody can be rung, all find out by polling.
                 return []
             if changed != self._changed:
@@ -184,3 +185,9 @@ class Doorbell:
         self._timer = self._clock.call_later(self._delay, self._poll)
         if changed:
             self._on_ring(True)
+
+
+def _remove(path: Path) -> None:
+    """Have it gone, unless it belongs to another user: then it stays, unheard."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)

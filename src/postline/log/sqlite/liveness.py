@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -147,7 +148,7 @@ class FileLiveness:
             self._thread.join()
             self._thread = None
         if self._descriptor is not None:
-            self._path.unlink(missing_ok=True)
+            _remove(self._path)
         self._close_files()
 
     def after_fork(self) -> None:
@@ -171,7 +172,9 @@ class FileLiveness:
         while descriptor is not None and not self._stop.wait(self._beat):
             if self._clock.monotonic() - self._ticked < STUCK_LOOP_SECONDS:
                 counter += 1
-                os.pwrite(descriptor, counter.to_bytes(_COUNTER_BYTES, "big"), 0)
+                # On a full disk that copies what it overwrites this may fail for a while; the next beat tries again.
+                with contextlib.suppress(OSError):
+                    os.pwrite(descriptor, counter.to_bytes(_COUNTER_BYTES, "big"), 0)
 
     def _first_sight(self, process: str) -> _Sighting | None:
         try:
@@ -187,7 +190,7 @@ class FileLiveness:
             fcntl.flock(sighting.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        (self._directory / f"{process}{_SUFFIX}").unlink(missing_ok=True)
+        _remove(self._directory / f"{process}{_SUFFIX}")
         os.close(sighting.descriptor)
         del self._sightings[process]
         return True
@@ -213,9 +216,20 @@ def _locked_file(directory: Path) -> tuple[int, Path]:
         os.fchmod(descriptor, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if _is_at(path, descriptor):
-            os.pwrite(descriptor, bytes(_COUNTER_BYTES), 0)
+            try:
+                os.pwrite(descriptor, bytes(_COUNTER_BYTES), 0)
+            except OSError:
+                _remove(path)
+                os.close(descriptor)
+                raise
             return descriptor, path
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Have it gone; one that can't be removed stays for whoever may, its lock says that it is dead."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

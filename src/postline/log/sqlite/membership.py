@@ -248,11 +248,12 @@ def live_members(storage: Storage, subscription: str) -> list[MemberInfo]:
         found = fetch(connection, statements("groups")["subscription"], (subscription,))
         rows = fetch(connection, statements("groups")["member_infos"], (found[0][0],)) if found else []
     is_gone = storage.presence.liveness.is_gone
-    return [
-        MemberInfo(member=member, instance=instance, joined_ms=joined, formats=decoded_formats(formats))
-        for member, lease_ms, instance, joined, formats in rows
-        if not is_gone(member, lease_ms / 1000)
-    ]
+    with translated(storage.address):
+        return [
+            MemberInfo(member=member, instance=instance, joined_ms=joined, formats=decoded_formats(formats))
+            for member, lease_ms, instance, joined, formats in rows
+            if not is_gone(member, lease_ms / 1000)
+        ]
 
 
 def _dead_members(storage: Storage, subscription: str) -> frozenset[str]:

@@ -52,15 +52,18 @@ class Reserve:
         return self._allocate()
 
     def _allocate(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            _reserve_blocks(descriptor, self._size)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                _reserve_blocks(descriptor, self._size)
+            except OSError:
+                self._path.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
         except OSError as error:
             _logger.warning("no room for the reserve %s: %s", self._path, error)
-            self._path.unlink()
             return False
-        finally:
-            os.close(descriptor)
         return True
 
     def _free_bytes(self) -> int:

@@ -124,7 +124,10 @@ class Steward:
 
     def _gone(self, members: dict[str, float]) -> frozenset[str]:
         is_gone = self._storage.presence.liveness.is_gone
-        return frozenset(name for name, lease in members.items() if name != self._me.member and is_gone(name, lease))
+        with translated(self._storage.address):
+            return frozenset(
+                name for name, lease in members.items() if name != self._me.member and is_gone(name, lease)
+            )
 
     def _is_in_disorder(self, group: Group, gone: frozenset[str]) -> bool:
         """Whether this member has something to write."""

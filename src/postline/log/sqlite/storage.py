@@ -96,6 +96,10 @@ class Storage:
 
     def start(self) -> None:
         """Open the file, make or migrate its schema, start the writer."""
+        with translated(self.address):
+            self._start()
+
+    def _start(self) -> None:
         meeting = None
         if self.path is not None:
             _check_place(self.path)
