@@ -36,6 +36,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     asked: dict[int, int]
     #: Whether a worker was there when it was asked.
     live: bool
+    #: The records that are to be discarded.
+    discards: tuple[RecordId, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ class Operations:
             raise UsageError("A discard needs a reason.", remedy="Say why; it is kept in the control topic.")
         await self._require(subscription, records, (DEAD, HELD), "dead letter or held record")
         ops = [(each, ControlOp(op="discard", offset=each.offset, reason=reason)) for each in records]
-        return await self._ask(subscription, ops)
+        return msgspec.structs.replace(await self._ask(subscription, ops), discards=tuple(records))
 
     async def plan_reset(
         self,
@@ -195,6 +197,10 @@ class Operations:
                 return False
             await self._log.wait_for_appends(request.subscription + CONTROL_SUFFIX, min(left, _POLL_SECONDS))
         return True
+
+    async def missed(self, request: Request) -> list[RecordId]:
+        """Of an obeyed discard, the records that are still there: they were being handled at that moment."""
+        return [each for each in request.discards if await self._has(request.subscription, each, (DEAD, HELD))]
 
     async def _done(self, request: Request) -> bool:
         topic = request.subscription + CONTROL_SUFFIX

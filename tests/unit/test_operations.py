@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from postline import App, Context, Retry, Topic, UsageError
+from postline.cli.failures import NEGATIVE
+from postline.cli.requests import Answer, await_owner, tell
 from postline.errors import UnknownSubscription
 from postline.monitor import Monitor, RecordId
 from postline.operations import Operations, ResetTarget
@@ -125,6 +130,42 @@ async def test_a_pause_outlives_the_workers_until_it_is_resumed() -> None:
         await operations(t).resume("billing")
         await t.settle()
         assert [order.total for order in billing.seen] == [1]
+
+
+async def test_a_discard_that_met_its_record_being_handled_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    app = App("billing", publishes_to=[orders])
+    subscription = app.subscribe("billing", orders, start="earliest", retry=Retry(immediate=0, delays=(10,) * 2))
+
+    @subscription.on(OrderPlaced)
+    async def bill(order: OrderPlaced, ctx: Context) -> None:
+        if ctx.attempt == 2:
+            begun.set()
+            await go_on.wait()
+        raise ValueError
+
+    async with TestApp(app) as t:
+        await t.publish(OrderPlaced("ann", 1))
+        await t.settle()
+        (held,) = await monitor(t).held("billing")
+        advancing = asyncio.create_task(t.advance(seconds=12))
+        await begun.wait()
+        records = [RecordId.parse(held.id)]
+        request = await operations(t).discard("billing", records, "test")
+        while not await operations(t).obeyed(request, 0):
+            await asyncio.sleep(0)
+        assert await operations(t).missed(request) == records
+        opened: Any = SimpleNamespace(operations=operations(t))
+        status = await await_owner(opened, request, 1)
+        answer = Answer(subscription="billing", action="discard", status=status)
+        assert tell(answer, "discard 1 record", json=False) == NEGATIVE
+        assert "is not discarded, since it was being handled" in capsys.readouterr().out
+        go_on.set()
+        await advancing
+        again = await operations(t).discard("billing", records, "test")
+        await t.settle()
+        assert await operations(t).obeyed(again, 0)
+        assert await operations(t).missed(again) == []
 
 
 async def test_what_is_asked_while_nobody_works_is_done_by_the_next_worker() -> None:

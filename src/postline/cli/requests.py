@@ -28,7 +28,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     subscription: str
     action: str
     #: "done", "asked" (no worker runs: the next one does it), "unanswered" (workers run, but did not get to it
-    #: in time) or "nothing" (there was nothing to ask for).
+    #: in time), "missed" (a record that was to be discarded was being handled) or "nothing" (there was nothing to
+    #: ask for).
     status: str
     records: list[str] = []
 
@@ -37,8 +38,9 @@ async def await_owner(opened: Opened, request: Request, wait_seconds: float) -> 
     """Wait until the owners obeyed, if there are any; gives the status of an `Answer`."""
     if not request.live or not wait_seconds:
         return "asked"
-    done = await opened.operations.obeyed(request, wait_seconds)
-    return "done" if done else "unanswered"
+    if not await opened.operations.obeyed(request, wait_seconds):
+        return "unanswered"
+    return "missed" if await opened.operations.missed(request) else "done"
 
 
 def tell(answer: Answer, what: str, json: bool) -> int:
@@ -47,10 +49,12 @@ def tell(answer: Answer, what: str, json: bool) -> int:
         "done": f"{what}: done.",
         "asked": f"{what}: takes effect when a worker runs (none does now).",
         "unanswered": f"{what}: asked for durably, but the workers have not come to it yet.",
+        "missed": f"{what}: what `postline subscriptions show` still lists as held is not discarded, since it was "
+        "being handled at that moment; ask again once it waits.",
         "nothing": f"{what}: there is nothing to do.",
     }
     if json:
         emit_json(answer)
     else:
         click.echo(said[answer.status])
-    return NEGATIVE if answer.status in ("unanswered", "nothing") else OK
+    return NEGATIVE if answer.status in ("unanswered", "missed", "nothing") else OK
