@@ -12,7 +12,7 @@ from postline import App, Dedup, Retry
 from postline.log.port import FLAG_OWN_ID, Append
 from postline.message import Envelope
 from postline.runtime.control import ControlOp
-from tests.unit.runtime.shop import Note, Order, Receipt, build, notes, orders, running, spread, subscribe
+from tests.unit.runtime.shop import Cancelled, Note, Order, Receipt, build, notes, orders, running, spread, subscribe
 
 NEVER = Retry(immediate=0, delays=())
 
@@ -300,4 +300,21 @@ async def test_a_field_that_can_not_be_printed_is_told_by_the_record_s_bytes(mon
             await t.publish(Order(id, "c"))
         await t.settle()
         assert [order.id for order in handled] == ["1", "2"]
+        assert t.audit()["sub"] == {"done": 2, "duplicate": 1}
+
+
+async def test_an_own_id_is_one_message_of_its_service_whatever_its_type():
+    handled: list[Any] = []
+
+    async def handle(message: Any) -> None:
+        handled.append(message)
+
+    app = build(handle)
+    app.subscriptions["sub"].on(Cancelled)(handle)
+    async with running(app) as t:
+        await t.publish(Order("1", "c"), id="1")
+        await t.publish(Cancelled("1", "c"), id="1")
+        await t.publish(Cancelled("1", "c"), id="cancelled-1")
+        await t.settle()
+        assert handled == [Order("1", "c"), Cancelled("1", "c")]
         assert t.audit()["sub"] == {"done": 2, "duplicate": 1}
