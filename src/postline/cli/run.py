@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 
 import click
 
@@ -16,7 +17,7 @@ from postline.cli.opening import settings_for, url_option
 from postline.cli.service import serve
 from postline.errors import UsageError
 
-__all__ = ["command"]
+__all__ = ["command", "log_formatter"]
 
 #: What a thread that has nothing to do needs to end.
 _IDLE_THREAD_SECONDS = 0.2
@@ -29,8 +30,8 @@ Examples:
   postline run shop:app --watch
 
 \b
-SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. A second
-one lets go at once; what was not committed is handled again.
+SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. Another
+one, a second later or more, lets go at once; what was not committed is handled again.
 Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a service failed;
 130 ended by a second signal.
 """
@@ -97,7 +98,17 @@ def report(text: str) -> None:
 
 def _configure_logging(level: str) -> None:
     """Logs on standard error, unless the program's own modules set them up otherwise."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(log_formatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+def log_formatter() -> logging.Formatter:
+    """Log lines whose times read as those of `postline tail`: UTC, to the millisecond."""
+    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
+    return formatter
 
 
 def _refuse_memory(targets: tuple[str, ...], url: str | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,7 @@ from typing import Any
 from postline.app import App, Environment, open_log
 from postline.cli.failures import FAILED, INTERRUPTED, OK, show_error
 from postline.cli.opening import settings_for
+from postline.cli.signals import StopSignals, handling
 from postline.clock import SystemClock
 from postline.errors import PostlineError
 
@@ -29,27 +29,15 @@ _SWITCH_SECONDS = 0.0005
 _GC_THRESHOLD = 50_000
 
 
-class _Stop:
-    """How often the process was told to stop; the first is a request, the second an order."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-        self.ordered = asyncio.Event()
-
-    def tell(self) -> None:
-        """A signal came."""
-        (self.ordered if self.asked.is_set() else self.asked).set()
-
-
 async def serve(apps: Sequence[App], url: str | None, grace_seconds: float, report: Report, supervised: bool) -> int:
     """Run apps until a signal; gives the exit code.
 
-    The first SIGTERM or SIGINT drains, commits and leaves within `grace_seconds`; a second one lets
-    go at once. A supervised process also stops when standard input ends, which is how it notices
-    that its supervisor is gone.
+    The first SIGTERM or SIGINT drains, commits and leaves within `grace_seconds`; another one, a
+    second later or more, lets go at once. A supervised process also stops when standard input ends,
+    which is how it notices that its supervisor is gone.
     """
-    stop = _Stop()
-    with _signals(stop), _end_of_input(stop, supervised):
+    stop = StopSignals(SystemClock())
+    with handling(stop), _end_of_input(stop, supervised):
         environments = _environments(apps, url)
         started: list[App] = []
         try:
@@ -79,7 +67,7 @@ async def _serve(
     apps: Sequence[App],
     environments: dict[str, Environment],
     started: list[App],
-    stop: _Stop,
+    stop: StopSignals,
     grace_seconds: float,
     report: Report,
 ) -> int:
@@ -120,7 +108,7 @@ async def _unless(task: asyncio.Future[None], event: asyncio.Event) -> bool:
         waiting.cancel()
 
 
-async def _first_failure(apps: Sequence[App], stop: _Stop) -> tuple[str, BaseException] | None:
+async def _first_failure(apps: Sequence[App], stop: StopSignals) -> tuple[str, BaseException] | None:
     """Wait until told to stop (None), or until an app can't go on."""
     failing = {asyncio.ensure_future(app.wait_failed()): app.name for app in apps}
     waiting = asyncio.ensure_future(stop.asked.wait())
@@ -157,19 +145,7 @@ def _settle_interpreter() -> None:
 
 
 @contextmanager
-def _signals(stop: _Stop) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.tell)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-@contextmanager
-def _end_of_input(stop: _Stop, supervised: bool) -> Iterator[None]:
+def _end_of_input(stop: StopSignals, supervised: bool) -> Iterator[None]:
     if not supervised:
         yield
         return
@@ -177,7 +153,7 @@ def _end_of_input(stop: _Stop, supervised: bool) -> Iterator[None]:
 
     def ended() -> None:
         loop.remove_reader(source)
-        stop.asked.set()
+        stop.ask()
 
     loop.add_reader(source, ended)
     try:

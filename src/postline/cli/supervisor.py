@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from postline.cli.failures import FAILED, INTERRUPTED, OK, USAGE
+from postline.cli.signals import StopSignals, handling
 from postline.cli.sources import Sources
 from postline.clock import Clock, SystemClock
 
@@ -50,31 +51,32 @@ class Supervisor:
         self._report = report
         self._clock: Clock = SystemClock()
         self._processes: dict[int, asyncio.subprocess.Process] = {}
-        self._stopping = asyncio.Event()
+        self._stop = StopSignals(self._clock)
+        self._stopping = self._stop.asked
         #: For each worker: sources changed since it started.
         self._changed = [asyncio.Event() for _ in range(workers)]
         self._code = OK
 
     async def run(self) -> int:
         """Keep the workers alive; gives the exit code of the whole."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told)
-        self._report(f"starting {self._workers} worker{'s' * (self._workers != 1)}")
+        with handling(self._stop, self._told):
+            self._report(f"starting {self._workers} worker{'s' * (self._workers != 1)}")
+            await self._keep_all()
+        self._report("all workers have stopped")
+        return self._code
+
+    async def _keep_all(self) -> None:
         async with asyncio.TaskGroup() as group:
             keepers = [group.create_task(self._keep(slot)) for slot in range(self._workers)]
             watcher = group.create_task(self._watch_sources()) if self._watch else None
             await asyncio.wait(keepers)
             if watcher is not None:
                 watcher.cancel()
-        self._report("all workers have stopped")
-        return self._code
 
     def _told(self) -> None:
         """A signal: pass it on; the workers count for themselves."""
-        if self._stopping.is_set():
+        if self._stop.ordered.is_set():
             self._code = INTERRUPTED
-        self._stopping.set()
         self._signal_all()
 
     def _signal_all(self) -> None:
@@ -84,7 +86,7 @@ class Supervisor:
 
     def _give_up(self, code: int) -> None:
         self._code = self._code or code
-        self._stopping.set()
+        self._stop.ask()
         self._signal_all()
 
     # -- one worker ---------------------------------------------------------------------------
