@@ -13,13 +13,13 @@ from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, emit_json, json_option, plain, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.errors import UsageError
-from postline.monitor import DeadLetterDetail, DeadLetterView, RecordId
+from postline.monitor import DeadLetterDetail, DeadLetterView, HeldView, RecordId
 
 __all__ = ["command"]
 
 _EPILOG = """\b
 Examples:
-  postline dlq list
+  postline dlq
   postline dlq list billing --key customer-7
   postline dlq show billing 3:1042
   postline dlq redrive billing 3:1042 3:1050
@@ -38,9 +38,18 @@ class _Letters(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetterView]
 
 
-@click.group(epilog=_EPILOG)
-def command() -> None:
-    """List, show, redrive and discard dead letters."""
+@click.group(epilog=_EPILOG, invoke_without_command=True)
+@json_option
+@url_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
+    """List, show, redrive and discard dead letters; by itself it lists them."""
+    if ctx.invoked_subcommand is None:
+        code: int = ctx.invoke(list_letters, names=(), key=None, as_json=as_json, url=url)
+        return code
+    if as_json is not None or url is not None:
+        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
+    return None
 
 
 @command.command("list")
@@ -107,18 +116,35 @@ def show(name: str, record: str, as_json: bool | None, url: str | None) -> int:
     """
     wanted = RecordId.parse(record)
 
-    async def work(opened: Opened) -> DeadLetterDetail | None:
-        return await opened.monitor.dead_letter(await opened.subscription_name(name), wanted)
+    async def work(opened: Opened) -> DeadLetterDetail | HeldView | None:
+        full = await opened.subscription_name(name)
+        detail = await opened.monitor.dead_letter(full, wanted)
+        return detail or await _held(opened, full, wanted)
 
     detail = with_log(url, work)
-    if detail is None:
-        show_error(f"Subscription {name!r} has no dead letter {wanted}.", "`postline dlq list` shows what there is.")
+    if not isinstance(detail, DeadLetterDetail):
+        _tell_no_letter(name, wanted, detail)
         return NEGATIVE
     if wants_json(as_json):
         emit_json(detail)
     else:
         _draw_detail(detail)
     return OK
+
+
+async def _held(opened: Opened, name: str, wanted: RecordId) -> HeldView | None:
+    return next((view for view in await opened.monitor.held(name) if view.id == str(wanted)), None)
+
+
+def _tell_no_letter(name: str, wanted: RecordId, held: HeldView | None) -> None:
+    if held is None:
+        show_error(f"Subscription {name!r} has no dead letter {wanted}.", "`postline dlq list` shows what there is.")
+        return
+    after = f" after {held.attempts} attempt{'s' * (held.attempts != 1)}: {plain(held.error)}" if held.error else ""
+    show_error(
+        f"Record {wanted} of subscription {name!r} is no dead letter; it is held ({held.status}){after}.",
+        f"`postline subscriptions show {name}` lists what is held and when it is tried again.",
+    )
 
 
 def _draw_detail(detail: DeadLetterDetail) -> None:

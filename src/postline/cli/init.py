@@ -16,6 +16,8 @@ __all__ = ["command"]
 
 #: Files of the project; in the package each ends in `.txt`, so that nobody takes it for the package's own.
 _FILES = ("contracts.py", "app.py", "test_app.py", "postline.toml", "orders.jsonl", "README.md")
+#: Written too, unless the directory has one: it keeps the log out of version control.
+_IGNORE = ".gitignore"
 
 _EPILOG = """\b
 Examples:
@@ -46,12 +48,14 @@ def command(directory: Path, as_json: bool) -> int:
         )
     directory.mkdir(parents=True, exist_ok=True)
     templates = files("postline.cli") / "project"
-    for name in _FILES:
-        (directory / name).write_text((templates / f"{name}.txt").read_text("utf-8"), "utf-8")
+    names = [*_FILES, *([] if (directory / _IGNORE).exists() else [_IGNORE])]
+    for name in names:
+        template = templates / f"{name.removeprefix('.')}.txt"
+        (directory / name).write_text(template.read_text("utf-8"), "utf-8")
     if as_json:
-        emit_json(_Written(str(directory.resolve()), list(_FILES)))
+        emit_json(_Written(str(directory.resolve()), names))
         return OK
-    click.echo(f"Wrote {', '.join(_FILES)} to {directory.resolve()}")
+    click.echo(f"Wrote {', '.join(names)} to {directory.resolve()}")
     if directory != Path():
         click.echo(f"  cd {directory}")
     click.echo("  postline run app:app")

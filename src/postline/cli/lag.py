@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +24,22 @@ Examples:
   postline lag billing --partitions
   postline lag --watch
   postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
+  postline lag --fail-on dead,unserved  # exit code 1 if any has such records
 """
+
+#: What `--fail-on` may name, and how many of it a subscription has.
+_KINDS: dict[str, Callable[[SubscriptionView], int]] = {
+    "held": lambda view: view.held,
+    "dead": lambda view: view.dead_letters,
+    "unserved": lambda view: view.unserved,
+}
+
+
+def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list[str]:
+    kinds = [] if text is None else [kind.strip() for kind in text.split(",")]
+    if unknown := [kind for kind in kinds if kind not in _KINDS]:
+        raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(_KINDS)}.", ctx, param)
+    return kinds
 
 
 @click.command(epilog=_EPILOG)
@@ -33,6 +48,9 @@ Examples:
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
 @click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
+@click.option(
+    "--fail-on", metavar="held,dead,unserved", callback=_kinds, help="Exit with 1 if there are such records; any of."
+)
 @json_option
 @url_option
 def command(
@@ -41,6 +59,7 @@ def command(
     watch: bool,
     every: float,
     fail_above: float | None,
+    fail_on: list[str],
     as_json: bool | None,
     url: str | None,
 ) -> int:
@@ -61,7 +80,8 @@ def command(
         else:
             console().print(_drawn(views, partitions, opened.clock.now_ms()))
         late = fail_above is not None and any(view.lag_seconds > fail_above for view in views)
-        return NEGATIVE if late else OK
+        waiting = any(_KINDS[kind](view) for kind in fail_on for view in views)
+        return NEGATIVE if late or waiting else OK
 
     try:
         return with_log(url, work)

@@ -38,8 +38,9 @@ def load_app(target: str) -> App:
         found = getattr(module, attribute, None)
         if isinstance(found, App):
             return found
-        what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise UsageError(f"{target!r} names {what}, no postline.App.", remedy=_known(place, module))
+        if not hasattr(module, attribute):
+            raise UsageError(f"Module {place!r} has no {attribute!r}.", remedy=_known(place, module))
+        raise UsageError(f"{target!r} is no postline.App but a {type(found).__name__}.", remedy=_known(place, module))
     apps = _apps_of(module)
     if isinstance(apps.get("app"), App):
         return apps["app"]

@@ -84,6 +84,8 @@ def command(topic: str, type_name: str, **given: Any) -> int:
 
 async def _publish(summary: _Summary, options: _Options) -> int:
     clock = SystemClock()
+    if options.app is None:
+        click.echo("note: without --app no contract checks these lines; they need only be JSON", err=True)
     opening = open_publisher(
         summary.topic,
         summary.type,

@@ -99,3 +99,10 @@ def test_many_lines_arrive_in_order(project: Project) -> None:
     lines = "".join(f'{{"customer":"ann","total":{number}}}\n' for number in range(5_000))
     assert project.run(*WITH_APP, given=lines).json["published"] == 5_000
     assert [record["data"]["total"] for record in records(project)] == list(range(5_000))
+
+
+def test_publishing_without_a_contract_says_so(broken: Project) -> None:
+    result = broken.run("publish", "shop.orders", "shop.OrderPlaced", given='{"customer": "bob", "total": 1}\n')
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert "without --app no contract checks these lines" in result.err
+    assert broken.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py").err == ""

@@ -74,6 +74,36 @@ def test_lag_shows_what_waits_and_can_fail_on_it(broken: Project) -> None:
     assert "no subscription 'nobody'" in unknown.err
 
 
+@pytest.mark.parametrize(("kinds", "code"), [("dead", 1), ("held", 1), ("unserved,dead", 1), ("unserved", 0)])
+def test_lag_can_fail_on_what_waits_for_somebody(broken: Project, kinds: str, code: int) -> None:
+    assert broken.run("lag", "--fail-on", kinds).code == code
+
+
+def test_lag_refuses_to_fail_on_what_it_does_not_count(broken: Project) -> None:
+    result = broken.run("lag", "--fail-on", "dead,lost")
+    assert (result.code, result.out) == (2, "")
+    assert "'lost' is none of held, dead, unserved" in result.err
+
+
+def test_dlq_alone_lists_the_dead_letters(broken: Project) -> None:
+    alone = broken.run("dlq", "--table")
+    assert (alone.code, alone.err) == (0, "")
+    assert "ValueError: negative" in alone.out
+    assert broken.run("dlq").json == broken.run("dlq", "list").json
+    misplaced = broken.run("dlq", "--json", "list")
+    assert (misplaced.code, misplaced.out) == (2, "")
+    assert "Options of list stand after it" in misplaced.err
+
+
+def test_a_held_record_is_told_from_one_that_is_not_there(broken: Project) -> None:
+    held = broken.run("subscriptions", "show", "billing").json["held"][0]["id"]
+    result = broken.run("dlq", "show", "billing", held)
+    assert (result.code, result.out) == (1, "")
+    assert f"Record {held} of subscription 'billing' is no dead letter; it is held (blocked)" in result.err
+    assert "fix: `postline subscriptions show billing`" in result.err
+    assert "has no dead letter 1:77" in broken.run("dlq", "show", "billing", "1:77").err
+
+
 class _Miscounting:
     """An owner that forgets one of the records it has done."""
 

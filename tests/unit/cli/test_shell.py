@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from postline import errors
 from postline.cli.failures import exit_code_of
 from postline.cli.loading import load_app, load_apps
 from postline.cli.root import _COMMANDS, postline
+from postline.cli.run import log_formatter
+from postline.cli.signals import StopSignals
 from postline.cli.sources import Sources
 from postline.cli.times import parse_time_ms
+from postline.clock import VirtualClock
 from postline.errors import UsageError
 from tests.unit.cli.conftest import Project
 
@@ -120,8 +124,8 @@ def test_apps_are_found_by_file_module_and_name(project: Project) -> None:
         ("nowhere.at.all:app", "no module 'nowhere'"),
         ("nowhere.py", "no file nowhere.py"),
         ("two", "several apps"),
-        ("two:third", "names nothing"),
-        ("two:other", "names a int"),
+        ("two:third", "Module 'two' has no 'third'"),
+        ("two:other", "'two:other' is no postline.App but a int"),
         ("empty", "no app"),
         ("broken_syntax", "can't be imported"),
         ("broken_import", "can't be imported"),
@@ -200,7 +204,60 @@ def test_init_writes_a_project_that_runs_and_overwrites_nothing(project: Project
         check=False,
     )
     assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+    ignored = (project.folder / "fresh/.gitignore").read_text().splitlines()
+    assert {"postline.db", "postline.db-*", "postline.db.run/"} <= set(ignored)
     lines = (project.folder / "fresh/orders.jsonl").read_text()
     result = project.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "fresh/app.py", given=lines)
     assert (result.code, result.json["published"]) == (0, len(lines.splitlines()))
     assert json.loads(lines.splitlines()[0])["order"] == "1"
+
+
+def test_init_leaves_a_gitignore_that_is_there(project: Project) -> None:
+    (project.folder / "fresh").mkdir()
+    project.write("fresh/.gitignore", "mine\n")
+    result = project.run("init", "fresh", "--json")
+    assert result.code == 0
+    assert ".gitignore" not in result.json["files"]
+    assert (project.folder / "fresh/.gitignore").read_text() == "mine\n"
+
+
+def test_what_an_app_contradicts_itself_in_is_told_with_a_remedy(project: Project) -> None:
+    project.write(
+        "twice.py", "from postline import App, Topic\napp = App('me', owns=[Topic('t', owner='somebody', key='k')])\n"
+    )
+    result = project.run("run", "twice")
+    assert result.code == 2
+    assert "App 'me' can't start:" in result.err
+    assert "fix: Mend what is listed above." in result.err
+
+
+def test_log_lines_have_the_times_of_records() -> None:
+    record = logging.LogRecord("postline", logging.WARNING, __file__, 1, "it retries", None, None)
+    record.created, record.msecs = 1_777_636_800.042, 42.0
+    assert log_formatter().format(record) == "2026-05-01T12:00:00.042Z WARNING postline: it retries"
+
+
+# Signals.
+
+
+def test_a_signal_that_follows_at_once_is_the_same_one() -> None:
+    clock = VirtualClock()
+    stop = StopSignals(clock)
+    stop.tell()
+    clock.move_to(0.9)
+    stop.tell()
+    assert (stop.asked.is_set(), stop.ordered.is_set()) == (True, False)
+    clock.move_to(1.1)
+    stop.ask()
+    assert not stop.ordered.is_set()
+    stop.tell()
+    assert stop.ordered.is_set()
+
+
+def test_a_signal_right_after_another_reason_to_stop_orders_nothing() -> None:
+    clock = VirtualClock()
+    stop = StopSignals(clock)
+    clock.move_to(100)
+    stop.ask()
+    stop.tell()
+    assert (stop.asked.is_set(), stop.ordered.is_set()) == (True, False)
