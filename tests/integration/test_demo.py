@@ -282,3 +282,11 @@ def test_the_proof_finds_wrong_sums():
     check_sums(proof, Direct(lines=5))
     assert "lines as computed directly" in [check.name for check in proof.checks if not check.ok]
     assert not proof.ok
+
+
+def test_a_check_that_found_nothing_says_none() -> None:
+    proof = Proof()
+    proof.expect("own ends", {}, {})
+    proof.expect("left", {"billing": 2}, {})
+    proof.expect("late", 0, 0)
+    assert [check.detail for check in proof.checks] == ["none", "found billing: 2, wanted none", "0"]

@@ -52,7 +52,7 @@ class Proof:
 
     def expect(self, name: str, found: object, wanted: object) -> None:
         """Add a check that two values are equal."""
-        detail = f"{found}" if found == wanted else f"found {found}, wanted {wanted}"
+        detail = _worded(found) if found == wanted else f"found {_worded(found)}, wanted {_worded(wanted)}"
         self.checks.append(Check(name, found == wanted, _short(detail)))
 
     def none_of(self, name: str, wrong: Iterable[object], right: str) -> None:
@@ -60,6 +60,13 @@ class Proof:
         found = [str(each) for each in wrong]
         more = f" and {len(found) - _NAMED_MAX} more" if len(found) > _NAMED_MAX else ""
         self.checks.append(Check(name, not found, _short("; ".join(found[:_NAMED_MAX])) + more if found else right))
+
+
+def _worded(value: object) -> str:
+    """A value as people read it: an empty collection is none."""
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name}: {each}" for name, each in value.items())
+    return "none" if value == "" else f"{value}"
 
 
 def _short(text: str) -> str:
