@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Sequence
 
 import msgspec
 
@@ -10,7 +11,7 @@ from postline.errors import DecodeError
 from postline.log.port import Append, Assignment, Log, Record
 from postline.message import Envelope
 
-__all__ = ["dead_letter_copy", "describe", "envelope_or_blank"]
+__all__ = ["dead_letter_copy", "describe", "envelope_or_blank", "records_of_copies"]
 
 _STACK_CHARACTERS_MAX = 8_192
 _ERROR_CHARACTERS_MAX = 500
@@ -55,7 +56,29 @@ def dead_letter_copy(
         "postline-error": describe(error),
         "postline-error-stack": _stack(error),
         "postline-subscription": assignment.subscription,
-        "postline-origin": f"{assignment.topic}/{assignment.partition}/{record[0]}",
+        "postline-origin": _origin(assignment, record[0]),
     }
     copy = msgspec.structs.replace(envelope, headers=headers)
     return Append(topic, assignment.partition, record[2], record[4], copy)
+
+
+def _origin(assignment: Assignment, offset: int) -> str:
+    return f"{assignment.topic}/{assignment.partition}/{offset}"
+
+
+async def records_of_copies(log: Log, topic: str, assignment: Assignment, offsets: Sequence[int]) -> dict[int, Record]:
+    """The records at these offsets as their copies on the dead-letters topic tell them, where there are any.
+
+    Of the original, all is there but the time when it was published; the error's headers stay. It
+    reads the whole partition of the topic, since nobody should need it often.
+    """
+    wanted = {_origin(assignment, offset): offset for offset in offsets}
+    found: dict[int, Record] = {}
+    position = 0
+    while copies := await log.read(topic, assignment.partition, position):
+        for copy in copies:
+            offset = wanted.get(envelope_or_blank(log, copy).headers.get("postline-origin", ""))
+            if offset is not None:
+                found[offset] = (offset, *copy[1:])
+        position = copies[-1][0] + 1
+    return found

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from postline.log.port import Record
-from postline.runtime.deadletters import dead_letter_copy, describe, envelope_or_blank
+from postline.runtime.deadletters import dead_letter_copy, describe, envelope_or_blank, records_of_copies
 from postline.runtime.entries import (
     DEAD,
     HELD,
@@ -195,11 +195,10 @@ class Holding:
             self._waiting_for_resume.append(lane)
             return
         offsets = [lane.parked[i] for i in range(min(_UNPARK_RECORDS, len(lane.parked)))]
-        records = await owned.around.log.read_offsets(owned.topic, owned.partition, offsets)
-        await owned.load_states(records)
+        found = await self._read(offsets)
+        await owned.load_states(list(found.values()))
         if owned.halted or lane.wait is not Wait.NOTHING:
             return
-        found = {record[0]: record for record in records}
         for offset in offsets:
             if not lane.parked or lane.parked[0] != offset:
                 continue  # an operator discarded it meanwhile
@@ -210,6 +209,15 @@ class Holding:
                 self._vanished(offset)
             else:
                 lane.items.append((None, offset, record, owned.plan.handlers.get(record[3]), UNDECODED))
+
+    async def _read(self, offsets: Sequence[int]) -> dict[int, Record]:
+        """The records at these offsets; of one that the log lost, its copy if it was a dead letter before."""
+        owned = self._owned
+        log = owned.around.log
+        found = {record[0]: record for record in await log.read_offsets(owned.topic, owned.partition, offsets)}
+        if missing := [offset for offset in offsets if offset not in found]:
+            found |= await records_of_copies(log, owned.plan.dead_letters, owned.assignment, missing)
+        return found
 
     def _vanished(self, offset: int) -> None:
         self._owned.unit.delete(HELD, offset_key(offset))

@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from postline import App, Context, Retry
+from postline.log.port import Record
 from postline.runtime.control import ControlOp
 from tests.unit.runtime.shop import Order, Receipt, build, in_order, orders, running, spread, subscribe
 
@@ -238,3 +239,31 @@ async def test_a_handled_dead_letter_is_not_confused_with_a_later_record_of_its_
         await t.settle()
         assert in_order(switch.handled)
         assert len(switch.handled) == 121
+
+
+async def test_a_dead_letter_whose_record_is_gone_is_redriven_from_its_copy(monkeypatch: pytest.MonkeyPatch):
+    broken = [True]
+    handled: list[tuple[Order, str]] = []
+
+    async def handle(order: Order, ctx: Context) -> None:
+        if broken[0]:
+            raise ValueError
+        handled.append((order, ctx.message_id))
+
+    async with running(build(handle, retry=Retry(immediate=0, delays=()))) as t:
+        published = [await t.publish(Order(id, "c")) for id in ("1", "2")]
+        await t.settle()
+        there = t.log.read_offsets
+        gone = [published[0].offset]
+
+        async def without(topic: str, partition: int, offsets: list[int]) -> list[Record]:
+            return [each for each in await there(topic, partition, offsets) if each[0] not in gone]
+
+        monkeypatch.setattr(t.log, "read_offsets", without)
+        await t.redrive("sub")
+        await t.settle()
+        broken[0] = False
+        await t.redrive("sub")
+        await t.settle()
+        assert handled == [(Order("1", "c"), published[0].id), (Order("2", "c"), published[1].id)]
+        assert t.audit()["sub"] == {"done": 2}
