@@ -60,18 +60,19 @@ def handling(stop: StopSignals, then: Callable[[], None] | None = None) -> Itera
         if then is not None:
             then()
 
-    for number in _NUMBERS:
-        loop.add_signal_handler(number, came)
+    def received(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(came)
+
+    # Not loop.add_signal_handler: taking such a one away makes the signal fatal for a moment, in every thread.
+    before = {number: signal.signal(number, received) for number in _NUMBERS}
     try:
         yield
     finally:
-        # Blocked meanwhile: removing a handler makes the signal fatal for a moment.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
-        for number in _NUMBERS:
-            loop.remove_signal_handler(number)
         if stop.asked.is_set():
             _drop_what_follows(stop.clock)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)
+        else:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _drop_what_follows(clock: Clock) -> None:
