@@ -62,12 +62,21 @@ def console(*, redraws: bool = False) -> Console:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
-    """A table; columns whose names begin with `>` are set to the right."""
+    """A table; columns whose names begin with `>` are set to the right.
+
+    On a terminal that is too narrow for it, columns of nothing but zeros are left out, and it says so.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
+    rows = [list(row) for row in rows]
+    shown = _shown(columns, rows)
+    left_out = [name.removeprefix(">") for at, name in enumerate(columns) if at not in shown]
+    columns, rows = [columns[at] for at in shown], [[row[at] for at in shown] for row in rows]
     drawn = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    if left_out:
+        drawn.caption, drawn.caption_justify = f"zero everywhere: {', '.join(left_out)}", "left"
     for name in columns:
         right, heading = name.startswith(">"), name.removeprefix(">")
         # Headings break between words, never inside one.
@@ -77,6 +86,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
         # Data is neither markup nor control.
         drawn.add_row(*(Text(plain(cell)) for cell in row))
     return drawn
+
+
+def _shown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    """The columns to draw, by number."""
+    widths = [max(map(len, (*name.split(), *(row[at] for row in rows)))) for at, name in enumerate(columns)]
+    if not rows or not sys.stdout.isatty() or sum(widths) + 3 * len(widths) <= get_terminal_size().columns:
+        return list(range(len(columns)))
+    return [at for at, name in enumerate(columns) if not name.startswith(">") or any(row[at] != "0" for row in rows)]
 
 
 def number(value: float) -> str:

@@ -14,6 +14,7 @@ import pytest
 from postline import errors
 from postline.cli.failures import exit_code_of
 from postline.cli.loading import load_app, load_apps
+from postline.cli.output import table
 from postline.cli.root import _COMMANDS, postline
 from postline.cli.run import log_formatter
 from postline.cli.signals import StopSignals
@@ -261,3 +262,22 @@ def test_a_signal_right_after_another_reason_to_stop_orders_nothing() -> None:
     stop.ask()
     stop.tell()
     assert (stop.asked.is_set(), stop.ordered.is_set()) == (True, False)
+
+
+# Tables.
+
+
+@pytest.mark.parametrize(("width", "is_left_out"), [(24, True), (80, False)])
+def test_a_narrow_terminal_is_spared_columns_of_zeros_by_name(
+    monkeypatch: pytest.MonkeyPatch, width: int, is_left_out: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    drawn = table(("subscription", ">lag", ">dead", "status"), [("billing", "7", "0", "0"), ("packing", "0", "0", "0")])
+    assert [column.header for column in drawn.columns] == [
+        "subscription",
+        "lag",
+        *["dead"] * (not is_left_out),
+        "status",
+    ]
+    assert drawn.caption == ("zero everywhere: dead" if is_left_out else None)
