@@ -51,7 +51,7 @@ async def test_without_state_there_is_none_and_the_attempt_is_what_was_said():
 
 
 def test_the_key_of_another_and_a_missing_key_are_refused_as_they_are_by_the_runtime():
-    with pytest.raises(UsageError, match="state of key b'bob'"):
+    with pytest.raises(UsageError, match="state of key 'bob'"):
         TestContext(key="ann").state.get("bob")
     with pytest.raises(UsageError, match="without a key"):
         TestContext(key=None).state.put(3)
