@@ -292,7 +292,7 @@ class _Running:
         try:
             return await self._stack.enter_async_context(lifespan(self._app))
         except Exception as error:
-            raise UsageError(
+            raise PostlineError(
                 f"App {self._app.name!r} can't start: its lifespan failed with {type(error).__qualname__}: {error}.",
                 remedy="Mend what it opens; the error above this one says where.",
             ) from error

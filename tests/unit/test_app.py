@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from postline import App, ContractError, Dedup, ForeignTopic, Retry, SettingsError, Topic, UsageError
+from postline import App, ContractError, Dedup, ForeignTopic, PostlineError, Retry, SettingsError, Topic, UsageError
 from postline.app import open_log
 from postline.clock import SystemClock
 from postline.errors import SubscriptionConflict, TopicMismatch, UnknownTopic
@@ -430,6 +430,6 @@ async def test_a_lifespan_that_fails_is_named_as_the_reason_and_kept_as_the_caus
         yield
 
     async with TestApp(topics=[orders]) as t:
-        with pytest.raises(UsageError, match=r"'billing'.*lifespan failed with ConnectionError: no database") as caught:
+        with pytest.raises(PostlineError, match=r"'billing'.*lifespan failed with ConnectionError: no database") as caught:
             await t.start(App("billing", lifespan=lifespan))
         assert isinstance(caught.value.__cause__, ConnectionError)
