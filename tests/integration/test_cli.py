@@ -323,7 +323,8 @@ async def test_apps_on_one_log_in_memory_share_it(project: Project) -> None:
 async def test_subscriptions_that_no_code_serves_are_named_at_start(project: Project) -> None:
     async with serving(project):
         pass
-    (project.folder / "app.py").write_text(APP.replace('subscribe("billing"', 'subscribe("renamed"'))
+    # Of another length: Python takes a cached module for fresh if time (in seconds) and size are the same.
+    (project.folder / "app.py").write_text(APP.replace('subscribe("billing"', 'subscribe("under-another-name"'))
     async with serving(project) as service:
         await service.wait_for("subscription billing of service billing is not served by this version")
 
