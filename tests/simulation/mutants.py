@@ -35,8 +35,9 @@ def _effects_later(original: Callable[..., Any]) -> Callable[..., Any]:
 def _forgets_held(original: object) -> Callable[..., Any]:
     async def load(holding: Holding) -> None:
         for name in ("held", "dead"):
-            async for offset, _ in holding._entries(name):
-                holding._owned.unit.delete(name, offset.to_bytes(8, "big"))
+            async for page in holding._entries(name):
+                for offset, _ in page:
+                    holding._owned.unit.delete(name, offset.to_bytes(8, "big"))
 
     return load
 

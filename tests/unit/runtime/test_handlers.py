@@ -287,7 +287,7 @@ async def test_publishing_refuses_keyless_mistyped_oversized_and_undeclared_mess
             with pytest.raises(UsageError, match="an id must be text"):
                 await t.publish(Order("1", "c"), id=id)  # type: ignore[arg-type]
             with pytest.raises(UsageError, match="an id must be text"):
-                await t.apps[0].publish_many([Order("1", "c")], id_of=lambda _, id=id: id)
+                await t.apps[0].publish_many([Order("1", "c")], id_of=lambda _, id=id: id)  # type: ignore[misc]
         with pytest.raises(EncodeError):
             await t.apps[0].publish_many([Order("1", "c"), Order("2", "")])
         assert t.published(Order) == []

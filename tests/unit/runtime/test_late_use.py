@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from postline import Context, Retry, UsageError
-from postline.runtime.handlers import Handler
 from tests.unit.runtime.shop import Order, Receipt, build, running
 
 USES: dict[str, Callable[[Context], Any]] = {
@@ -20,7 +19,7 @@ USES: dict[str, Callable[[Context], Any]] = {
 }
 
 
-def keeping(way: str, kept: list[Context], fail: bool) -> Handler | Any:
+def keeping(way: str, kept: list[Context], fail: bool) -> Callable[..., Any]:
     """A handler that keeps its context, and fails after that if told to."""
 
     def keep(message: Any, ctx: Context) -> None:
@@ -54,7 +53,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("way", OPTIONS)
 async def test_a_context_is_of_no_use_once_its_handler_has_ended(way: str, fail: bool, use: str):
     kept: list[Context] = []
-    options = {"retry": Retry(immediate=0, delays=()), "after": "continue", "state": int, **OPTIONS[way]}
+    options: dict[str, Any] = {
+        "retry": Retry(immediate=0, delays=()),
+        "after": "continue",
+        "state": int,
+        **OPTIONS[way],
+    }
     async with running(build(keeping(way, kept, fail), **options)) as t:
         await t.publish(Order("1", "c"))
         await t.settle()

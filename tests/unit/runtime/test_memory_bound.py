@@ -35,6 +35,7 @@ async def test_nothing_more_is_fetched_while_handlers_keep_the_bound_full(option
     await app.start(Environment(log, settings))
     (consumer,) = app.consumers
     fetched: list[int] = []
+    assert consumer.membership is not None
     fetch = consumer.membership.fetch
 
     async def counting(max_records, max_bytes, wait_seconds):
@@ -42,7 +43,7 @@ async def test_nothing_more_is_fetched_while_handlers_keep_the_bound_full(option
         fetched.append(sum(len(batch.records) for batch in batches))
         return batches
 
-    consumer.membership.fetch = counting
+    consumer.membership.fetch = counting  # type: ignore[method-assign]
     await app.publish_many([Order(f"{n:01000d}", f"c{n}") for n in range(2_000)])
     while waiting < 50:
         await asyncio.sleep(0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from postline import Context, Dedup, Retry
@@ -44,12 +47,13 @@ async def test_a_record_whose_envelope_is_garbage_is_a_dead_letter_and_the_next_
     def handle_plainly(order: Order) -> None:
         handled.append(order.id)
 
-    function = {"batches": handle_all, "threads": handle_plainly}.get(way, handle)
-    options = {
+    functions: dict[str, Callable[..., Any]] = {"batches": handle_all, "threads": handle_plainly}
+    function = functions.get(way, handle)
+    options: dict[str, Any] = {
         "dedup by id": {"dedup": Dedup(by_id=True)},
         "batches": {"batch": 10},
         "failing": {"retry": Retry(immediate=0, delays=())},
-    }.get(way, {})
+    }.get(way, {})  # type: ignore[assignment]
     async with running(build(function, **options)) as t:
         await append_garbage(t, 0 if way in ("publishing", "failing", "dedup by id") else FLAG_OWN_ID)
         await t.settle()

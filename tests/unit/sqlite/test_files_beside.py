@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 
 from postline.clock import SystemClock
 from postline.errors import LogError, LogFull, LogReadOnly, LogUnavailable
-from postline.log.sqlite import liveness, rundir, space, turnstile
 from postline.log.sqlite.log import SqliteLog
 from postline.log.sqlite.storage import Settings
 from tests.unit.sqlite.build import QUIET, opened, record
@@ -37,11 +37,11 @@ def _signs_of_life(directory: Path) -> list[Path]:
 
 
 _PLACES = {
-    "meeting directory": (rundir.Path, "mkdir", _named(".run")),
-    "queue": (turnstile.os, "open", _named("queue.lock")),
-    "write lock": (turnstile.os, "open", _named("write.lock")),
-    "sign of life": (liveness.tempfile, "mkstemp", lambda suffix, *_: suffix == ".life"),
-    "its counter": (liveness.os, "pwrite", lambda *_: True),
+    "meeting directory": (Path, "mkdir", _named(".run")),
+    "queue": (os, "open", _named("queue.lock")),
+    "write lock": (os, "open", _named("write.lock")),
+    "sign of life": (tempfile, "mkstemp", lambda suffix, *_: suffix == ".life"),
+    "its counter": (os, "pwrite", lambda *_: True),
 }
 
 
@@ -70,7 +70,7 @@ async def test_a_reserve_that_can_not_be_made_does_not_stop_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refusing = _refusing(errno.ENOSPC, _named("-reserve"), os.open)
-    monkeypatch.setattr(space.os, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     async with opened(tmp_path / "log.db", settings=Settings(upkeep_seconds=0)) as log:
         assert await log.append([record(1)]) == [0]
 
@@ -81,7 +81,7 @@ async def test_members_that_can_not_be_looked_at_are_unavailable_for_a_while(
     async with opened(tmp_path / "log.db", clock=SystemClock()) as log:
         living = log.storage.presence.liveness
         with monkeypatch.context() as patched:
-            patched.setattr(liveness.os, "open", _refusing(errno.EMFILE, _named(".life"), os.open))
+            patched.setattr(os, "open", _refusing(errno.EMFILE, _named(".life"), os.open))
             with pytest.raises(LogUnavailable) as caught:
                 await _with_a_stranger(log)
         assert caught.value.retryable
