@@ -138,7 +138,7 @@ class Steward:
         goal = group.goal(self._subscription, ())
         for row in group.rows:
             mine = row.wanted == self._me.member and row.partition not in self._held
-            if row.wanted != goal[row.partition] or (mine and row.owner in ("", self._me.member)):
+            if row.wanted != goal[row.partition] or (mine and (not row.owner or row.owner == self._me.member)):
                 return True
         return False
 

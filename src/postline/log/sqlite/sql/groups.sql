@@ -34,7 +34,7 @@ SELECT member, lease_ms FROM members WHERE subscription_id = ? ORDER BY member
 SELECT member, lease_ms, instance, joined_ms, formats FROM members WHERE subscription_id = ? ORDER BY joined_ms, member
 
 -- name: assignments
-SELECT partition, epoch, owner, wanted, position, progress FROM assignments
+SELECT partition, epoch, ifnull(owner, ''), ifnull(wanted, ''), position, progress FROM assignments
 WHERE subscription_id = ? ORDER BY partition
 
 -- A dead owner's epoch ends at once, so that nothing of it is committed between two owners.
