@@ -125,8 +125,6 @@ class Consumer:
     async def _guard(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except PostlineError as error:
-            self._fail(error)
         except Exception as error:  # noqa: BLE001 - reported by whoever watches `failed`
             self._fail(error)
 
