@@ -17,20 +17,23 @@ from typing import Any, TypeVar, Unpack
 import msgspec
 
 from postline.clock import Clock, SystemClock
-from postline.contracts import Catalog, Compaction, ForeignTopic, Partitioner, Topic
-from postline.errors import PostlineError, SettingsError, TopicMismatch, UnknownTopic, UsageError
+from postline.contracts import Catalog, ForeignTopic, Partitioner, Topic
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
-from postline.log.port import Append, Log, TopicSpec
+from postline.ids import IdSource
+from postline.log.needs import Need
+from postline.log.port import Append, Log
 from postline.message import Envelope
-from postline.runtime.announce import announce_types, create_own_topics
+from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
-from postline.settings import LogUrl, Settings, load_settings
+from postline.runtime.topology import Topology
+from postline.settings import Settings, load_settings
 
-__all__ = ["HANDLER_THREAD", "App", "Environment", "Published", "open_environment", "open_log"]
+__all__ = ["HANDLER_THREAD", "App", "Environment", "Published", "need_of", "open_environment", "open_log"]
 
 _log = logging.getLogger("postline")
 
@@ -67,23 +70,44 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     offset: int
 
 
-def open_log(url: LogUrl, clock: Clock) -> Log:
-    """The engine that a URL names, not yet started. Raises SettingsError for an unknown one."""
+def open_log(settings: Settings, clock: Clock) -> Log:
+    """The engine that the settings' URL names, not yet started. Raises SettingsError for options it can't take."""
+    url = settings.url
     if url.scheme == "sqlite":
         from postline.log.sqlite.log import SqliteLog
         from postline.log.sqlite.options import read_options
 
         return SqliteLog(None if url.path is None else str(url.path), clock=clock, settings=read_options(url.options))
-    raise SettingsError(
-        f"No engine of this version serves {url.scheme}:// ({url.redacted}).", remedy="Use sqlite:///path."
-    )
+    return _open_kafka(settings, clock)
+
+
+def _open_kafka(settings: Settings, clock: Clock) -> Log:
+    url = settings.url
+    try:
+        from postline.log.kafka.log import KafkaLog
+        from postline.log.kafka.options import read_options
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("confluent_kafka"):
+            raise
+        raise SettingsError(
+            f"{url.redacted} needs the Kafka client, which is not installed.", remedy="pip install 'postline[kafka]'"
+        ) from error
+    ids = IdSource(clock.now_ms, random.Random())
+    options = read_options(url.servers, url.options)
+    return KafkaLog(options, clock=clock, ids=ids, namespace=settings.namespace, instance=settings.instance)
 
 
 def open_environment(url: str | None = None, default_url: str | None = None) -> Environment:
     """The environment of the working directory: postline.toml, variables, and the log they name."""
     settings = load_settings(os.environ, Path.cwd(), url=url, default_url=default_url)
     clock = SystemClock()
-    return Environment(open_log(settings.url, clock), settings, clock)
+    return Environment(open_log(settings, clock), settings, clock)
+
+
+def need_of(app: App, environment: Environment, principal: str = "") -> Need:
+    """What the app needs of the log, which is not asked. Raises SettingsError with every contradiction at once."""
+    running = _Running(app, environment, owns_log=False)
+    return running.topology.need(running.checked_plans(), principal)
 
 
 class App:
@@ -270,17 +294,17 @@ class _Running:
         self._settings = environment.settings
         topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
         self._catalog = Catalog(topics)
-        #: The log's own description of each topic, by the name in the contract.
-        self._specs: dict[str, TopicSpec] = {}
+        published = (*app.owns, *app.publishes_to)
+        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.consumers: list[Consumer] = []
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
-        plans = self._checked_plans()
+        plans = self.checked_plans()
         await self.log.start()
-        await self._prepare_topics()
+        await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
@@ -297,7 +321,7 @@ class _Running:
                 remedy="Mend what it opens; the error above this one says where.",
             ) from error
 
-    def _checked_plans(self) -> list[Plan]:
+    def checked_plans(self) -> list[Plan]:
         problems = list(self._catalog.problems)
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
@@ -328,64 +352,9 @@ class _Running:
             sizes.pop("batch", None)
         return replace(plan, aliases=aliases, **sizes)
 
-    async def _prepare_topics(self) -> None:
-        for topic in self._catalog.topics.values():
-            wanted = self._spec(topic)
-            if topic.owner == self._app.name or self._environment.creates_missing:
-                there = await self.log.create_topic(wanted)
-            else:
-                there = await self._existing(wanted.name)
-            self._specs[topic.name] = there
-            await self._compare(topic, wanted, there)
-        for foreign in self._catalog.foreign.values():
-            self._specs[foreign.name] = await self._existing(self._settings.full_name(foreign.name))
-
-    async def _existing(self, name: str) -> TopicSpec:
-        for spec in await self.log.topics():
-            if spec.name == name:
-                return spec
-        raise UnknownTopic(
-            f"App {self._app.name!r} needs topic {name!r}, which {self.log.address} does not have.",
-            remedy="Start the service that owns it first, or correct the name.",
-        )
-
-    async def _compare(self, topic: Topic, wanted: TopicSpec, there: TopicSpec) -> None:
-        is_owner = topic.owner == self._app.name
-        differences = []
-        if there.partitions != wanted.partitions and is_owner:
-            differences.append(f"partitions are {there.partitions}, the contract says {wanted.partitions}")
-        if there.key != wanted.key:
-            differences.append(f"the key is {there.key or 'none'!r}, the contract says {wanted.key or 'none'!r}")
-        if there.owner != wanted.owner:
-            differences.append(f"its owner is {there.owner!r}, the contract says {wanted.owner!r}")
-        if differences:
-            raise TopicMismatch(
-                f"Topic {wanted.name!r} in {self.log.address} differs from its contract: {'; '.join(differences)}.",
-                remedy="Order and state belong to key and partition, so these can't change in place: restore the "
-                "contract, or declare a new topic and move its subscribers.",
-            )
-        if is_owner and there != wanted:
-            await self.log.alter_topic(wanted)
-            self._specs[topic.name] = wanted
-
-    def _spec(self, topic: Topic) -> TopicSpec:
-        sizes = self._settings.topic(topic.name)
-        age, compaction = topic.retention.age, topic.compaction or Compaction()
-        retention_ms = None if age is None else int(age.total_seconds() * 1000)
-        return TopicSpec(
-            name=self._settings.full_name(topic.name),
-            partitions=sizes.partitions or topic.partitions,
-            owner=topic.owner,
-            key=topic.key_text,
-            retention_ms=sizes.retention_ms or retention_ms,
-            retention_bytes=sizes.retention_bytes or topic.retention.bytes_per_partition,
-            compacted=topic.compaction is not None,
-            tombstone_ms=int(compaction.tombstone_retention.total_seconds() * 1000),
-        )
-
     def _route_of(self, cls: type) -> Route:
         contract = self._catalog.contract_for(cls)
-        topic, spec = self._catalog.topics[contract.topic], self._specs[contract.topic]
+        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
         return Route(
             topic=spec.name,
             type_name=contract.name,
@@ -416,16 +385,16 @@ class _Running:
             )
 
     async def _start_consumer(self, plan: Plan, resources: Any) -> None:
-        spec = next(spec for spec in self._specs.values() if spec.name == plan.topic)
-        await create_own_topics(self.log, plan, spec.partitions)
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
-        await announce_types(self.log, plan, envelope)
+        announced = await announce_types(self.log, plan, envelope)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random)
         around.resources = resources
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
         await consumer.start()
+        if not announced:
+            await announce_types(self.log, plan, envelope)
 
     async def wait_failed(self) -> BaseException:
         """The error of the first consumer that can't go on."""

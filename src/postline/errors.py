@@ -14,6 +14,7 @@ PostlineError
 │   ├── LogCorrupt           damaged, truncated, or not a Postline file
 │   ├── LogVersionError      written by a version that this one can't read
 │   ├── LogReadOnly          the file or its directory can't be written
+│   ├── LogRefused           the cluster refuses: login, certificate, permission, policy
 │   ├── Fenced               the partition belongs to a newer owner
 │   ├── UnknownTopic         no such topic in the log
 │   ├── TopicMismatch        the topic in the log differs from its contract
@@ -34,6 +35,7 @@ __all__ = [
     "LogError",
     "LogFull",
     "LogReadOnly",
+    "LogRefused",
     "LogUnavailable",
     "LogVersionError",
     "MessageError",
@@ -129,6 +131,10 @@ class LogVersionError(LogError):
 
 class LogReadOnly(LogError):
     """The file, or the directory it lies in, can't be written."""
+
+
+class LogRefused(LogError):
+    """The cluster refuses this client: its login, its certificate, a permission, a policy; asking again won't help."""
 
 
 class Fenced(LogError):

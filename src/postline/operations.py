@@ -1,4 +1,4 @@
-"""What operators ask of subscriptions: redrive, discard, pause, resume, reset and remove.
+"""What operators ask of subscriptions: redrive, discard, pause, resume, reset and remove; and of topics: partitions.
 
 Nobody but a partition's owner writes its state, so that each of these is a durable record on the
 subscription's control topic, and the owner obeys it when it comes to it: at once while a worker
@@ -8,20 +8,24 @@ runs, else when the next one does.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from postline.clock import Clock
+from postline.contracts import PLACED_BY
 from postline.errors import UsageError
 from postline.ids import IdSource
-from postline.log.port import Bounds, Log, PartitionInfo
+from postline.log.needs import Repartitioning
+from postline.log.planning import no_repartition
+from postline.log.port import Bounds, Capability, Log, PartitionInfo
 from postline.message import Envelope
-from postline.monitor import Monitor, RecordId
+from postline.monitor import Monitor, RecordId, SubscriptionView, TopicView
 from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position, control_record
 from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_key, offset_of
-from postline.runtime.plan import CONTROL_SUFFIX
+from postline.runtime.placing import state_placer
+from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 
 __all__ = ["Operations", "PartitionReset", "Request", "ResetPlan", "ResetTarget"]
 
@@ -187,6 +191,95 @@ class Operations:
         The copies on its dead-letters topic stay. Raises UnknownSubscription; UsageError while a worker runs.
         """
         await self._log.remove_subscription(subscription)
+
+    # -- partitions ---------------------------------------------------------------------------
+
+    async def plan_repartition(self, topic: str, partitions: int, look_seconds: float) -> Repartitioning:
+        """What giving the topic so many partitions comes to. Raises UsageError with all that is against it now.
+
+        With the number that it has, what was begun and did not end is taken back.
+        """
+        if Capability.REPARTITIONS not in self._log.capabilities:
+            raise no_repartition(self._log.address)
+        monitor = Monitor(self._log, self._clock)
+        view = await monitor.topic(topic)
+        views = [each for each in await monitor.subscriptions() if each.topic == topic]
+        before = len(views[0].partitions) if views and not view.owner else view.partitions
+        problems = [] if partitions == before else await self._against(view, views, before, partitions)
+        if problems:
+            raise UsageError(
+                "\n".join([f"Topic {topic!r} can't be given {partitions} partitions:", *problems]),
+                remedy="Mend what is listed above, then try again.",
+            )
+        return Repartitioning(
+            topic=topic,
+            before=before,
+            partitions=partitions,
+            subscriptions={each.name: (each.name + CONTROL_SUFFIX, each.name + DEAD_LETTER_SUFFIX) for each in views},
+            ends=tuple(each.end for each in view.bounds[:before]),
+            look_seconds=look_seconds,
+        )
+
+    async def repartition(self, plan: Repartitioning) -> None:
+        """Do what is planned; interrupted, it is gone on with by planning and calling again.
+
+        Raises UsageError, with positions and state as before, if somebody publishes or works meanwhile.
+        """
+        ends = [each.end for each in await self._log.bounds(plan.topic)]
+        await self._log.repartition(plan, state_placer(plan.before, plan.partitions, ends))
+
+    async def _against(
+        self, topic: TopicView, subscriptions: Sequence[SubscriptionView], before: int, wanted: int
+    ) -> list[str]:
+        """All reasons why not."""
+        if wanted < before:
+            return [f"- it has {before}, and can't have fewer: what lies in the others would be lost, and keys' order."]
+        found = []
+        if wanted < len(topic.bounds):
+            found.append(f"- others have given it {len(topic.bounds)} already, which can't be taken back: use these.")
+        for view in subscriptions:
+            found += [f"- subscription {view.name!r} {each}" async for each in self._unsettled(view)]
+            if PLACED_BY in topic.key and await self._has_state(view):
+                found.append(
+                    f"- subscription {view.name!r} keeps state by key, but the topic's records are placed otherwise"
+                    f" ({topic.key}), so that nobody can tell where a key's state belongs: declare a new topic."
+                )
+        return found
+
+    async def _unsettled(self, view: SubscriptionView) -> AsyncIterator[str]:
+        if view.members:
+            yield f"has {len(view.members)} live members: stop the service that runs it."
+        waiting = 0
+        for each in view.partitions:
+            waiting += len(await self._log.read(view.topic, each.partition, each.position, limit=100))
+        if waiting:
+            yield f"has {waiting} records or more to read yet: let it catch up."
+        if view.held:
+            yield f"holds {view.held} records: let them end, redrive or discard what they wait for."
+        letters = await Monitor(self._log, self._clock).dead_letters(view.name)
+        stateful = bool(letters) and await self._has_state(view)
+        if bad := [each for each in letters if each.holds or stateful]:
+            yield f"has {len(bad)} dead letters that belong to their key's place: redrive or discard them."
+        if asked := await self._not_obeyed(view):
+            yield f"has {asked} requests of operators to obey: run the service until it has."
+
+    async def _has_state(self, view: SubscriptionView) -> bool:
+        for each in view.partitions:
+            if await self._log.peek_state(view.name, each.partition, USER_STATE, limit=1):
+                return True
+        return False
+
+    async def _not_obeyed(self, view: SubscriptionView) -> int:
+        topic, count = view.name + CONTROL_SUFFIX, 0
+        for each in view.partitions:
+            kept = dict(await self._log.peek_state(view.name, each.partition, CONTROL))
+            first = control_position(kept.get(CONTROL_POSITION), topic)
+            if first is None:
+                first = await self._log.offset_at(topic, each.partition, view.created_ms)
+            count += len(await self._log.read(topic, each.partition, first, limit=100))
+        return count
+
+    # -- what was asked -----------------------------------------------------------------------
 
     async def obeyed(self, request: Request, wait_seconds: float) -> bool:
         """Whether the owners have done, and committed, what was asked; waits for it so long."""

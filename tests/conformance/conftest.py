@@ -8,14 +8,19 @@ from pathlib import Path
 import pytest
 
 from postline.log.port import Log
-from tests.conformance.engines import ENGINES
+from tests.conformance.engines import ENGINES, KAFKA_ENGINES, KafkaEngine
 from tests.conformance.harness import Engine, Unsupported
 
 
-@pytest.fixture(params=sorted(ENGINES))
+@pytest.fixture(params=[*sorted(ENGINES), *KAFKA_ENGINES])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """One engine with an empty log."""
-    made: Engine = ENGINES[request.param](tmp_path)
+    made: Engine
+    if request.param in KAFKA_ENGINES:
+        fixture, protocol = KAFKA_ENGINES[request.param]
+        made = KafkaEngine(request.getfixturevalue(fixture), protocol, tmp_path)
+    else:
+        made = ENGINES[request.param](tmp_path)
     yield made
     await made.close()
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from postline.ids import IdSource
+from postline.log.kafka.log import KafkaLog
+from postline.log.kafka.options import read_options
 from postline.log.port import Log
 from postline.log.sqlite.liveness import FileLiveness
 from postline.log.sqlite.log import SqliteLog
 from postline.log.sqlite.membership import SqliteMembership
 from postline.log.sqlite.presence import Listener
 from postline.log.sqlite.storage import Settings, Storage
+from tests.brokers.cluster import Cluster
 from tests.conformance.harness import Engine, JumpingClock, Unsupported
 from tests.simulation.cluster import SimulatedCluster
 from tests.simulation.engine import SimulatedLog
@@ -125,10 +135,80 @@ class SqliteEngine:
             await log.close()
 
 
+class KafkaEngine:
+    """A real cluster's topics and groups, emptied before each test; handles are clients of this process."""
+
+    def __init__(self, cluster: Cluster, protocol: str, cache: Path) -> None:
+        self.name = f"kafka-{protocol}"
+        self.clock = JumpingClock()
+        self._cluster = cluster
+        self._logs: list[KafkaLog] = []
+        self._killed: list[KafkaLog] = []
+        given = {"group.protocol": protocol, "create_topics": "true", "cache_dir": str(cache), **QUICK[protocol]}
+        self._options = read_options(cluster.bootstrap.split(","), given)
+        empty(cluster.bootstrap)
+
+    async def open(self) -> KafkaLog:
+        """Another client."""
+        log = KafkaLog(self._options, clock=self.clock, ids=IdSource(self.clock.now_ms, random.Random()))
+        await log.start()
+        self._logs.append(log)
+        return log
+
+    async def kill(self, log: Log) -> None:
+        """Leave without a word, as if the coordinator had noticed already; real deaths are tests/fault's."""
+        assert isinstance(log, KafkaLog)
+        await asyncio.gather(*(membership.abandon() for membership in log._memberships))
+
+    async def hang(self, log: Log) -> None:
+        """Poll no more, so that the member is past its time to be polled."""
+        assert isinstance(log, KafkaLog)
+        for membership in log._memberships:
+            membership.polling.going.clear()
+
+    async def go_on(self, log: Log) -> None:
+        """Poll again."""
+        assert isinstance(log, KafkaLog)
+        for membership in log._memberships:
+            membership.polling.going.set()
+
+    async def maintain(self, log: Log) -> None:
+        """Have the brokers drop and compact."""
+        raise Unsupported("brokers do that in their own time; tests/integration waits for it")
+
+    async def close(self) -> None:
+        """Close all handles."""
+        for log in self._logs:
+            await self.go_on(log)
+        await asyncio.gather(*(log.close() for log in self._logs))
+
+
+#: So that a member that stands still is noticed within a second or two.
+QUICK = {
+    "classic": {"session.timeout.ms": "600", "heartbeat.interval.ms": "100", "max.poll.interval.ms": "1500"},
+    "consumer": {"max.poll.interval.ms": "1500"},
+}
+
+
+def empty(bootstrap: str) -> None:
+    """Delete every topic and group that a test before this one left."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    names = [name for name in admin.list_topics(timeout=20).topics if not name.startswith("__")]
+    groups = [each.group_id for each in admin.list_consumer_groups().result(20).valid]
+    for future in [*admin.delete_topics(names).values()] if names else []:
+        future.result(20)
+    for future in [*admin.delete_consumer_groups(groups).values()] if groups else []:
+        with contextlib.suppress(KafkaException):
+            future.result(20)
+
+
 def _storage(log: Log) -> Storage:
     assert isinstance(log, SqliteLog)
     return log.storage
 
+
+#: By name, the number of brokers and the group protocol.
+KAFKA_ENGINES = {"kafka-1": ("kafka_one", "consumer"), "kafka-3": ("kafka_three", "classic")}
 
 ENGINES: dict[str, Callable[[Path], Engine]] = {
     "simulated": SimulatedEngine,

@@ -126,14 +126,19 @@ async def test_nothing_is_fetched_of_a_partition_that_is_being_revoked(engine: E
         revoking.extend(assignments)
         await log.append([message(partition=index) for index in (0, 1)])
         for _ in range(5):
-            fetched.extend(f.assignment.partition for f in await membership.fetch(10, 1000, 0.02))
+            fetched.extend(f.assignment.partition for f in await membership.fetch(10, 1000, 0.02) if f.records)
 
     first.on_revoked = watch
     second = Owner()
     other = await (await engine.open()).join(spec(), second)
     await until(lambda: second.owned)
-    assert [assignment.partition for assignment in revoking] == list(second.owned)
-    assert set(fetched) == {0, 1} - set(second.owned)
+    (taken,) = second.owned
+    assert [assignment.partition for assignment in revoking] == [taken]
+    assert taken not in fetched
+    # What stays is fetched meanwhile, or, where an engine can't, right after.
+    if not fetched:
+        fetched = [f.assignment.partition for f in await fetch_all(membership, 1) if f.records]
+    assert fetched == [1 - taken]
     assert len(fetched_values(await fetch_all(other, 1))) == 1
 
 

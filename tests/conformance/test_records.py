@@ -91,7 +91,12 @@ async def test_one_append_to_many_partitions_gives_each_its_offset(log: Log) -> 
     await log.create_topic(topic("other"))
     sent = [message(partition=2), message(partition=0), message(partition=2), message(topic="other")]
     assert await log.append(sent) == [0, 0, 1, 0]
-    assert await log.bounds("shop.orders") == [Bounds(0, 1), Bounds(0, 0), Bounds(0, 2)]
+    bounds = await log.bounds("shop.orders")
+    assert [each.start for each in bounds] == [0, 0, 0]
+    # An engine may use offsets of its own behind them, which hold no record.
+    assert [each.end - last >= 0 for each, last in zip(bounds, (1, 0, 2), strict=True)] == [True] * 3
+    assert bounds[1].end == 0
+    assert [len(await log.read("shop.orders", number, 0)) for number in range(3)] == [1, 0, 2]
 
 
 async def test_an_empty_append_does_nothing(log: Log) -> None:
@@ -173,13 +178,14 @@ async def test_a_time_finds_the_first_record_from_then_on(engine: Engine, log: L
     await log.create_topic(topic())
     await appended(log, b"old", b"old too")
     engine.clock.ahead_ms += 60_000
-    await appended(log, b"new", b"newer")
+    first, _ = await appended(log, b"new", b"newer")
     moment = engine.clock.now_ms() - 30_000
     assert await log.offset_at("shop.orders", 0, 0) == 0
-    assert await log.offset_at("shop.orders", 0, moment) == 2
-    assert await log.offset_at("shop.orders", 0, moment + 10_000_000) == 4
-    (record,) = await log.read("shop.orders", 0, 2, limit=1)
-    assert await log.offset_at("shop.orders", 0, record[1]) == 2
+    assert await log.offset_at("shop.orders", 0, moment) == first
+    (bounds,) = await log.bounds("shop.orders")
+    assert await log.offset_at("shop.orders", 0, moment + 10_000_000) == bounds.end
+    (record,) = await log.read("shop.orders", 0, first, limit=1)
+    assert await log.offset_at("shop.orders", 0, record[1]) == first
 
 
 async def test_unknown_topics_are_refused_by_name(log: Log) -> None:

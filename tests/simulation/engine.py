@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from postline.clock import Clock
 from postline.errors import LogUnavailable, PostlineError
+from postline.log.needs import Change, ChangeKind, Need, Placer, Repartitioning
+from postline.log.planning import no_repartition, plan_topics, refuse
 from postline.log.port import (
     Append,
     Bounds,
@@ -57,7 +59,7 @@ class SimulatedLog:
         process: Process | None = None,
         faults: Faults | None = None,
     ) -> None:
-        self.capabilities = frozenset(Capability)
+        self.capabilities = frozenset(Capability) - {Capability.REPARTITIONS}
         self.address = "simulated"
         self.cluster = cluster
         self.clock = clock
@@ -196,6 +198,23 @@ class SimulatedLog:
         """All topics, by name."""
         await self.pause("topics")
         return [topic.spec for _, topic in sorted(self.cluster.topics.items())]
+
+    async def plan(self, need: Need) -> list[Change]:
+        """What has to change; without a wait, since every app asks at its start."""
+        return plan_topics(need, {topic.spec.name: topic.spec for topic in self.cluster.topics.values()})
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Create and alter topics."""
+        refuse(changes, self.address)
+        for change in changes:
+            if change.topic is not None and change.kind is ChangeKind.CREATE:
+                await self.create_topic(change.topic)
+            elif change.topic is not None and change.kind is ChangeKind.ALTER:
+                await self.alter_topic(change.topic)
+
+    async def repartition(self, wanted: Repartitioning, place: Placer) -> None:
+        """Refused."""
+        raise no_repartition(self.address)
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none; calls that overlap in any order."""

@@ -377,9 +377,9 @@ async def test_sizes_of_the_environment_win_over_those_of_the_code():
         assert app.consumers[0].plan.concurrency == 2
 
 
-def test_an_engine_that_nobody_has_written_is_refused():
-    with pytest.raises(SettingsError, match="No engine of this version serves kafka://"):
-        open_log(LogUrl("kafka", servers=("localhost:9092",)), SystemClock())
+def test_an_option_that_would_break_a_promise_is_refused_before_anything_is_opened():
+    with pytest.raises(SettingsError, match="acks is refused"):
+        open_log(Settings(url=LogUrl("kafka", servers=("localhost:9092",), options={"acks": "0"})), SystemClock())
 
 
 # -- life ---------------------------------------------------------------------------------------

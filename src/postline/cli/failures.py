@@ -8,7 +8,7 @@ import click
 
 from postline.errors import ContractError, LogError, PostlineError, PublishTimeout, SettingsError, UsageError
 
-__all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "colors", "exit_code_of", "show_error"]
+__all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "alarm", "colors", "exit_code_of", "show_error"]
 
 OK = 0
 #: The answer is no: unbalanced, refused lines, lag above the limit.
@@ -40,6 +40,11 @@ def show_error(what: str, remedy: str = "") -> None:
     if remedy:
         lines.append(f"  {click.style('fix:', bold=True)} {remedy}")
     click.echo("\n".join(lines), err=True, color=colors())
+
+
+def alarm(what: str, word: str = "alarm") -> None:
+    """Something to know beside the answer, on standard error."""
+    click.echo(f"{click.style(word + ':', fg='yellow', bold=True)} {what}", err=True, color=colors())
 
 
 def colors() -> bool | None:

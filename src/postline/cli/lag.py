@@ -11,6 +11,7 @@ import click
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
+from postline.cli.planning import tell_beyond
 from postline.monitor import SubscriptionView
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def command(
             await _watch(opened, names, partitions, max(every, 0.1), json)
             return OK
         views = await _views(opened, names)
+        for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
+            tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)
         if json:
             emit_json(views)
         else:

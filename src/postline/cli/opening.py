@@ -97,7 +97,7 @@ def with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]]) -> R
 async def _with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]]) -> ResultT:
     settings, clock = settings_for(url), SystemClock()
     require_existing(settings.url)
-    log = open_log(settings.url, clock)
+    log = open_log(settings, clock)
     await log.start()
     try:
         return await work(Opened(log, settings, clock))

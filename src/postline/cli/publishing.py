@@ -55,7 +55,7 @@ async def open_publisher(
     if service is None:
         require_existing(settings.url)
     clock = SystemClock()
-    log = open_log(settings.url, clock)
+    log = open_log(settings, clock)
     try:
         if service is not None:
             await service.start(Environment(log, settings, clock, Random()), consume=False)

@@ -26,7 +26,7 @@ _COMMANDS = {
     "run": ("postline.cli.run:command", "Run services until told to stop."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
-    "topics": ("postline.cli.topics:command", "List and show topics."),
+    "topics": ("postline.cli.topics:command", "List, show, plan and make topics."),
 }
 
 _EPILOG = """\b

@@ -58,7 +58,7 @@ def _environments(apps: Sequence[App], url: str | None) -> dict[str, Environment
         settings = settings_for(url, app.url)
         if settings.url.text not in by_url:
             clock = SystemClock()
-            by_url[settings.url.text] = Environment(open_log(settings.url, clock), settings, clock, Random())
+            by_url[settings.url.text] = Environment(open_log(settings, clock), settings, clock, Random())
         found[app.name] = by_url[settings.url.text]
     return found
 

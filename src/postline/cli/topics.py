@@ -1,4 +1,4 @@
-"""`postline topics`: the topics of a log."""
+"""`postline topics`: the topics of a log; planning and making them is beside it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import click
 from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import console, duration, emit_json, json_option, number, table, wants_json
+from postline.cli.planning import apply, plan, repartition, tell_beyond
 from postline.monitor import TopicView
 
 __all__ = ["command"]
@@ -16,8 +17,11 @@ Examples:
   postline topics
   postline topics list --all
   postline topics show shop.orders
+  postline topics plan shop:app billing:app
+  postline topics apply shop:app billing:app
 
-Topics are made, and their retention changed, by the service that owns them when it starts.
+In a file topics are made, and their retention changed, by the service that owns them when it starts;
+on Kafka by `topics apply`, unless the URL says create_topics=true.
 """
 
 
@@ -26,13 +30,17 @@ Topics are made, and their retention changed, by the service that owns them when
 @url_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
-    """List and show topics."""
+    """List and show topics, make them, and give them more partitions."""
     if ctx.invoked_subcommand is None:
         code: int = ctx.invoke(list_topics, everything=False, as_json=as_json, url=url)
         return code
     if as_json is not None or url is not None:
         raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
     return None
+
+
+for _each in (plan, apply, repartition):
+    command.add_command(_each)
 
 
 @command.command("list")
@@ -51,6 +59,8 @@ def list_topics(everything: bool, as_json: bool | None, url: str | None) -> int:
         return [view for view in await opened.monitor.topics() if everything or not view.internal]
 
     views = with_log(url, work)
+    for view in views:
+        _tell_beyond(view)
     if wants_json(as_json):
         emit_json(views)
         return OK
@@ -87,6 +97,7 @@ def show(name: str, as_json: bool | None, url: str | None) -> int:
         return await opened.monitor.topic(await opened.topic_name(name))
 
     view = with_log(url, work)
+    _tell_beyond(view)
     if wants_json(as_json):
         emit_json(view)
         return OK
@@ -101,6 +112,11 @@ def show(name: str, as_json: bool | None, url: str | None) -> int:
     ]
     console().print(table((">partition", ">first offset", ">next offset", ">offsets"), rows))
     return OK
+
+
+def _tell_beyond(view: TopicView) -> None:
+    if len(view.bounds) > view.partitions:
+        tell_beyond(view.name, view.partitions, len(view.bounds), view.beyond)
 
 
 def _kept(view: TopicView) -> str:

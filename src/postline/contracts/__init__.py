@@ -5,9 +5,10 @@ from __future__ import annotations
 from postline.contracts.catalog import Catalog
 from postline.contracts.kinds import Kind
 from postline.contracts.partitioner import Partitioner, murmur2
-from postline.contracts.topics import Compaction, ForeignTopic, MessageContract, Retention, Topic
+from postline.contracts.topics import PLACED_BY, Compaction, ForeignTopic, MessageContract, Retention, Topic
 
 __all__ = [
+    "PLACED_BY",
     "Catalog",
     "Compaction",
     "ForeignTopic",

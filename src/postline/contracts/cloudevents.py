@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from postline.errors import EncodeError
 from postline.message import Envelope
 
-__all__ = ["RESERVED", "from_headers", "to_headers"]
+__all__ = ["OWN_ID", "RESERVED", "from_headers", "to_headers"]
 
 _VERSION, _TIME = "ce_specversion", "ce_time"
 #: Header and field, in the order in which they are written.
@@ -27,8 +27,11 @@ _FIELDS = (
 )
 _OF_FIELDS = frozenset(header for header, _ in _FIELDS)
 
+#: The extension that marks a message whose publisher chose its id; engines with headers write and read it.
+OWN_ID = "ce_ownid"
+
 #: Headers that belong to the envelope's fields: a user's own header of that name would not be written.
-RESERVED = _OF_FIELDS | {_VERSION, _TIME}
+RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -49,7 +52,11 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
         headers[_TIME] = _written(envelope.time_ms)
     for name, value in envelope.headers.items():
         # A time that was read and could not be kept whole in milliseconds lies here as it was written.
-        if name not in _OF_FIELDS and (name != _TIME or (_read(value) or (0, True))[0] == envelope.time_ms):
+        if (
+            name not in _OF_FIELDS
+            and name != OWN_ID
+            and (name != _TIME or (_read(value) or (0, True))[0] == envelope.time_ms)
+        ):
             headers[name] = value
     return headers
 

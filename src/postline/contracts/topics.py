@@ -12,8 +12,10 @@ from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import Kind, is_message_class
 from postline.errors import ContractError
 
-__all__ = ["DEFAULT_PARTITIONS", "Compaction", "ForeignTopic", "MessageContract", "Retention", "Topic"]
+__all__ = ["DEFAULT_PARTITIONS", "PLACED_BY", "Compaction", "ForeignTopic", "MessageContract", "Retention", "Topic"]
 
+#: In a topic's key as text, before what places its records instead of the key.
+PLACED_BY = " placed by "
 DEFAULT_PARTITIONS = 8
 DEFAULT_MESSAGE_BYTES_MAX = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -186,7 +188,7 @@ class Topic(_Declared):
     def key_text(self) -> str:
         """The declared key, and what places it if that differs, as the log keeps and compares it."""
         placed_by = describe_key(self.partition_by)
-        return describe_key(self.key) + (f" placed by {placed_by}" if placed_by else "")
+        return describe_key(self.key) + (PLACED_BY + placed_by if placed_by else "")
 
     def event(self, wire_name: str) -> Callable[[ClassT], ClassT]:
         """Declare the decorated class, given back unchanged, as an event with a stable wire name.

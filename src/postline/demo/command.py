@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -12,9 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
 import click
+
+from postline.errors import LogError
 
 if TYPE_CHECKING:
     from postline.demo.run import Look, Outcome, Wanted
@@ -39,14 +43,27 @@ Draw: TypeAlias = "Callable[[Look], None]"
 @click.option("--workers", type=click.IntRange(1, 8), default=2, show_default=True, help="Processes of each service.")
 @click.option("--json", "as_json", is_flag=True, help="Print figures and checks as JSON.")
 @click.option(
+    "--url",
+    metavar="URL",
+    help="Run on this Kafka cluster, kafka://host:port, instead of a file; else on POSTLINE_URL's if that is one.",
+)
+@click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Run in this new or empty directory and keep it; `postline audit` and the rest work there.",
 )
 def command(
-    *, orders: int, source: Path | None, kills: int, seed: int, workers: int, as_json: bool, keep: Path | None
+    *,
+    orders: int,
+    source: Path | None,
+    kills: int,
+    seed: int,
+    workers: int,
+    as_json: bool,
+    url: str | None,
+    keep: Path | None,
 ) -> int:
-    """Run a small shop of several processes on one file, and prove it right.
+    """Run a small shop of several processes on one log, and prove it right.
 
     Orders come in, are billed, packed, refunded and summed; handlers fail now and then, one
     message is poison, and processes are killed with SIGKILL while they work. At the end every
@@ -62,23 +79,37 @@ def command(
       postline demo --orders 20000 --kills 20 --seed 7
       postline demo --input online_retail_by_day --json
       postline demo --keep shop && cd shop && postline audit
+      postline demo --url kafka://localhost:9092
     """
     from postline.demo.run import Wanted
+    from postline.demo.shoplog import write_settings
 
     directory = _empty(keep) if keep is not None else Path(tempfile.mkdtemp(prefix="postline-demo-"))
     wanted = Wanted(directory.resolve(), source, orders, kills, seed, workers)
     proven = False
     try:
+        write_settings(wanted.directory, url, os.environ, Random())
         outcome = asyncio.run(_until_told_to_stop(wanted, quiet=as_json))
         proven = outcome.proof.ok
         click.echo(_as_json(outcome, wanted) if as_json else _as_text(outcome, wanted))
     finally:
         began = (directory / "logs").exists()
         if keep is None and (proven or not began):
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory, everywhere=began)
         elif not proven and began:
             click.echo(f"The log and the processes' own logs stay in {directory}", err=True)
     return 0 if proven else 1
+
+
+def _remove(directory: Path, *, everywhere: bool) -> None:
+    from postline.demo.shoplog import remove_from_cluster
+
+    try:
+        if everywhere:
+            remove_from_cluster(directory)
+    except LogError as error:
+        click.echo(f"{error}", err=True)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def _empty(directory: Path) -> Path:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from postline.demo.scenario import Bench, Scenario
-from postline.monitor import DeadLetterDetail, Monitor, RecordId
-from postline.operations import Operations, Request
+from postline.demo.shoplog import ShopLog
+from postline.monitor import DeadLetterDetail, RecordId
+from postline.operations import Request
 
 __all__ = ["Operator"]
 
@@ -14,9 +15,9 @@ __all__ = ["Operator"]
 class Operator:
     """Does once what a person would do with `postline dlq list`, `show` and `redrive`."""
 
-    def __init__(self, monitor: Monitor, operations: Operations, scenario: Scenario, directory: Path) -> None:
-        self._monitor = monitor
-        self._operations = operations
+    def __init__(self, shop: ShopLog, scenario: Scenario, directory: Path) -> None:
+        self._monitor, self._operations = shop.monitor, shop.operations
+        self._subscription = shop.full("packing")
         self._printer = Bench(scenario, directory)
         self._asked: Request | None = None
         self.poison = scenario.poison_invoice
@@ -29,8 +30,8 @@ class Operator:
         """Redrive packing's dead letter if there is one, or see whether that was done."""
         if self._asked is not None:
             self.obeyed = self.obeyed or await self._operations.obeyed(self._asked, 0)
-        elif not self.obeyed and (letters := await self._monitor.dead_letters("packing")):
+        elif not self.obeyed and (letters := await self._monitor.dead_letters(self._subscription)):
             place = RecordId(letters[0].partition, letters[0].offset)
-            self.shown = await self._monitor.dead_letter("packing", place)
+            self.shown = await self._monitor.dead_letter(self._subscription, place)
             self._printer.repaired.touch()
-            self._asked = await self._operations.redrive("packing", [place])
+            self._asked = await self._operations.redrive(self._subscription, [place])

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from msgspec import structs
+
 from postline.demo import contracts
 from postline.demo.contracts import (
     InvoiceIssued,
@@ -16,10 +18,10 @@ from postline.demo.contracts import (
 )
 from postline.demo.direct import Direct
 from postline.demo.operator import Operator
+from postline.demo.shoplog import ShopLog
 from postline.demo.stored import Stored, account_of, identity_of, read_messages, read_stored
 from postline.demo.supervisor import Supervisor
-from postline.log.port import Log
-from postline.monitor import AuditView, Monitor
+from postline.monitor import AuditView
 
 __all__ = ["Check", "Proof", "add_figures", "check_effects", "check_lines", "check_order", "check_sums", "prove"]
 
@@ -73,18 +75,16 @@ def _short(text: str) -> str:
     return text if len(text) <= 300 else text[:300] + "…"
 
 
-async def prove(
-    log: Log, monitor: Monitor, direct: Direct, supervisor: Supervisor, operator: Operator, kills: int
-) -> Proof:
+async def prove(shop: ShopLog, direct: Direct, supervisor: Supervisor, operator: Operator, kills: int) -> Proof:
     """Read the whole log and check it. Nothing runs any more."""
     proof = Proof()
-    stored = await read_stored(log)
+    stored = await read_stored(shop)
     add_figures(proof, stored)
     _check_processes(proof, supervisor, kills)
-    await _check_audits(proof, log, monitor)
+    await _check_audits(proof, shop)
     outcomes = {audit.subscription: audit.outcomes for audit in proof.audits}
     check_lines(proof, stored, direct, outcomes)
-    await _check_dead_letters(proof, monitor, log, direct, operator)
+    await _check_dead_letters(proof, shop, direct, operator)
     check_effects(proof, stored)
     check_order(proof, stored)
     proof.figures["exact_duplicate_lines"] = outcomes["billing"]["duplicate"] - stored.repeated
@@ -161,12 +161,12 @@ def _check_processes(proof: Proof, supervisor: Supervisor, kills: int) -> None:
     proof.expect("processes that did not stop when told to", unclean, {})
 
 
-async def _check_audits(proof: Proof, log: Log, monitor: Monitor) -> None:
+async def _check_audits(proof: Proof, shop: ShopLog) -> None:
     """Every record of every partition has its outcome, and nothing waits."""
-    for info in await log.subscriptions():
-        audit = await monitor.audit(info.name)
+    for info in await shop.log.subscriptions():
+        audit = structs.replace(await shop.monitor.audit(info.name), subscription=shop.short(info.name))
         proof.audits.append(audit)
-        bounds = await log.bounds(info.topic)
+        bounds = await shop.log.bounds(info.topic)
         wrong = [
             f"partition {part.partition} at {part.position} of {bounds[part.partition].end}, "
             f"{part.missing} unaccounted, {part.outcomes['held']} held"
@@ -174,7 +174,7 @@ async def _check_audits(proof: Proof, log: Log, monitor: Monitor) -> None:
             if not part.balanced or part.position != bounds[part.partition].end or part.outcomes["held"] or part.start
         ]
         outcomes = ", ".join(f"{count:,} {name}" for name, count in audit.outcomes.items() if count)
-        proof.none_of(f"{info.name}: every message accounted for", wrong, f"{audit.handled:,} = {outcomes}")
+        proof.none_of(f"{audit.subscription}: every message accounted for", wrong, f"{audit.handled:,} = {outcomes}")
 
 
 def check_lines(proof: Proof, stored: Stored, direct: Direct, outcomes: Mapping[str, Mapping[str, int]]) -> None:
@@ -186,12 +186,12 @@ def check_lines(proof: Proof, stored: Stored, direct: Direct, outcomes: Mapping[
     proof.expect("lines billed once, dead-lettered or exact duplicates", read - stored.closings, direct.lines)
 
 
-async def _check_dead_letters(proof: Proof, monitor: Monitor, log: Log, direct: Direct, operator: Operator) -> None:
-    for info in await log.subscriptions():
-        letters = await monitor.dead_letters(info.name)
+async def _check_dead_letters(proof: Proof, shop: ShopLog, direct: Direct, operator: Operator) -> None:
+    for info in await shop.log.subscriptions():
+        letters = await shop.monitor.dead_letters(info.name)
         if letters:
-            proof.dead_letters[info.name] = [letter.error for letter in letters]
-    kept = {message.text async for message in read_messages(log, contracts.lines, "billing.dead-letters")}
+            proof.dead_letters[shop.short(info.name)] = [letter.error for letter in letters]
+    kept = {message.text async for message in read_messages(shop, contracts.lines, "billing.dead-letters")}
     lost = sorted(direct.unreadable - kept)
     proof.none_of("unreadable lines kept as dead letters", lost, f"{len(direct.unreadable)} kept whole")
     proof.expect(

@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postline.app import open_log
 from postline.clock import Clock
 from postline.demo.direct import Direct, compute
 from postline.demo.files import list_files, write_orders
@@ -17,12 +16,10 @@ from postline.demo.process import ALLOWANCE, CURSOR, SERVICES
 from postline.demo.proof import Proof, prove
 from postline.demo.scenario import Scenario
 from postline.demo.shop import Allowance, Cursor
+from postline.demo.shoplog import ShopLog
 from postline.demo.supervisor import Slot, Supervisor
-from postline.errors import PostlineError, UnknownSubscription
-from postline.log.port import Log
-from postline.monitor import DeadLetterDetail, Monitor, SubscriptionView
-from postline.operations import Operations
-from postline.settings import load_settings
+from postline.errors import LogUnavailable, PostlineError, UnknownSubscription
+from postline.monitor import DeadLetterDetail, SubscriptionView
 
 __all__ = ["SUBSCRIPTIONS", "Look", "Outcome", "Wanted", "run"]
 
@@ -79,7 +76,7 @@ class Outcome:
 
 
 def prepare(wanted: Wanted, randomness: random.Random) -> tuple[Scenario, Direct]:
-    """Lay out the directory of the run: its settings, its input, its scenario. Gives the direct sums too."""
+    """Lay out the directory of the run: its input, its scenario. Gives the direct sums too."""
     directory = wanted.directory
     source = wanted.input
     if source is None:
@@ -92,7 +89,6 @@ def prepare(wanted: Wanted, randomness: random.Random) -> tuple[Scenario, Direct
         raise PostlineError(f"The files of {source} hold no lines.", remedy="Give files with at least one line.")
     scenario = Scenario(str(source.resolve()), wanted.seed, _choose_poison(direct, randomness))
     scenario.save(directory)
-    (directory / "postline.toml").write_text('url = "sqlite:///shop.db"\n', encoding="utf-8")
     return scenario, direct
 
 
@@ -104,26 +100,28 @@ def _choose_poison(direct: Direct, randomness: random.Random) -> str:
 
 
 async def run(wanted: Wanted, clock: Clock, draw: Callable[[Look], None]) -> Outcome:
-    """Run the shop in `wanted.directory` until all is settled, then prove it. Raises PostlineError if it stalls."""
+    """Run the shop by the settings in `wanted.directory` until all is settled, then prove it.
+
+    Raises PostlineError if it stalls.
+    """
     randomness = random.Random(wanted.seed)
     scenario, direct = prepare(wanted, randomness)
-    log = open_log(load_settings({}, wanted.directory).url, clock)
-    await log.start()
+    shop = ShopLog.of(wanted.directory, clock, randomness)
+    await shop.log.start()
     supervisor = Supervisor(wanted.directory, {"shop": 1, **dict.fromkeys(SERVICES, wanted.workers)})
-    monitor = Monitor(log, clock)
-    operator = Operator(monitor, Operations(log, clock, randomness), scenario, wanted.directory)
+    operator = Operator(shop, scenario, wanted.directory)
     started = clock.monotonic()
     try:
-        days = _Days(wanted, direct.lines, supervisor, operator, log, monitor, randomness, clock)
+        days = _Days(wanted, direct.lines, supervisor, operator, shop, randomness, clock)
         try:
             supervisor.start()
             await days.pass_by(draw)
         finally:
             await supervisor.stop()
         seconds = clock.monotonic() - started
-        proof = await prove(log, monitor, direct, supervisor, operator, wanted.kills)
+        proof = await prove(shop, direct, supervisor, operator, wanted.kills)
     finally:
-        await log.close()
+        await shop.log.close()
     starts = sum(slot.starts for slot in supervisor.slots)
     return Outcome(
         proof,
@@ -145,13 +143,12 @@ class _Days:
         lines: int,
         supervisor: Supervisor,
         operator: Operator,
-        log: Log,
-        monitor: Monitor,
+        shop: ShopLog,
         randomness: random.Random,
         clock: Clock,
     ) -> None:
         self._supervisor, self._operator = supervisor, operator
-        self._log, self._monitor = log, monitor
+        self._shop = shop
         self._random, self._clock = randomness, clock
         self._lines = lines
         low, high = _KILLS_BETWEEN
@@ -166,17 +163,21 @@ class _Days:
         """Let the shop work until every line is settled everywhere."""
         looks = 0
         while True:
+            began = self._clock.monotonic()
             self._allow()
             self._supervisor.check()
-            await self._kill_if_due()
-            if looks % _LOOKS_UNTIL_WHOLE == 0:
-                settled = await self._look_at_everything()
-                draw(self.look)
-                if settled:
+            # A broker may be gone for a while; if it is for too long, nothing moves.
+            with suppress(LogUnavailable):
+                await self._kill_if_due()
+                if looks % _LOOKS_UNTIL_WHOLE == 0 and await self._look_at_everything():
+                    draw(self.look)
                     return
+            if looks % _LOOKS_UNTIL_WHOLE == 0:
+                draw(self.look)
                 self._require_movement()
             looks += 1
-            await self._clock.sleep(_LOOK_SECONDS)
+            # Whoever looks must not be what a cluster is busy with.
+            await self._clock.sleep(max(_LOOK_SECONDS, self._clock.monotonic() - began))
 
     def _allow(self) -> None:
         """Let the shop publish a little beyond the next kill, so that the kill finds work going on."""
@@ -198,8 +199,8 @@ class _Days:
     async def _billed(self) -> float:
         """About how many lines billing has settled: the published ones, in the share that it has behind it."""
         with suppress(UnknownSubscription):
-            position = sum(info.position for info in await self._log.partitions("billing"))
-            end = sum(bounds.end for bounds in await self._log.bounds("shop.lines"))
+            position = sum(info.position for info in await self._shop.log.partitions(self._shop.full("billing")))
+            end = sum(bounds.end for bounds in await self._shop.log.bounds(self._shop.full("shop.lines")))
             return self._cursor.read() * position / max(1, end)
         return 0
 
@@ -208,12 +209,13 @@ class _Days:
         look, supervisor = self.look, self._supervisor
         look.published = self._cursor.read()
         settled = all(slot.finished for slot in supervisor.slots if slot.service == "shop")
-        look.subscriptions = []
+        found = []
         for name in SUBSCRIPTIONS:
             try:
-                look.subscriptions.append(await self._monitor.subscription(name))
+                found.append(await self._shop.subscription(name))
             except UnknownSubscription:
                 settled = False
+        look.subscriptions = found
         look.kills = supervisor.kills
         look.restarts = sum(slot.starts - 1 for slot in supervisor.slots if slot.starts)
         if settled or (look.published >= self._lines * _OPERATOR_COMES_AT and self._packing_runs()):

@@ -17,7 +17,7 @@ from postline.demo.contracts import (
     ParcelPacked,
     RefundPaid,
 )
-from postline.log.port import Log
+from postline.demo.shoplog import ShopLog
 
 __all__ = ["Stored", "account_of", "identity_of", "read_messages", "read_stored"]
 
@@ -39,11 +39,11 @@ class Stored:
     countries: list[CountryTotals] = field(default_factory=list)
 
 
-async def read_stored(log: Log) -> Stored:
+async def read_stored(shop: ShopLog) -> Stored:
     """Read all of the shop's topics."""
     stored = Stored()
     numbers: set[tuple[type, int]] = set()
-    async for message in read_messages(log, contracts.lines):
+    async for message in read_messages(shop, contracts.lines):
         mark = (type(message), message.number if isinstance(message, LineRead) else message.after_line)
         stored.repeated += mark in numbers
         stored.repeated_lines += mark in numbers and isinstance(message, LineRead)
@@ -52,23 +52,23 @@ async def read_stored(log: Log) -> Stored:
         elif mark not in numbers:
             stored.closings += 1
         numbers.add(mark)
-    stored.invoices = [message async for message in read_messages(log, contracts.invoices)]
-    stored.parcels = [message async for message in read_messages(log, contracts.parcels)]
-    stored.payments = [message async for message in read_messages(log, contracts.payments)]
-    stored.counted = [message async for message in read_messages(log, contracts.counts)]
+    stored.invoices = [message async for message in read_messages(shop, contracts.invoices)]
+    stored.parcels = [message async for message in read_messages(shop, contracts.parcels)]
+    stored.payments = [message async for message in read_messages(shop, contracts.payments)]
+    stored.counted = [message async for message in read_messages(shop, contracts.counts)]
     # Of totals only the newest of a key counts.
-    customers = {account_of(message): message async for message in read_messages(log, contracts.customers)}
-    countries = {message.country: message async for message in read_messages(log, contracts.countries)}
+    customers = {account_of(message): message async for message in read_messages(shop, contracts.customers)}
+    countries = {message.country: message async for message in read_messages(shop, contracts.countries)}
     stored.customers, stored.countries = list(customers.values()), list(countries.values())
     return stored
 
 
-async def read_messages(log: Log, topic: Topic, copies: str = "") -> AsyncIterator[Any]:
+async def read_messages(shop: ShopLog, topic: Topic, copies: str = "") -> AsyncIterator[Any]:
     """All messages of a topic, or of the copies of them that lie on another one."""
-    name = copies or topic.name
-    for partition, bounds in enumerate(await log.bounds(name)):
+    name = shop.full(copies or topic.name)
+    for partition, bounds in enumerate(await shop.log.bounds(name)):
         offset = bounds.start
-        while records := await log.read(name, partition, offset):
+        while records := await shop.log.read(name, partition, offset):
             for record in records:
                 yield topic.decoder_of(record[3])(record[4] or b"")
             offset = records[-1][0] + 1

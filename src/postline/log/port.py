@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from postline.errors import SubscriptionConflict
+from postline.log.needs import Change, Need, Placer, Repartitioning, TopicSpec
 from postline.message import Envelope
 
 __all__ = [
@@ -81,24 +82,10 @@ class Capability(enum.Enum):
     DURABLE = "records that outlive the process"
     #: Retention by size is exact to the record rather than to a segment.
     EXACT_RETENTION = "retention exact to the record"
-
-
-class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A topic as the log keeps it. Sizes are for each partition, times in milliseconds."""
-
-    name: str
-    partitions: int
-    #: The service that owns it; only its app creates or changes it.
-    owner: str
-    #: The declared key, as text; "" for keyless. Compared at start, not interpreted.
-    key: str = ""
-    retention_ms: int | None = None
-    retention_bytes: int | None = None
-    compacted: bool = False
-    #: How long a compacted topic keeps a tombstone.
-    tombstone_ms: int = 86_400_000
-    #: How long a compacted topic keeps every version before older ones go.
-    compact_after_ms: int = 0
+    #: Topics that are missing may be made when a service starts; else operators make them.
+    CREATES_TOPICS = "topics made when a service starts"
+    #: A topic's partitions can become more, with the state of its subscriptions.
+    REPARTITIONS = "partitions added to a topic in place"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -153,6 +140,8 @@ class Assignment(msgspec.Struct, frozen=True):
     position: int
     #: The runtime's progress value as last committed; b"" at the first assignment ever.
     progress: bytes
+    #: Where another program moved the position while nobody owned the partition; the owner resets it to there.
+    reset_to: int | None = None
 
 
 class Fetched(msgspec.Struct):
@@ -314,6 +303,23 @@ class Log(Protocol):
     async def topics(self) -> list[TopicSpec]:
         """All topics, by name."""
 
+    async def plan(self, need: Need) -> list[Change]:
+        """What has to change so that these apps can run; changes nothing. [] if all is as they need it."""
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Make these changes, as `plan` gave them; done again it changes nothing.
+
+        Raises UnknownTopic or TopicMismatch, with nothing changed, if one of them can't be made by applying.
+        """
+
+    async def repartition(self, wanted: Repartitioning, place: Placer) -> None:
+        """Give the topic, and its subscriptions' own topics, other partitions, and their state its places there.
+
+        One that is interrupted, or raises LogUnavailable, is gone on with by calling again, and taken back by calling
+        with the number of before; nobody joins the subscriptions meanwhile. Raises UsageError, with positions and
+        state as before, if somebody publishes or works for them; MissingCapability where an engine can't.
+        """
+
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order.
 
@@ -322,7 +328,10 @@ class Log(Protocol):
         """
 
     async def bounds(self, topic: str) -> list[Bounds]:
-        """First and next offset of each partition. Raises UnknownTopic."""
+        """First and next offset of each partition. Raises UnknownTopic.
+
+        More than `TopicSpec.partitions` says are there if somebody else added some, which nobody reads.
+        """
 
     async def read(
         self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20

@@ -72,6 +72,7 @@ class Monitor:
             key=spec.key,
             partitions=spec.partitions,
             records=sum(each.end - each.start for each in bounds),
+            beyond=sum(each.end - each.start for each in bounds[spec.partitions :]),
             retention_ms=spec.retention_ms,
             retention_bytes=spec.retention_bytes,
             compacted=spec.compacted,
@@ -148,6 +149,8 @@ class Monitor:
             unserved=sum(each.unserved for each in partitions),
             dead_letters=sum(each.dead_letters for each in partitions),
             next_attempt_ms=min(due, default=None),
+            topic_partitions=len(bounds),
+            beyond=sum(each.end - each.start for each in bounds[len(stored) :]),
             members=members,
             partitions=partitions,
         )

@@ -61,6 +61,8 @@ class TopicView(msgspec.Struct, frozen=True, kw_only=True):
     retention_ms: int | None
     retention_bytes: int | None
     compacted: bool
+    #: Of these, offsets in partitions beyond the declared ones, which others added: nobody reads them.
+    beyond: int
     #: A subscription's own: dead letters or control.
     internal: bool
     subscriptions: list[str]
@@ -153,6 +155,10 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     unserved: int
     dead_letters: int
     next_attempt_ms: int | None
+    #: How many partitions the topic has; more than the subscription reads if others added some.
+    topic_partitions: int
+    #: Offsets in those that it does not read.
+    beyond: int
     members: list[MemberView]
     partitions: list[PartitionView]
 

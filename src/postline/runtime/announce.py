@@ -1,4 +1,4 @@
-"""Start-up work of a subscription in the log: its own topics, and the types it can handle."""
+"""Start-up work of a subscription: which topics are its own, and telling others the types it can handle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from postline.runtime.control import ControlOp, control_record
 from postline.runtime.entries import TYPES
 from postline.runtime.plan import Plan
 
-__all__ = ["DEAD_LETTERS_KEPT_MS", "announce_types", "create_own_topics"]
+__all__ = ["DEAD_LETTERS_KEPT_MS", "announce_types", "own_topics"]
 
 _DAY_MS = 86_400_000
 
@@ -18,22 +18,25 @@ DEAD_LETTERS_KEPT_MS = 90 * _DAY_MS
 _CONTROL_KEPT_MS = 30 * _DAY_MS
 
 
-async def create_own_topics(log: Log, plan: Plan, partitions: int) -> None:
-    """Make the subscription's dead-letters and control topics, co-partitioned with its topic."""
-    for name, kept_ms in ((plan.dead_letters, DEAD_LETTERS_KEPT_MS), (plan.control, _CONTROL_KEPT_MS)):
-        await log.create_topic(TopicSpec(name=name, partitions=partitions, owner=plan.service, retention_ms=kept_ms))
+def own_topics(plan: Plan, partitions: int) -> tuple[TopicSpec, ...]:
+    """The subscription's dead-letters and control topics, co-partitioned with its topic."""
+    kept = ((plan.dead_letters, DEAD_LETTERS_KEPT_MS), (plan.control, _CONTROL_KEPT_MS))
+    return tuple(
+        TopicSpec(name=name, partitions=partitions, owner=plan.service, retention_ms=kept_ms) for name, kept_ms in kept
+    )
 
 
-async def announce_types(log: Log, plan: Plan, envelope: Envelope) -> None:
-    """Tell owners of an existing subscription's partitions which types this version handles.
+async def announce_types(log: Log, plan: Plan, envelope: Envelope) -> bool:
+    """Tell owners of the subscription's partitions which types this version handles; False if there is none yet.
 
     They may run an older version, which must hold those records instead of filtering them
-    (DESIGN §5, guarantee 10). It happens before this process joins.
+    (DESIGN §5, guarantee 10). It happens before this process joins; where that makes the subscription, right after,
+    since another version may have joined at the same moment.
     """
     try:
         partitions = await log.partitions(plan.name)
     except UnknownSubscription:
-        return
+        return False
     wanted = {name for name in plan.handlers if name}
     asked = []
     for info in partitions:
@@ -43,3 +46,4 @@ async def announce_types(log: Log, plan: Plan, envelope: Envelope) -> None:
             asked.append(control_record(plan.control, info.partition, op, envelope))
     if asked:
         await log.append(asked)
+    return True

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from postline.errors import LogError, PostlineError
-from postline.log.port import Assignment, Fetched, GroupSpec, Membership
+from postline.log.port import Assignment, Fetched, GroupSpec, Membership, PartitionCommit
 from postline.runtime.admission import admit
 from postline.runtime.commits import Committer
 from postline.runtime.control import (
@@ -142,6 +142,11 @@ class Consumer:
         self._met_group = True
 
     async def _take_up(self, assignment: Assignment) -> None:
+        if assignment.reset_to is not None:
+            moved = await self._rebased(assignment, assignment.reset_to)
+            if moved is None:
+                return
+            assignment = moved
         membership = self.membership or self._committer.membership
         assert membership is not None, "the engine assigns after join has returned"
 
@@ -161,6 +166,34 @@ class Consumer:
             return
         self.owned[assignment.partition] = owned
         membership.follow(assignment, owned.control_topic, owned.control_offset)
+
+    async def _rebased(self, assignment: Assignment, target: int) -> Assignment | None:
+        """The assignment after a reset to where another program moved its position; None if it is over by now.
+
+        The reset is the first commit of the assignment: another one before it would hide the move from whoever comes
+        next if this process died in between.
+        """
+        _log.error(
+            "subscription %s: another program moved %s partition %d from %d to %d; it goes on there, and its counts"
+            " begin anew as after a reset",
+            *(self.plan.name, assignment.topic, assignment.partition, assignment.position, target),
+        )
+        membership = self._committer.membership
+        assert membership is not None, "the engine assigns after join has returned"
+
+        async def prepare() -> tuple[PartitionCommit, Assignment]:
+            owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
+            owned.halt()
+            await load_control(owned)
+            return await reset_commit(
+                owned, ControlOp(op="reset", offset=target, keep_state=True), owned.control_offset
+            )
+
+        commit, moved = await self._until_done(prepare)
+        if await self._committer.commit_alone(commit):
+            return None
+        membership.seek(moved, moved.position)
+        return moved
 
     async def revoked(self, assignments: Sequence[Assignment]) -> None:
         """Settle and commit what is in hand, then let go."""

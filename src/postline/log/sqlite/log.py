@@ -9,6 +9,8 @@ import apsw
 
 from postline.clock import Clock
 from postline.errors import TopicMismatch, UnknownSubscription, UnknownTopic, UsageError
+from postline.log.needs import Change, ChangeKind, Need, Placer, Repartitioning
+from postline.log.planning import no_repartition, plan_topics, refuse
 from postline.log.port import (
     Append,
     Bounds,
@@ -47,7 +49,7 @@ class SqliteLog:
         self.storage = Storage(None if path is None else Path(path), clock, settings or Settings())
         self._upkeep = Upkeep(self.storage)
         self.address = "in memory" if path is None else path
-        promises = {Capability.EXACT_RETENTION}
+        promises = {Capability.EXACT_RETENTION, Capability.CREATES_TOPICS}
         if path is not None:
             promises |= {Capability.MANY_PROCESSES, Capability.DURABLE}
         self.capabilities: frozenset[Capability] = frozenset(promises)
@@ -84,6 +86,23 @@ class SqliteLog:
         self.storage.require_started()
         with translated(self.address):
             return self.storage.reader.topics()
+
+    async def plan(self, need: Need) -> list[Change]:
+        """What has to change so that these apps can run: topics to create and to alter."""
+        return plan_topics(need, {spec.name: spec for spec in await self.topics()})
+
+    async def apply(self, changes: Sequence[Change]) -> None:
+        """Create and alter topics, as `plan` said. Raises TopicMismatch, UnknownTopic with nothing changed."""
+        refuse(changes, self.address)
+        for change in changes:
+            if change.topic is not None and change.kind is ChangeKind.CREATE:
+                await self.create_topic(change.topic)
+            elif change.topic is not None and change.kind is ChangeKind.ALTER:
+                await self.alter_topic(change.topic)
+
+    async def repartition(self, wanted: Repartitioning, place: Placer) -> None:
+        """Refused: a record's place in the file has its partition in it. Raises MissingCapability."""
+        raise no_repartition(self.address)
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order."""

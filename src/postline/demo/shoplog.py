@@ -1,0 +1,135 @@
+"""The log that a run works on: a file of its own, or names of its own on a Kafka cluster."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from msgspec import structs
+
+from postline.app import open_log
+from postline.clock import Clock
+from postline.errors import LogUnavailable, UsageError
+from postline.log.port import Log
+from postline.monitor import Monitor, SubscriptionView
+from postline.operations import Operations
+from postline.settings import CONFIG_NAME, LogUrl, Settings, load_settings
+
+__all__ = ["ShopLog", "remove_from_cluster", "write_settings"]
+
+_OWN_URL = "sqlite:///shop.db"
+_NAMESPACE = "demo-"
+_VARIABLES = ("POSTLINE_URL", "POSTLINE_URL_FILE")
+#: Options whose value names a file, which the processes look for from the directory of the run.
+_FILE_OPTIONS = (".location", "_file", ".file", ".keytab", "_dir")
+_LOGIN_OPTIONS = ("security.", "sasl.", "ssl.")
+_ANSWER_SECONDS = 30.0
+
+
+def write_settings(directory: Path, url: str | None, environ: Mapping[str, str], randomness: random.Random) -> None:
+    """Write the `postline.toml` that every process of the run works by, readable for this user alone.
+
+    A Kafka cluster that `url` or the variables name gets topics under a new namespace, made as they are needed;
+    otherwise there is a file in the directory. Raises SettingsError, and UsageError where `url` names a file.
+    """
+    path = directory / CONFIG_NAME
+    path.touch(mode=0o600)
+    path.write_text(f"url = {json.dumps(_OWN_URL)}\n", encoding="utf-8")
+    named = {name: environ[name] for name in _VARIABLES if url is None and name in environ}
+    found = load_settings({**named, "POSTLINE_CONFIG": str(path)}, Path.cwd(), url=url).url
+    if found.scheme == "kafka":
+        namespace = f"{_NAMESPACE}{randomness.getrandbits(40):010x}"
+        lines = {"url": _own(found, directory).text, "namespace": namespace}
+        path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()), encoding="utf-8")
+    elif url is not None:
+        raise UsageError(
+            f"The demo makes a file of its own, not {found.redacted}.",
+            remedy="Say where by --keep DIRECTORY, or name a Kafka cluster by --url kafka://host:port.",
+        )
+
+
+def _own(url: LogUrl, directory: Path) -> LogUrl:
+    """The URL with what the demo needs, and with paths that hold in every directory."""
+    options = {name: _anywhere(value) if name.endswith(_FILE_OPTIONS) else value for name, value in url.options.items()}
+    return replace(url, options={**options, "create_topics": "true", "cache_dir": str(directory / "cache")})
+
+
+def _anywhere(value: str) -> str:
+    path = Path(value).expanduser()
+    return str(path.absolute()) if path.exists() else value
+
+
+@dataclass(frozen=True)
+class ShopLog:
+    """The log of a run, what reads it and asks its owners for something, and the names on it."""
+
+    settings: Settings
+    log: Log
+    monitor: Monitor
+    operations: Operations
+
+    @staticmethod
+    def of(directory: Path, clock: Clock, randomness: random.Random) -> ShopLog:
+        """The log that the directory's settings name, not yet started. Raises SettingsError."""
+        settings = load_settings({}, directory)
+        log = open_log(settings, clock)
+        return ShopLog(settings, log, Monitor(log, clock), Operations(log, clock, randomness))
+
+    async def subscription(self, name: str) -> SubscriptionView:
+        """A subscription of the shop, under the name that the shop gave it. Raises UnknownSubscription."""
+        return structs.replace(await self.monitor.subscription(self.full(name)), name=name)
+
+    def full(self, name: str) -> str:
+        """The name that a topic or a subscription of the shop has on this log."""
+        return self.settings.full_name(name)
+
+    def short(self, name: str) -> str:
+        """The name that the shop gave to what has this one on the log."""
+        return name.removeprefix(self.settings.full_name(""))
+
+
+def remove_from_cluster(directory: Path) -> None:
+    """Remove the run's topics and groups, if it was on a cluster; nothing may work on them any more.
+
+    Blocking. Raises LogUnavailable with a part of them left.
+    """
+    settings = load_settings({"POSTLINE_CONFIG": str(directory / CONFIG_NAME)}, directory)
+    if settings.url.scheme != "kafka" or not settings.namespace.startswith(_NAMESPACE):
+        return
+    from confluent_kafka import KafkaException
+
+    prefix = settings.full_name("")
+    try:
+        _remove(settings.url, prefix)
+    except (KafkaException, TimeoutError) as error:
+        raise LogUnavailable(
+            f"The demo's topics and groups, all named {prefix}…, could not be removed: {error}.",
+            remedy="Remove them with Kafka's own tools.",
+        ) from error
+
+
+def _remove(url: LogUrl, prefix: str) -> None:
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": ",".join(url.servers), **_login(url.options)})
+    groups = [each.group_id for each in admin.list_consumer_groups().result(_ANSWER_SECONDS).valid]
+    groups = [name for name in groups if name.startswith(prefix)]
+    topics = [name for name in admin.list_topics(timeout=_ANSWER_SECONDS).topics if name.startswith(prefix)]
+    removals = list(admin.delete_consumer_groups(groups).values()) if groups else []
+    removals += admin.delete_topics(topics).values() if topics else []
+    for removal in removals:
+        removal.result(_ANSWER_SECONDS)
+
+
+def _login(options: Mapping[str, str]) -> dict[str, str]:
+    """What the client library has to be told to get in."""
+    found = {}
+    for name, value in options.items():
+        if name.endswith("password_file"):
+            found[name.removesuffix("_file")] = Path(value).read_text("utf-8").rstrip("\r\n")
+        elif name.startswith(_LOGIN_OPTIONS):
+            found[name] = value
+    return found

@@ -1,0 +1,254 @@
+"""`Cluster`: what every part of the engine stands on: its options, clients and threads, and whether it is closing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from postline.clock import Clock
+from postline.errors import LogUnavailable
+from postline.log.kafka.options import Options, default_cache_directory
+from postline.log.kafka.slots import Slot, take_slot
+from postline.log.kafka.translation import translated, unreachable
+
+__all__ = ["Cluster"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("postline.log.kafka")
+
+
+class _ClientLog:
+    """Takes what the client library says of itself: what matters of it comes as an error, too, and is told as ours."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("postline.log.kafka.client")
+
+    def log(self, level: int, text: str, *parts: object) -> None:
+        """Pass a line on; its own grading takes many expected things for fatal."""
+        del level
+        self._log.debug(text, *parts)
+
+
+_THREADS = 16
+#: The broker's limit for the topic decides, and contracts before it.
+_SIZES = {"message.max.bytes": "1000000000"}
+_GREETING_SECONDS = 2.0
+_ANSWER_SECONDS = 30.0
+#: Answers of brokers that are starting, or whose partitions and coordinators move.
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError.NETWORK_EXCEPTION,
+    }
+)
+_AGAIN_SECONDS = 0.05
+#: Errors after which asking again in the same way is pointless.
+_DECISIVE = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    }
+)
+#: Without this every transaction after another one takes 100 ms (research: kafka §4.10).
+_QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "10"}
+
+
+class Cluster:
+    """One cluster as one log uses it. Thread-safe but for `start` and `close`.
+
+    Blocking calls run in `run`'s threads; every KafkaException leaves `asking` as one of our errors.
+    """
+
+    def __init__(self, options: Options, clock: Clock, namespace: str = "", instance: str = "") -> None:
+        self.options, self.clock = options, clock
+        self.address = "kafka://" + options.client["bootstrap.servers"]
+        self.prefix = f"{namespace}." if namespace else ""
+        self.instance = instance or "local"
+        self.cluster_id = ""
+        #: Set when the log closes: whoever waits in a thread gives up.
+        self.stopping = threading.Event()
+        self.last_error: KafkaError | None = None
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="postline kafka")
+        self._slot: Slot | None = None
+        self._slot_lock = threading.Lock()
+        self._admin: AdminClient | None = None
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Reach the cluster. Blocks; raises LogUnavailable, or what it says about credentials."""
+        end = self.clock.monotonic() + self.options.connect_seconds
+        with self.asking("connect"):
+            admin = self._admin = AdminClient({**self._base(), "log_level": "0"})
+        while True:
+            try:
+                admin.list_topics(timeout=0.5)
+                break
+            except KafkaException as error:
+                admin.poll(0)
+                last = self.last_error
+                if last is not None and last.code() in _DECISIVE:
+                    raise translated(last, "connect", self.address) from error
+                if self.clock.monotonic() > end:
+                    raise unreachable(self.address, last, self.options.connect_seconds) from error
+        with self.asking("describe the cluster"):
+            self.cluster_id = admin.describe_cluster().result(_ANSWER_SECONDS).cluster_id
+
+    @property
+    def admin(self) -> AdminClient:
+        """The client for asking about topics and groups. Raises LogUnavailable once the log is closed."""
+        if self._admin is None or self.stopping.is_set():
+            raise self.closed()
+        return self._admin
+
+    def closed(self) -> LogUnavailable:
+        """The refusal of a log that isn't open."""
+        return LogUnavailable(f"The log {self.address} is closed.", remedy="Start it first.")
+
+    def close(self) -> None:
+        """Let go of threads and clients. Idempotent."""
+        self.stopping.set()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._admin = None
+        with self._slot_lock:
+            if self._slot is not None:
+                self._slot.release()
+                self._slot = None
+
+    # -- asking -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def asking(self, doing: str) -> Iterator[None]:
+        """Whatever the client library raises inside becomes our error about `doing`, with its cause."""
+        try:
+            yield
+        except KafkaException as error:
+            raise translated(error, doing, self.address) from error
+        except TimeoutError as error:
+            raise LogUnavailable(
+                f"{self.address} did not answer in time when asked to {doing}.",
+                remedy="Try again; look at the brokers.",
+            ) from error
+
+    def ask(self, doing: str, call: Callable[[], T]) -> T:
+        """Call until it is answered: where leaders and coordinators move, asking again is left to us."""
+        until = self.clock.monotonic() + _ANSWER_SECONDS
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                told: KafkaError = error.args[0]
+                passing = told.retriable() or told.code() in _PASSING
+                if not passing or self.clock.monotonic() > until:
+                    raise translated(error, doing, self.address) from error
+            if self.stopping.wait(_AGAIN_SECONDS):
+                raise self.closed()
+
+    async def run(self, work: Callable[..., T], *args: object) -> T:
+        """Do blocking work in a thread."""
+        if self.stopping.is_set() or self._admin is None:
+            raise self.closed()
+        try:
+            working = asyncio.get_running_loop().run_in_executor(self._executor, work, *args)
+        except RuntimeError as error:
+            raise self.closed() from error
+        return await working
+
+    def note(self, error: KafkaError) -> None:
+        """A client's own word about trouble with the cluster; kept for whoever has to explain what failed.
+
+        That all brokers are down follows every other word, and says less.
+        """
+        last = self.last_error
+        if last is None or (last.code() not in _DECISIVE and error.code() != KafkaError._ALL_BROKERS_DOWN):
+            self.last_error = error
+        _log.debug("%s: %s", self.address, error.str())
+
+    # -- who this process is ------------------------------------------------------------------
+
+    @property
+    def slot(self) -> Slot:
+        """This process's place among those of its instance on this machine; taken at the first call."""
+        with self._slot_lock:
+            if self._slot is None:
+                self._slot = take_slot(self._cache_base() / f"{self.prefix}{self.instance}".replace("/", "_"))
+            return self._slot
+
+    @contextlib.contextmanager
+    def turn(self, what: str) -> Iterator[None]:
+        """Be the only one among the processes of this machine, or cache directory, meanwhile."""
+        with (self.slot.directory.parent / f"{what}.turn").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def transactional_id(self, what: str) -> str:
+        """The stable id of this process's transactions for `what`: who takes its slot next ends what it left open."""
+        return f"{self.transactions_prefix}{self.instance}.{self.slot.number}.{what}"
+
+    @property
+    def transactions_prefix(self) -> str:
+        """What the ids of all of Postline's transactions begin with, so that one right covers them."""
+        return f"{self.prefix}postline."
+
+    def _cache_base(self) -> Path:
+        chosen = self.options.cache_directory
+        return (Path(chosen) if chosen else default_cache_directory()) / self.cluster_id
+
+    # -- clients ------------------------------------------------------------------------------
+
+    def _base(self) -> dict[str, Any]:
+        return {"log_level": "4", **self.options.client, "error_cb": self.note, "logger": _ClientLog()}
+
+    def plain_producer(self) -> Producer:
+        """A producer for single records: idempotent, unless `durability=relaxed` was asked for."""
+        durable = {"enable.idempotence": "true", "acks": "all"}
+        if not self.options.durable:
+            durable = {"acks": "1", "max.in.flight": "1"}  # without idempotence, retries of several would change places
+        seconds = {"delivery.timeout.ms": str(int(self.options.publish_seconds * 1000))}
+        return self._producer({"linger.ms": "0"}, durable | seconds)
+
+    def transactional_producer(self, transactional_id: str) -> Producer:
+        """A producer for transactions under this id; its first call has to be init_transactions."""
+        timeout = str(int(self.options.transaction_seconds * 1000))
+        fixed = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout, **_QUICK_RETRIES}
+        return self._producer({"linger.ms": "1"}, fixed)
+
+    def _producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
+        with self.asking("make a producer"):
+            producer = Producer({**_SIZES, **defaults, **self._base(), **self.options.producer, **fixed})
+        # One that has asked a broker something begins at once; else it waits half a second for its producer id.
+        with contextlib.suppress(KafkaException):
+            producer.list_topics(timeout=_GREETING_SECONDS)
+        return producer
+
+    def outsider(self, settings: Mapping[str, str]) -> Consumer:
+        """A consumer that never joins a group, whatever was asked for members."""
+        plain = {"session.timeout.ms": "45000", "heartbeat.interval.ms": "3000", "max.poll.interval.ms": "300000"}
+        return self.consumer({}, {**settings, **plain})
+
+    def consumer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Consumer:
+        """A consumer that commits nothing by itself and reads only what was committed."""
+        always = {"enable.auto.commit": "false", "isolation.level": "read_committed"}
+        with self.asking("make a consumer"):
+            return Consumer({**defaults, **self._base(), **self.options.consumer, **always, **fixed})

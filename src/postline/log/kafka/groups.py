@@ -1,0 +1,188 @@
+"""A subscription's group as its coordinator keeps it: committed offsets with their stamps, and live members."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from postline.errors import LogUnavailable, UsageError
+from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.stamp import Stamp
+
+__all__ = ["Committed", "Groups", "LiveMember"]
+
+_ANSWER_SECONDS = 30.0
+_UNSTABLE = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT})
+_SETTLE_SECONDS = 0.05
+_SESSION_MS_MAX = 15_000
+#: How long one look waits, and how long for transactions that are just ending.
+_LOOK_SECONDS, _STABLE_SECONDS = 0.5, 0.5
+
+
+class Committed(NamedTuple):
+    """One partition of a group; no stamp where another program committed it, or nobody did."""
+
+    partition: int
+    #: None if nothing is committed.
+    position: int | None
+    stamp: Stamp | None
+
+
+class LiveMember(NamedTuple):
+    """A member as the coordinator knows it."""
+
+    member: str
+    client: str
+    host: str
+    partitions: tuple[int, ...]
+
+
+class Groups:
+    """Asks coordinators about groups. Blocking; thread-safe."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lock = threading.Lock()
+        self._lookers: dict[tuple[str, bool], Consumer] = {}
+
+    def close(self) -> None:
+        """Let go of the clients that look at groups."""
+        with self._lock:
+            for looker in self._lookers.values():
+                looker.close()
+            self._lookers.clear()
+
+    def committed(self, group: str, topic: str, partitions: Sequence[int], *, stable: bool) -> list[Committed] | None:
+        """What is committed for these partitions; None if `stable` was asked for and a transaction is still open."""
+        places = [TopicPartition(topic, number) for number in partitions]
+        until = self._cluster.clock.monotonic() + (_STABLE_SECONDS if stable else _ANSWER_SECONDS)
+        while (found := self._look(group, places, stable)) is None:
+            if self._cluster.clock.monotonic() > until:
+                if stable:
+                    return None
+                raise LogUnavailable(
+                    f"{self._cluster.address} did not tell the positions of group {group} in time.",
+                    remedy="Try again; look at the brokers.",
+                )
+            if self._cluster.stopping.is_set():
+                raise self._cluster.closed()
+        return sorted(_committed(place) for place in found)
+
+    def _look(self, group: str, places: list[TopicPartition], stable: bool) -> list[TopicPartition] | None:
+        """The offsets as a client without membership reads them; None if they are not to be had yet.
+
+        The administrative call for it can abort the whole process when it times out.
+        """
+        with self._lock, self._cluster.asking(f"read the positions of group {group}"):
+            looker = self._lookers.get((group, stable))
+            if looker is None:
+                isolation = "read_committed" if stable else "read_uncommitted"
+                looker = self._lookers[group, stable] = self._cluster.outsider(
+                    {"group.id": group, "isolation.level": isolation}
+                )
+            try:
+                found = looker.committed(places, timeout=_LOOK_SECONDS)
+                for place in found:
+                    if place.error is not None:
+                        raise KafkaException(place.error)
+            except KafkaException as error:
+                if error.args[0].code() in _UNSTABLE or error.args[0].retriable():
+                    return None
+                raise
+        return found
+
+    def members(self, group: str) -> list[LiveMember]:
+        """The live members. Raises SubscriptionConflict if the name is another kind of group's."""
+        told = self._cluster.ask(f"describe group {group}", lambda: self._described(group))
+        if told is None:
+            return []
+        if told.state in {ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY}:
+            return []
+        return [
+            LiveMember(
+                each.member_id,
+                each.client_id,
+                each.host,
+                tuple(sorted(place.partition for place in each.assignment.topic_partitions))
+                if each.assignment is not None
+                else (),
+            )
+            for each in told.members
+        ]
+
+    def _described(self, group: str) -> Any:
+        try:
+            answer = self._cluster.admin.describe_consumer_groups([group], request_timeout=_ANSWER_SECONDS)
+            return answer[group].result(_ANSWER_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return None
+            raise
+
+    def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
+        """Give group `new` the offsets of `old`, stamps included."""
+        consumer = self._cluster.outsider({"group.id": new})
+        try:
+            while (found := self.committed(old, topic, range(partitions), stable=True)) is None:
+                if self._cluster.stopping.wait(_SETTLE_SECONDS):
+                    raise self._cluster.closed()
+            offsets = [
+                TopicPartition(topic, each.partition, each.position, each.stamp.encode())
+                for each in found
+                if each.position is not None and each.stamp is not None
+            ]
+            with self._cluster.asking(f"copy the positions of group {old} to {new}"):
+                if offsets:
+                    consumer.commit(offsets=offsets, asynchronous=False)
+        finally:
+            consumer.close()
+
+    def delete(self, group: str) -> None:
+        """Forget the group's offsets. Raises UsageError while members live."""
+        try:
+            self._cluster.admin.delete_consumer_groups([group], request_timeout=_ANSWER_SECONDS)[group].result(
+                _ANSWER_SECONDS
+            )
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
+                return
+            if code == KafkaError.NON_EMPTY_GROUP:
+                raise live_members(group) from error
+            with self._cluster.asking(f"delete group {group}"):
+                raise
+
+    def protocol(self) -> str:
+        """The group protocol to use: the newer one, "consumer", where brokers offer it and notice deaths soon.
+
+        There the brokers' session timeout decides how long a dead member's partitions stand still, 45 s unless set
+        otherwise; with "classic" it is ours.
+        """
+        try:
+            told = self._broker_settings()
+        except KafkaException:
+            return "classic"
+        offered = told.get("group.coordinator.rebalance.protocols", "").split(",")
+        session_ms = int(told.get("group.consumer.session.timeout.ms", str(_SESSION_MS_MAX + 1)))
+        return "consumer" if "consumer" in offered and session_ms <= _SESSION_MS_MAX else "classic"
+
+    def _broker_settings(self) -> dict[str, str]:
+        brokers = self._cluster.admin.list_topics(timeout=_ANSWER_SECONDS).brokers
+        resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
+        told = self._cluster.admin.describe_configs([resource])[resource].result(_ANSWER_SECONDS)
+        return {name: entry.value or "" for name, entry in told.items()}
+
+
+def _committed(place: TopicPartition) -> Committed:
+    if place.offset < 0:
+        return Committed(place.partition, None, None)
+    return Committed(place.partition, place.offset, Stamp.decode(place.metadata))
+
+
+def live_members(group: str) -> UsageError:
+    """The refusal to remove a subscription that is served; the same words as on a file."""
+    return UsageError(f"Subscription {group!r} has live members.", remedy="Stop the service that runs it first.")

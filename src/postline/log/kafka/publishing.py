@@ -1,0 +1,306 @@
+"""Plain publishing: single records through an idempotent producer, several at once as one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from postline.errors import LogError, LogUnavailable
+from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.topics import Topics
+from postline.log.kafka.transactions import Aborted, Died, Outgoing, Place, Transactions, failure_of, unknown_outcome
+from postline.log.kafka.translation import translated
+from postline.log.kafka.wire import headers_of
+from postline.log.port import Append
+
+__all__ = ["Publisher"]
+
+_log = logging.getLogger("postline.log.kafka")
+
+_POLL_SECONDS = 0.2
+_FULL_SECONDS = 0.01
+#: So many records of waiting calls go into one transaction.
+_TOGETHER_RECORDS = 5_000
+#: Left in the slot's directory while transactions may be open: who finds it ends them before anything else.
+_MARK = "publishing"
+
+
+class Publisher:
+    """Appends that belong to no commit. Its coroutines run on one event loop; two threads of its own serve them."""
+
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self._cluster, self._topics = cluster, topics
+        self._producer: Producer | None = None
+        self._poller: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._starting = asyncio.Lock()
+        self._waiting: set[asyncio.Future[int]] = set()
+        self._sets = _Sets(cluster)
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        """Store all of them, or none, durably; gives their offsets, in order."""
+        if not records:
+            return []
+        if self._closing.is_set():
+            raise self._cluster.closed()
+        await self._require_places(records)
+        if len(records) > 1:
+            return await self._sets.append(records)
+        return [await self._append_one(records[0])]
+
+    async def close(self) -> None:
+        """Finish what was accepted, as far as the cluster answers in time. Idempotent."""
+        if self._closing.is_set():
+            return
+        if self._waiting:
+            await asyncio.wait(set(self._waiting), timeout=self._cluster.options.publish_seconds)
+        self._closing.set()
+        await self._sets.close()
+        if self._poller is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._poller.join)
+        self._producer = None
+
+    async def end_left_open(self) -> None:
+        """End what an earlier holder of this process's slot left open when it died, for readers wait for it."""
+        await self._sets.end_left_open()
+
+    async def _require_places(self, records: Sequence[Append]) -> None:
+        """Raise UnknownTopic before anything is stored."""
+        for record in records:
+            known = self._topics.known(record.topic)
+            if known is None or record.partition >= known:
+                known = await self._cluster.run(self._partitions_now, record.topic)
+            if record.partition >= known:
+                raise self._topics.unknown(record.topic)
+
+    def _partitions_now(self, topic: str) -> int:
+        self._topics.forget(topic)
+        return self._topics.partitions(topic)
+
+    # -- single records -----------------------------------------------------------------------
+
+    async def _append_one(self, record: Append) -> int:
+        stored = _Delivery(self, record.topic)
+        self._waiting.add(stored.future)
+        try:
+            await self._produce(record, stored)
+            return await stored.future
+        finally:
+            self._waiting.discard(stored.future)
+
+    async def _produce(self, record: Append, stored: _Delivery) -> None:
+        producer = self._producer or await self._started()
+        headers, now_ms = headers_of(record), self._cluster.clock.now_ms()
+        end = self._cluster.clock.monotonic() + self._cluster.options.publish_seconds
+        while True:
+            try:
+                producer.produce(
+                    record.topic,
+                    value=record.value,
+                    key=record.key,
+                    partition=record.partition,
+                    on_delivery=stored,
+                    timestamp=now_ms,
+                    headers=headers,
+                )
+                return
+            except BufferError as error:
+                if self._cluster.clock.monotonic() > end:
+                    raise LogUnavailable(
+                        f"{self._cluster.address} takes no more records: as many as fit wait for it already.",
+                        remedy="Publish again later with the same id; look at the brokers.",
+                    ) from error
+            except KafkaException as error:
+                raise translated(error, f"append to topic {record.topic}", self._cluster.address) from error
+            await self._cluster.clock.sleep(_FULL_SECONDS)
+
+    async def _started(self) -> Producer:
+        async with self._starting:
+            if self._producer is None:
+                producer = await self._cluster.run(self._cluster.plain_producer)
+                self._deliveries = _Deliveries(asyncio.get_running_loop())
+                self._poller = threading.Thread(
+                    target=self._poll, args=(producer,), name="postline kafka deliveries", daemon=True
+                )
+                self._poller.start()
+                self._producer = producer
+            return self._producer
+
+    def _poll(self, producer: Producer) -> None:
+        while not self._closing.is_set():
+            producer.poll(_POLL_SECONDS)
+            self._deliveries.hand_over()
+        producer.flush(_POLL_SECONDS)
+        self._deliveries.hand_over()
+
+    def note(self, stored: _Delivery) -> None:
+        """A delivery report came; called by the polling thread."""
+        self._deliveries.add(stored)
+
+    def failure(self, error: KafkaError, topic: str) -> Exception:
+        """What to tell the caller of an append that failed."""
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._topics.forget(topic)
+        return translated(error, f"append to topic {topic}", self._cluster.address)
+
+
+class _Deliveries:
+    """Delivery reports on their way to the loop, all of a poll in one call."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reported: list[_Delivery] = []
+
+    def add(self, stored: _Delivery) -> None:
+        self._reported.append(stored)
+
+    def hand_over(self) -> None:
+        if self._reported:
+            reported, self._reported = self._reported, []
+            try:
+                self._loop.call_soon_threadsafe(_resolve, reported)
+            except RuntimeError:
+                _log.warning("%d delivery reports came after the event loop had ended", len(reported))
+
+
+def _resolve(reported: Sequence[_Delivery]) -> None:
+    for stored in reported:
+        stored.resolve()
+
+
+class _Delivery:
+    """One record under way; the client library calls it with the report."""
+
+    __slots__ = ("_error", "_offset", "_publisher", "_topic", "future")
+
+    def __init__(self, publisher: Publisher, topic: str) -> None:
+        self.future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._publisher, self._topic = publisher, topic
+        self._error: KafkaError | None = None
+        self._offset = 0
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        self._error = error
+        if error is None:
+            self._offset = message.offset() or 0
+        self._publisher.note(self)
+
+    def resolve(self) -> None:
+        if self.future.done():
+            return
+        if self._error is None:
+            self.future.set_result(self._offset)
+        else:
+            self.future.set_exception(self._publisher.failure(self._error, self._topic))
+
+
+class _Sets:
+    """Appends of several records: each call's are stored wholly or not at all; calls that wait share a transaction."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._queue: SimpleQueue[_Set | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._transactions: Transactions | None = None
+
+    async def append(self, records: Sequence[Append]) -> list[int]:
+        loop = asyncio.get_running_loop()
+        outgoing = [Outgoing.of(record, told=True) for record in records]
+        waiting = _Set(outgoing, loop, loop.create_future())
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="postline kafka sets", daemon=True)
+            self._thread.start()
+        self._queue.put(waiting)
+        return await waiting.future
+
+    async def end_left_open(self) -> None:
+        if self._thread is None and await self._cluster.run(self._marked):
+            await self.append(())
+
+    def _marked(self) -> bool:
+        return (self._cluster.slot.directory / _MARK).exists()
+
+    async def close(self) -> None:
+        if self._thread is not None:
+            self._queue.put(None)
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            together, ending = [first], False
+            while not self._queue.empty() and sum(len(each.outgoing) for each in together) < _TOGETHER_RECORDS:
+                following = self._queue.get()
+                if following is None:
+                    ending = True
+                    break
+                together.append(following)
+            self._store(together)
+            if ending:
+                break
+        if self._transactions is not None:
+            self._transactions.close()
+            (self._cluster.slot.directory / _MARK).unlink(missing_ok=True)
+
+    def _store(self, together: Sequence[_Set]) -> None:
+        try:
+            placed = self._transaction().run([each for one in together for each in one.outgoing])
+        except Aborted as error:
+            if len(together) > 1:  # one of them may be at fault; the others must not pay for it
+                for one in together:
+                    self._store([one])
+                return
+            together[0].fail(failure_of(error, "append", self._cluster.address))
+        except Died:
+            for one in together:
+                one.fail(unknown_outcome(self._cluster.address))
+        except LogError as error:
+            for one in together:
+                one.fail(error)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread go on
+            for one in together:
+                one.fail(error)
+        else:
+            offsets = {place: iter(found) for place, found in placed.items()}
+            for one in together:
+                one.succeed(offsets)
+
+    def _transaction(self) -> Transactions:
+        if self._transactions is None:
+            (self._cluster.slot.directory / _MARK).touch()
+            self._transactions = Transactions(self._cluster, self._cluster.transactional_id("publish"))
+        return self._transactions
+
+
+class _Set:
+    """The records of one call, and who waits for them."""
+
+    def __init__(
+        self, outgoing: Sequence[Outgoing], loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[int]]
+    ) -> None:
+        self.outgoing, self.future = outgoing, future
+        self._loop = loop
+
+    def succeed(self, offsets: dict[Place, Any]) -> None:
+        """Take this call's offsets off their partitions' rows."""
+        found = [next(offsets[each.topic, each.partition]) for each in self.outgoing]
+        self._tell(self.future.set_result, found)
+
+    def fail(self, error: Exception) -> None:
+        """Raise out of the call."""
+        self._tell(self.future.set_exception, error)
+
+    def _tell(self, tell: Any, what: object) -> None:
+        def if_waiting() -> None:
+            if not self.future.done():
+                tell(what)
+
+        try:
+            self._loop.call_soon_threadsafe(if_waiting)
+        except RuntimeError:
+            _log.warning("an append ended after its event loop had")

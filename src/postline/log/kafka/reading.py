@@ -1,0 +1,160 @@
+"""Reading partitions outside any group: pages for operators, records at offsets, and whole changelogs."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.topics import Topics
+from postline.log.kafka.wire import record_of, size_of
+from postline.log.port import Record
+
+__all__ = ["READING_GROUP", "Readers"]
+
+_IDLE_MAX = 4
+_METADATA_SECONDS = 5.0
+_POLL_SECONDS = 0.02
+_PAGE_RECORDS = 2_000
+#: How long a page waits for records that stand behind somebody's open transaction.
+_STABLE_SECONDS = 3.0
+#: Offsets that lie nearer to each other are read in one go.
+_NEAR = 2_000
+#: A consumer has to name a group, although these never join one.
+READING_GROUP = "postline.reading"
+_SETTINGS = {
+    "group.id": READING_GROUP,
+    "auto.offset.reset": "earliest",
+    "fetch.wait.max.ms": "10",
+    "fetch.error.backoff.ms": "20",
+    "queued.min.messages": "5000",
+    "queued.max.messages.kbytes": "8192",
+}
+
+
+class _Reader(NamedTuple):
+    consumer: Consumer
+    #: Those whose brokers it knows.
+    topics: set[str]
+
+
+class Readers:
+    """A few consumers without a group, lent to whoever has something to read. Blocking; thread-safe."""
+
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self._cluster, self._topics = cluster, topics
+        self._idle: queue.SimpleQueue[_Reader] = queue.SimpleQueue()
+
+    def close(self) -> None:
+        """Let go of the consumers that nobody uses."""
+        while not self._idle.empty():
+            self._idle.get().consumer.close()
+
+    @contextmanager
+    def _lent(self) -> Iterator[_Reader]:
+        try:
+            reader = self._idle.get_nowait()
+        except queue.Empty:
+            reader = _Reader(self._cluster.outsider(_SETTINGS), set())
+        sound = False
+        try:
+            yield reader
+            sound = True
+        except GeneratorExit:
+            sound = True  # whoever reads has enough
+            raise
+        finally:
+            if sound and self._idle.qsize() < _IDLE_MAX and not self._cluster.stopping.is_set():
+                reader.consumer.unassign()
+                self._idle.put(reader)
+            else:
+                reader.consumer.close()
+
+    def stream(self, topic: str, partition: int, offset: int, end: int) -> Iterator[list[Message]]:
+        """The committed messages from `offset` up to `end`, a batch at a time.
+
+        Gives an empty batch a few dozen times a second while it waits, for an open transaction say: the caller decides
+        how long that may go on. Ends early only when the log closes, with LogUnavailable.
+        """
+        place = TopicPartition(topic, partition, offset)
+        with self._lent() as reader, self._cluster.asking(f"read topic {topic}"):
+            consumer = reader.consumer
+            if topic not in reader.topics:  # a client that has never heard of a topic looks for it once a second
+                consumer.list_topics(topic, timeout=_METADATA_SECONDS)
+                reader.topics.add(topic)
+            consumer.assign([place])
+            at = offset
+            while at < end:
+                if self._cluster.stopping.is_set():
+                    raise self._cluster.closed()
+                messages = self._some(consumer)
+                yield messages
+                at = (messages[-1].offset() or 0) + 1 if messages else max(at, consumer.position([place])[0].offset)
+                if at < end:
+                    at = max(at, consumer.position([place])[0].offset)
+
+    @staticmethod
+    def _some(consumer: Consumer) -> list[Message]:
+        first = consumer.poll(_POLL_SECONDS)
+        if first is None:
+            return []
+        found = [first, *consumer.consume(_PAGE_RECORDS, 0)]
+        for message in found:
+            error = message.error()
+            if error is not None and not error.retriable() and error.code() != KafkaError._ALL_BROKERS_DOWN:
+                raise KafkaException(error)
+        return [message for message in found if message.error() is None]
+
+    def read(self, topic: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
+        """Records from `offset` on, at most `limit`, at least one if there is any. Raises UnknownTopic."""
+        if partition >= self._topics.partitions(topic):
+            raise self._topics.unknown(topic)
+        found: list[Record] = []
+        size, waited_until = 0, self._cluster.clock.monotonic() + _STABLE_SECONDS
+        for messages in self.stream(topic, partition, offset, self._topics.end(topic, partition)):
+            for message in messages:
+                record = record_of(message)
+                if record[0] < offset:
+                    continue
+                size += size_of(record)
+                if found and size > max_bytes:
+                    return found
+                found.append(record)
+                if len(found) >= limit:
+                    return found
+            if not messages and (found or self._cluster.clock.monotonic() > waited_until):
+                break
+        return found
+
+    def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """The records at exactly these offsets that are still there, in offset order. Raises UnknownTopic."""
+        if partition >= self._topics.partitions(topic):
+            raise self._topics.unknown(topic)
+        found: list[Record] = []
+        wanted = sorted(set(offsets))
+        end = self._topics.end(topic, partition) if wanted else 0
+        for first, last in _runs(wanted):
+            chosen = {offset for offset in wanted if first <= offset <= last}
+            for messages in self.stream(topic, partition, first, min(last + 1, end)):
+                found += [record_of(message) for message in messages if message.offset() in chosen]
+                if messages and (messages[-1].offset() or 0) >= last:
+                    break
+        return found
+
+
+def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Runs of offsets that are near each other, as first and last."""
+    first = last = None
+    for offset in offsets:
+        if first is not None and last is not None and offset - last > _NEAR:
+            yield first, last
+            first = None
+        if first is None:
+            first = offset
+        last = offset
+    if first is not None and last is not None:
+        yield first, last

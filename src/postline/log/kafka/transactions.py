@@ -1,0 +1,191 @@
+"""`Transactions`: one transactional id, and one transaction after another under it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from postline.errors import LogUnavailable
+from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.translation import translated
+from postline.log.kafka.wire import headers_of
+from postline.log.port import Append
+
+__all__ = ["Aborted", "Died", "Outgoing", "Place", "Positions", "Transactions", "failure_of", "unknown_outcome"]
+
+_log = logging.getLogger("postline.log.kafka")
+
+_STEP_SECONDS = 1.0
+_STALE_GROUP = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+        KafkaError.STALE_MEMBER_EPOCH,
+        KafkaError.FENCED_MEMBER_EPOCH,
+    }
+)
+#: Answers of brokers that are starting, moving a leader or a coordinator: the same again will do.
+_PASSING = frozenset(
+    {
+        KafkaError._TIMED_OUT,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.CONCURRENT_TRANSACTIONS,
+        KafkaError._IN_PROGRESS,
+        KafkaError._CONFLICT,
+    }
+)
+
+
+#: A topic and a partition of it.
+Place: TypeAlias = tuple[str, int]
+
+#: The offsets to commit, with their metadata, and the group's metadata that they are committed under.
+Positions: TypeAlias = tuple[Sequence[TopicPartition], Any]
+
+
+class Outgoing(NamedTuple):
+    """A record on its way to the cluster; `told` asks for its offset."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: Any = None
+    told: bool = False
+
+    @staticmethod
+    def of(append: Append, *, told: bool = False) -> Outgoing:
+        """The record that the port's append is."""
+        return Outgoing(append.topic, append.partition, append.key, append.value, headers_of(append), told)
+
+
+class Aborted(Exception):
+    """The transaction was rolled back: nothing of it is stored. `stale_group` says that the membership moved on."""
+
+    def __init__(self, error: KafkaError) -> None:
+        super().__init__(error.str())
+        self.error = error
+        self.stale_group = error.code() in _STALE_GROUP
+
+
+class Died(Exception):
+    """The producer is dead. Whether the transaction is stored is unknown if it had come as far as committing."""
+
+    def __init__(self, error: KafkaError) -> None:
+        super().__init__(error.str())
+        self.error = error
+
+
+class Transactions:
+    """Runs transactions under one id. Blocking; to be used by one thread at a time.
+
+    `run` ends in one of three ways: all of it is stored; `Aborted`, nothing is; or `Died`, the outcome is unknown and
+    the next call begins with a new producer, whose initialization settles whatever the old one left open.
+    """
+
+    def __init__(self, cluster: Cluster, transactional_id: str) -> None:
+        self.id = transactional_id
+        self._cluster = cluster
+        self._producer: Producer | None = None
+
+    def open(self) -> None:
+        """Have a producer, ending what an earlier user of the id left open. Raises our errors."""
+        if self._producer is None:
+            producer = self._cluster.transactional_producer(self.id)
+            with self._cluster.asking(f"begin transactions as {self.id}"):
+                self._until_done(producer.init_transactions)
+            self._producer = producer
+
+    def close(self) -> None:
+        """Let go of the producer; a transaction that is open is rolled back by whoever takes the id next."""
+        self._producer = None
+
+    def run(self, outgoing: Iterable[Outgoing], positions: Positions | None = None) -> dict[Place, list[int]]:
+        """Produce all of these and commit these positions with them; gives the offsets of what asked, in order."""
+        self.open()
+        producer = self._producer
+        assert producer is not None
+        placed: dict[Place, list[int]] = {}
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None:
+                placed.setdefault((message.topic(), message.partition()), []).append(message.offset())  # type: ignore[arg-type]
+
+        try:
+            producer.begin_transaction()
+            now_ms = self._cluster.clock.now_ms()
+            for each in outgoing:
+                _produce(producer, each, now_ms, delivered if each.told else None)
+            if positions is not None:
+                offsets, group = positions
+                self._until_done(lambda seconds: producer.send_offsets_to_transaction(list(offsets), group, seconds))
+            self._until_done(producer.commit_transaction)
+        except KafkaException as error:
+            self._rolled_back(producer, error)
+        except BaseException:
+            self._producer = None
+            raise
+        return placed
+
+    def _rolled_back(self, producer: Producer, error: KafkaException) -> None:
+        """Abort what failed and raise how it ended."""
+        told: KafkaError = error.args[0]
+        if not told.fatal():
+            try:
+                self._until_done(producer.abort_transaction)
+            except KafkaException as another:
+                told = another.args[0]
+            else:
+                raise Aborted(told) from error
+        _log.info("the producer %s ended: %s", self.id, told.str())
+        self._producer = None
+        raise Died(told) from error
+
+    def _until_done(self, step: Callable[[float], Any]) -> None:
+        while True:
+            try:
+                step(_STEP_SECONDS)
+                return
+            except KafkaException as error:
+                told: KafkaError = error.args[0]
+                if told.fatal() or told.txn_requires_abort() or not (told.retriable() or told.code() in _PASSING):
+                    raise
+            if self._cluster.stopping.is_set():
+                self._producer = None
+                raise self._cluster.closed()
+
+
+def _produce(producer: Producer, each: Outgoing, now_ms: int, delivered: Callable[..., None] | None) -> None:
+    while True:
+        try:
+            producer.produce(
+                each.topic,
+                value=each.value,
+                key=each.key,
+                partition=each.partition,
+                timestamp=now_ms,
+                headers=each.headers,
+                **({"on_delivery": delivered} if delivered is not None else {}),
+            )
+            return
+        except BufferError:
+            producer.poll(0.05)
+
+
+def failure_of(end: Aborted | Died, doing: str, address: str) -> Exception:
+    """What to tell a caller about a transaction that could not be made."""
+    return translated(end.error, doing, address)
+
+
+def unknown_outcome(address: str) -> LogUnavailable:
+    """What to tell a caller whose transaction may or may not be stored."""
+    return LogUnavailable(
+        f"{address} did not say whether the records are stored.", remedy="Publish them again with the same ids."
+    )

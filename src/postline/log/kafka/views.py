@@ -1,0 +1,137 @@
+"""`Views`: what operators see of a subscription from outside its group: positions, members, state."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from postline.errors import LogUnavailable
+from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
+from postline.log.kafka.catalog import SubscriptionEntry
+from postline.log.kafka.groups import Committed
+from postline.log.kafka.parts import Parts
+from postline.log.kafka.subscribing import find_subscription
+from postline.log.port import MemberInfo, PartitionInfo
+
+__all__ = ["Views"]
+
+#: So many partitions' state is kept at hand, each in a file that goes with this object.
+_KEPT_MAX = 256
+_SETTLE_SECONDS, _LOOK_SECONDS = 3.0, 0.02
+
+
+class _View:
+    __slots__ = ("cache", "lock")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.cache: StateCache | None = None
+
+
+class Views:
+    """Read-only looks at subscriptions. Blocking; thread-safe."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._views: OrderedDict[tuple[str, int], _View] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Throw the copies away."""
+        with self._lock:
+            for view in self._views.values():
+                if view.cache is not None:
+                    view.cache.close()
+            self._views.clear()
+
+    def partitions(self, subscription: str) -> list[PartitionInfo]:
+        """Each partition as last committed. Raises UnknownSubscription."""
+        entry = find_subscription(self._parts, subscription)
+        committed = self._committed(entry)
+        owners = {
+            number: each.member for each in self._parts.groups.members(subscription) for number in each.partitions
+        }
+        return [self._info(entry, each, owners.get(each.partition, "")) for each in committed]
+
+    def _committed(self, entry: SubscriptionEntry) -> list[Committed]:
+        """What is committed, that of transactions just ending included, as far as they end soon."""
+        numbers = range(len(entry.starts))
+        until = self._parts.cluster.clock.monotonic() + _SETTLE_SECONDS
+        while True:
+            found = self._parts.groups.committed(entry.name, entry.topic, numbers, stable=True)
+            if found is not None:
+                return found
+            if self._parts.cluster.stopping.wait(_LOOK_SECONDS) or self._parts.cluster.clock.monotonic() > until:
+                return self._parts.groups.committed(entry.name, entry.topic, numbers, stable=False) or []
+
+    def _info(self, entry: SubscriptionEntry, each: Committed, owner: str) -> PartitionInfo:
+        if each.stamp is None:
+            start = entry.starts[each.partition] if each.partition < len(entry.starts) else 0
+            position = start if each.position is None else each.position
+            return PartitionInfo(partition=each.partition, position=position, progress=b"", epoch=0, owner=owner)
+        progress = each.stamp.progress
+        if progress is None:
+            progress = self._parts.changelog.progress(self._view(entry, each.partition))
+        return PartitionInfo(
+            partition=each.partition,
+            position=each.position or 0,
+            progress=progress,
+            epoch=each.stamp.epoch,
+            owner=owner,
+        )
+
+    def members(self, subscription: str) -> list[MemberInfo]:
+        """Its live members, in the order in which they joined. Raises UnknownSubscription."""
+        find_subscription(self._parts, subscription)
+        said = self._parts.catalog.members(subscription)
+        found = []
+        for live in self._parts.groups.members(subscription):
+            told = said.get(live.client)
+            found.append(
+                MemberInfo(
+                    member=live.member,
+                    instance=told.instance if told else live.host,
+                    joined_ms=told.joined_ms if told else 0,
+                    formats=told.formats if told else {},
+                )
+            )
+        return sorted(found, key=lambda each: each.joined_ms)
+
+    def peek(
+        self, subscription: str, partition: int, namespace: str, after: bytes, limit: int
+    ) -> list[tuple[bytes, bytes]]:
+        """Committed state entries above `after`, in key order. Raises UnknownSubscription."""
+        entry = find_subscription(self._parts, subscription)
+        try:
+            return self._view(entry, partition).scan(namespace, after, limit)
+        except CacheBroken as error:
+            raise LogUnavailable(
+                f"The state of {subscription!r} partition {partition} can't be kept at hand: {error}",
+                remedy="Try again.",
+            ) from error
+
+    def get(self, entry: SubscriptionEntry, partition: int, namespace: str, keys: list[bytes]) -> dict[bytes, bytes]:
+        """The committed entries among `keys`."""
+        return self._view(entry, partition).get(namespace, keys)
+
+    def _view(self, entry: SubscriptionEntry, partition: int) -> StateCache:
+        """The partition's state as it is now."""
+        known = self._parts.topics.describe([entry.state_topic]).get(entry.state_topic)
+        if known is None or partition >= known.partitions:
+            raise self._parts.topics.unknown(entry.state_topic)
+        with self._lock:
+            view = self._views.setdefault((known.id, partition), _View())
+            self._views.move_to_end((known.id, partition))
+            old = self._views.popitem(last=False)[1] if len(self._views) > _KEPT_MAX else None
+        if old is not None and old.cache is not None:
+            with old.lock:
+                old.cache.close()
+        with view.lock:
+            if view.cache is None:
+                view.cache = StateCache.open(None, CacheKey(known.id, self._parts.cluster.cluster_id))
+            self._parts.changelog.catch_up(view.cache, entry.state_topic, partition, _go_on)
+            return view.cache
+
+
+def _go_on() -> None:
+    """Wait for as long as an open transaction takes: it ends by its time limit."""
