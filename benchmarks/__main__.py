@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import platform
 import subprocess
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import apsw
 import msgspec
 from rich.console import Console
 
-from benchmarks import consuming, importing, large, latency, locking, publishing
+from benchmarks.latency import fdatasync_seconds
 from benchmarks.results import Result, as_json, show
 from benchmarks.running import Options
+from tests.brokers.waiting import BrokerError
 
-_BENCHMARKS = {
-    "consume": consuming.consume,
-    "consume-publish": consuming.consume_publish,
-    "slow-handler": consuming.slow_handler,
-    "handlers": consuming.handlers,
-    "callers": publishing.callers,
-    "one-at-a-time": publishing.one_at_a_time,
-    "publish-many": publishing.many,
-    "latency": latency.latency,
-    "lock-hold": locking.lock_hold,
-    "import": importing.import_time,
-    "large": large.large,
+#: Each by name: its module here, and its function.
+_ON_A_FILE = {
+    "consume": ("consuming", "consume"),
+    "consume-publish": ("consuming", "consume_publish"),
+    "slow-handler": ("consuming", "slow_handler"),
+    "handlers": ("consuming", "handlers"),
+    "callers": ("publishing", "callers"),
+    "one-at-a-time": ("publishing", "one_at_a_time"),
+    "publish-many": ("publishing", "many"),
+    "latency": ("latency", "latency"),
+    "lock-hold": ("locking", "lock_hold"),
+    "import": ("importing", "import_time"),
+    "large": ("large", "large"),
 }
+_ON_KAFKA = {
+    "kafka-consume": ("kafka_consuming", "consume"),
+    "kafka-consume-publish": ("kafka_consuming", "consume_publish"),
+    "kafka-callers": ("kafka_publishing", "callers"),
+    "kafka-publish-many": ("kafka_publishing", "many"),
+    "kafka-latency": ("kafka_latency", "latency"),
+}
+_ALL = {**_ON_A_FILE, **_ON_KAFKA}
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = ", ".join(_BENCHMARKS)
+    names = ", ".join(_ALL)
     parser.add_argument("--quick", action="store_true", help="a fifth of the work, one round each")
-    parser.add_argument("--only", action="append", choices=_BENCHMARKS, metavar="NAME", help=f"one of: {names}")
+    parser.add_argument("--only", action="append", choices=_ALL, metavar="NAME", help=f"one of: {names}")
+    parser.add_argument("--kafka", action="store_true", help="those on Kafka, on a broker that is started for them")
     parser.add_argument("--large", action="store_true", help="also with 10 million records in the file (5 GB of disk)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -47,14 +60,14 @@ def main() -> int:
     """Run what was asked for; gives the exit code."""
     arguments = _arguments()
     if arguments.child:
-        result = _BENCHMARKS[arguments.only[0]](Options(quick=arguments.quick))
-        sys.stdout.buffer.write(msgspec.json.encode(result))
+        sys.stdout.buffer.write(msgspec.json.encode(_measured(arguments.only[0], arguments.quick)))
         return 0
-    wanted = arguments.only or [name for name in _BENCHMARKS if name != "large" or arguments.large]
-    results = []
-    for number, name in enumerate(wanted, 1):
-        print(f"[{number}/{len(wanted)}] {name}", file=sys.stderr, flush=True)
-        results.append(_apart(name, arguments.quick))
+    wanted = arguments.only or _chosen(arguments)
+    try:
+        results = _all_apart(wanted, arguments.quick)
+    except BrokerError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     if arguments.json:
         print(as_json(_machine(), results))
         return 0
@@ -62,6 +75,34 @@ def main() -> int:
     show(results, console)
     console.print(", ".join(f"{what} {value}" for what, value in _machine().items()))
     return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> list[str]:
+    if arguments.kafka:
+        return list(_ON_KAFKA)
+    return [name for name in _ON_A_FILE if name != "large" or arguments.large]
+
+
+def _measured(name: str, quick: bool) -> Result:
+    module, function = _ALL[name]
+    result: Result = getattr(importlib.import_module(f"benchmarks.{module}"), function)(Options(quick=quick))
+    return result
+
+
+def _all_apart(wanted: list[str], quick: bool) -> list[Result]:
+    """Run them one after the other, with a broker where one of them needs it."""
+    results = []
+    with _broker() if set(wanted) & set(_ON_KAFKA) else nullcontext():
+        for number, name in enumerate(wanted, 1):
+            print(f"[{number}/{len(wanted)}] {name}", file=sys.stderr, flush=True)
+            results.append(_apart(name, quick))
+    return results
+
+
+def _broker() -> AbstractContextManager[None]:
+    from benchmarks.kafka_running import broker
+
+    return broker()
 
 
 def _apart(name: str, quick: bool) -> Result:
@@ -77,7 +118,7 @@ def _machine() -> dict[str, object]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "sqlite": apsw.sqlite_lib_version(),
-        "fdatasync_ms": round(latency.fdatasync_seconds()[0] * 1000, 3),
+        "fdatasync_ms": round(fdatasync_seconds()[0] * 1000, 3),
         "load": os.getloadavg()[0],
     }
 

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from benchmarks.orders import Order, order, orders
 from benchmarks.results import Figure, Ratio, Result
 from benchmarks.running import Options, directory, open_log, run, running
 from postline import App
+from postline.app import Environment
 
-__all__ = ["fdatasync_seconds", "latency"]
+__all__ = ["fdatasync_seconds", "handle_timed", "latency", "publish_timed"]
 
 _EVERY_SECONDS = 1 / 200
 _BLOCK = b"x" * 4096
@@ -64,14 +66,15 @@ def _round(number: int) -> tuple[float, float, float, float]:
             assert consumer.stdout is not None
             if consumer.stdout.readline().strip() != "ready":
                 raise RuntimeError("the consuming process did not start")
-            run(lambda: _publish(path, number))
+            run(lambda: publish_timed(open_log(path), number))
             p50, p99 = map(float, consumer.stdout.readline().split())
     return p50, p99, sync50, sync99
 
 
-async def _publish(path: Path, number: int) -> None:
+async def publish_timed(opening: AbstractAsyncContextManager[Environment], number: int) -> None:
+    """Publish so many orders, 200 a second, each with its time."""
     shop = App("shop", owns=[orders])
-    async with open_log(path) as environment, running(shop, environment):
+    async with opening as environment, running(shop, environment):
         due = time.monotonic() + 0.5
         for each in range(number):
             due += _EVERY_SECONDS
@@ -79,7 +82,8 @@ async def _publish(path: Path, number: int) -> None:
             await shop.publish(order(each, time.monotonic_ns()))
 
 
-async def _consume(path: Path, number: int) -> None:
+async def handle_timed(opening: AbstractAsyncContextManager[Environment], number: int) -> None:
+    """Say "ready", handle so many orders, and print p50 and p99 of their ages in seconds."""
     seen: list[float] = []
     done = asyncio.Event()
     app = App("billing", publishes_to=[orders])
@@ -90,7 +94,7 @@ async def _consume(path: Path, number: int) -> None:
         if len(seen) == number:
             done.set()
 
-    async with open_log(path) as environment, running(app, environment):
+    async with opening as environment, running(app, environment):
         while not await app.caught_up():
             await asyncio.sleep(0.01)
         print("ready", flush=True)
@@ -99,4 +103,4 @@ async def _consume(path: Path, number: int) -> None:
 
 
 if __name__ == "__main__":
-    run(lambda: _consume(Path(sys.argv[1]), int(sys.argv[2])))
+    run(lambda: handle_timed(open_log(Path(sys.argv[1])), int(sys.argv[2])))

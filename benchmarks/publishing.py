@@ -15,11 +15,12 @@ from benchmarks.results import Figure, Ratio, Result
 from benchmarks.running import Options, best, directory, open_log, run, running, settle
 from postline import App
 
-__all__ = ["callers", "many", "one_at_a_time"]
+__all__ = ["Way", "by_callers", "callers", "many", "one_at_a_time"]
 
 _CALLERS = 100
 
-_Way = Callable[[App, Sequence[Order]], Coroutine[Any, Any, object]]
+#: A way to publish messages by an app.
+Way = Callable[[App, Sequence[Order]], Coroutine[Any, Any, object]]
 _Raw = Callable[[Path], float]
 
 
@@ -38,7 +39,7 @@ async def _alone(app: App, messages: Sequence[Order]) -> None:
         await app.publish(message)
 
 
-def _measure(options: Options, number: int, publish: _Way, limits: dict[str, _Raw]) -> dict[str, float]:
+def _measure(options: Options, number: int, publish: Way, limits: dict[str, _Raw]) -> dict[str, float]:
     """The best rate of Postline and of each raw loop, taken in turn."""
     rates: dict[str, list[float]] = {name: [] for name in ("postline", *limits)}
 

@@ -363,7 +363,7 @@ class _Running:
             key_of=contract.key_of,
             placed_by=contract.placed_by,
             partition_of=Partitioner(spec.partitions).partition_of,
-            bytes_max=topic.message_bytes_max,
+            bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
     def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:

@@ -32,7 +32,10 @@ def run_with(cluster: Cluster, command: Sequence[str], *, kill_brokers: bool, sa
             say(f"starting {cluster.layout.brokers} broker(s), data in {cluster.directory}")
             cluster.start()
         with _killing(cluster, kill_brokers, say):
-            return _ended({**os.environ, "POSTLINE_URL": cluster.url}, command)
+            code = _ended({**os.environ, "POSTLINE_URL": cluster.url}, command)
+        if running:
+            cluster.start()  # whoever had it running gets back what lies dead at the end
+        return code
     except BrokerError as error:
         say(str(error))
         return 1

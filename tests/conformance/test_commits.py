@@ -211,7 +211,7 @@ async def test_pinned_records_outlive_retention_until_their_entry_goes(
     engine.clock.ahead_ms += 60_000
     await engine.maintain(log)
     assert values(await log.read_offsets("shop.orders", 0, [0, 1, 2, 3])) == [b"1"]
-    assert (await log.bounds("shop.orders"))[0].end == 4
+    assert (await log.bounds("shop.orders"))[0].end >= 4
     await membership.commit([PartitionCommit(a, 4, b"", deletes=[(namespace, offset_key(1))])])
     await engine.maintain(log)
     assert await log.read_offsets("shop.orders", 0, [1]) == []

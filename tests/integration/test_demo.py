@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import subprocess
 import sys
@@ -14,13 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from postline.demo.contracts import InvoiceIssued, LineRead, LinesCounted, ParcelPacked, RefundPaid
 from postline.demo.direct import Direct, compute
 from postline.demo.files import read_files, write_orders
 from postline.demo.parsing import UnreadableLine, read_line
 from postline.demo.proof import Proof, add_figures, check_effects, check_lines, check_order, check_sums
+from postline.demo.shoplog import remove_from_cluster, write_settings
 from postline.demo.stored import Stored
+from postline.settings import load_settings
+from tests.brokers.fixtures import require_kafka
+
+ROOT = Path(__file__).resolve().parents[2]
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 
@@ -48,6 +55,58 @@ def test_a_shop_whose_processes_are_killed_proves_itself(tmp_path):
     assert result["invoices"] == 300
     assert result["poison"]["attempts"] == 6
     assert (tmp_path / "shop" / "shop.db").exists()
+
+
+def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one):
+    result = demo("--url", kafka_one.url, "--orders", "60", "--kills", "2", "--seed", "3", "--workers", "1")
+    assert failed(result) == []
+    assert (result["ok"], result["kills"], result["invoices"]) == (True, 2, 60)
+    assert result["poison"]["attempts"] == 6
+    admin = AdminClient(kafka_one.client)
+    assert [name for name in admin.list_topics(timeout=30).topics if name.startswith("demo-")] == []
+    groups = admin.list_consumer_groups().result(30).valid
+    assert [group.group_id for group in groups if group.group_id.startswith("demo-")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_shop_proves_itself_while_each_of_three_brokers_is_killed():
+    require_kafka()
+    name = f"tests-{os.getpid()}-demo"
+    program = "import sys; from postline.cli import main; sys.exit(main())"
+    shop = [sys.executable, "-c", program, "demo", "--json", "--orders", "2000", "--kills", "5"]
+    brokers = ["run", "--name", name, "--brokers", "3", "--tests", "--kill-brokers", "--"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.brokers", *brokers, *shop], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert failed(json.loads(ended.stdout)) == []
+    assert "SIGKILL of broker 3" in ended.stderr
+
+
+def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "password").write_text("secret")
+    (tmp_path / "shop").mkdir()
+    url = "kafka://here:1?sasl.password_file=password&ssl.ca.location=probe&sasl.username=password"
+    write_settings(tmp_path / "shop", None, {"POSTLINE_URL": url}, random.Random(1))
+    settings = load_settings({}, tmp_path / "shop")
+    assert settings.namespace.startswith("demo-")
+    assert settings.url.options == {
+        "sasl.password_file": str(tmp_path / "password"),
+        "ssl.ca.location": "probe",
+        "sasl.username": "password",
+        "create_topics": "true",
+        "cache_dir": str(tmp_path / "shop" / "cache"),
+    }
+    assert (tmp_path / "shop" / "postline.toml").stat().st_mode & 0o077 == 0
+
+
+def test_a_file_of_the_users_own_is_no_place_for_the_shop(tmp_path):
+    write_settings(tmp_path, None, {"POSTLINE_URL": "sqlite:///of-the-user.db"}, random.Random(1))
+    assert load_settings({}, tmp_path).url.path == str(tmp_path / "shop.db")
+    remove_from_cluster(tmp_path)
+    assert "--keep" in demo("--url", "sqlite:///of-the-user.db", code=2)
 
 
 DIRTY = {

@@ -28,7 +28,7 @@ SUBSCRIPTIONS = ("counting", "billing", "packing", "refunds", "customer-totals",
 
 _LOOK_SECONDS = 0.05
 _LOOKS_UNTIL_WHOLE = 8
-_STALLED_SECONDS = 60.0
+_STALLED_SECONDS = 120.0
 #: Kills fall into this share of the lines; the shop gets this share of them ahead of the next kill.
 _KILLS_BETWEEN = (0.04, 0.88)
 _AHEAD = 0.06
@@ -158,6 +158,7 @@ class _Days:
         self._cursor = Cursor(wanted.directory / CURSOR)
         self.look = Look(lines=lines, kills_wanted=wanted.kills, processes=len(supervisor.slots))
         self._moved = (0, clock.monotonic())
+        self._trouble = ""
 
     async def pass_by(self, draw: Callable[[Look], None]) -> None:
         """Let the shop work until every line is settled everywhere."""
@@ -166,12 +167,14 @@ class _Days:
             began = self._clock.monotonic()
             self._allow()
             self._supervisor.check()
-            # A broker may be gone for a while; if it is for too long, nothing moves.
-            with suppress(LogUnavailable):
+            try:
                 await self._kill_if_due()
                 if looks % _LOOKS_UNTIL_WHOLE == 0 and await self._look_at_everything():
                     draw(self.look)
                     return
+            except LogUnavailable as error:
+                # A broker may be gone for a while; if it is for too long, nothing moves.
+                self._trouble = f" The log could not be looked at: {error.message}"
             if looks % _LOOKS_UNTIL_WHOLE == 0:
                 draw(self.look)
                 self._require_movement()
@@ -228,17 +231,18 @@ class _Days:
         return any(view.name == "packing" for view in self.look.subscriptions)
 
     def _require_movement(self) -> None:
-        """Raise PostlineError if nothing has moved for a minute."""
+        """Raise PostlineError if nothing has moved for too long."""
         positions = sum(part.position + part.ahead for view in self.look.subscriptions for part in view.partitions)
         moved = positions + self.look.published + self.look.restarts
         now = self._clock.monotonic()
         if moved != self._moved[0]:
-            self._moved = (moved, now)
+            self._moved, self._trouble = (moved, now), ""
         elif now - self._moved[1] > _STALLED_SECONDS:
             self._supervisor.ask_where_they_are()
             behind = ", ".join(_standing(view) for view in self.look.subscriptions)
             raise PostlineError(
-                f"The shop has stood still for a minute ({self.look.published} of {self._lines} lines; {behind}).",
+                f"The shop has stood still for {_STALLED_SECONDS:.0f} s ({self.look.published} of {self._lines} lines;"
+                f" {behind}).{self._trouble}",
                 remedy="The logs of the processes, in the run's directory, say where their tasks stand.",
             )
 

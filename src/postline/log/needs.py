@@ -36,6 +36,8 @@ class TopicSpec(msgspec.Struct, frozen=True, kw_only=True):
     tombstone_ms: int = 86_400_000
     #: How long a compacted topic keeps every version before older ones go.
     compact_after_ms: int = 0
+    #: The largest value that the log takes there, if somebody has set a limit below what contracts may ask for.
+    message_bytes_max: int | None = None
 
 
 class SubscriptionNeed(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
@@ -79,9 +80,8 @@ class Topology:
         need = self.need(plans)
         if Capability.CREATES_TOPICS in self._log.capabilities:
             await self._make(creates_missing)
-            for plan in plans:
-                for spec in own_topics(plan, self.spec_of(plan.topic).partitions):
-                    await self._log.create_topic(spec)
+            own = [spec for plan in plans for spec in own_topics(plan, self.spec_of(plan.topic).partitions)]
+            await asyncio.gather(*map(self._log.create_topic, own))
             changes = await self._log.plan(need)
         else:
             changes = await self._log.plan(need)
@@ -105,16 +105,22 @@ class Topology:
             self.specs[name] = there[full]
 
     async def _make(self, creates_missing: bool) -> None:
-        for topic in self._catalog.topics.values():
-            wanted = self.wanted(topic)
-            if topic.owner == self._service or creates_missing:
-                there = await self._log.create_topic(wanted)
-            else:
-                there = await self._existing(wanted.name)
+        topics = self._catalog.topics.values()
+        for topic, there in zip(topics, await self._all_made(topics, creates_missing), strict=True):
             self.specs[topic.name] = there
-            await self._compare(topic, wanted, there)
+            await self._compare(topic, self.wanted(topic), there)
         for name in self._catalog.foreign:
             self.specs[name] = await self._existing(self._settings.full_name(name))
+
+    async def _all_made(self, topics: Iterable[Topic], creates_missing: bool) -> list[TopicSpec]:
+        """Each topic as the log has it; those that may be made are asked for together."""
+        asked = [
+            self._log.create_topic(self.wanted(topic))
+            if topic.owner == self._service or creates_missing
+            else self._existing(self._settings.full_name(topic.name))
+            for topic in topics
+        ]
+        return await asyncio.gather(*asked)
 
     async def _existing(self, name: str) -> TopicSpec:
         for spec in await self._log.topics():

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import apsw
 import msgspec
 
-__all__ = ["CacheBroken", "CacheKey", "Change", "StateCache"]
+__all__ = ["CacheBroken", "CacheKey", "Change", "StateCache", "remove_cache"]
 
 _log = logging.getLogger("postline.log.kafka")
 
@@ -177,9 +177,14 @@ def _opened(path: Path, key: CacheKey, *, private: bool) -> tuple[apsw.Connectio
                 _drop(connection)
         else:
             return connection, applied, saved_ms
+    remove_cache(path)
+    return _new(path, key, private=private), 0, 0
+
+
+def remove_cache(path: Path) -> None:
+    """Delete a cache's files; whoever has them open goes on without them."""
     for suffix in _SUFFIXES:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    return _new(path, key, private=private), 0, 0
 
 
 def _drop(connection: apsw.Connection) -> None:

@@ -41,6 +41,7 @@ Entries = Mapping[str, bytes]
 Changes = dict[str, bytes | None]
 
 _TRIES = 20
+_SECONDS = 30.0
 _AGAIN_SECONDS = 0.02
 _encode = msgspec.json.encode
 
@@ -109,7 +110,7 @@ class Catalog:
         self._lock = threading.Lock()
         #: Held for writing; kept open between updates, since nobody wrote who has not fenced them.
         self._updating = threading.Lock()
-        self._transactions = Transactions(cluster, f"{self.spec.name}.update")
+        self._transactions = Transactions(cluster, f"{self.spec.name}.update", seconds=_SECONDS)
         self._producer: Producer | None = None
         self._entries: dict[str, bytes] = {}
         self._read_to = 0

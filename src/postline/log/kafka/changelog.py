@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from confluent_kafka import Message
 
+from postline.errors import LogCorrupt, LogVersionError
 from postline.log.kafka.cache import Change, StateCache
 from postline.log.kafka.reading import Readers
 from postline.log.kafka.stamp import Stamp
@@ -34,13 +35,20 @@ FORMAT = 1
 class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     """Position and stamp of one moment."""
 
+    format: int
     position: int
     stamp: Stamp
-    format: int = FORMAT
 
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_checkpoint = msgspec.msgpack.Decoder(Checkpoint).decode
+
+
+class _Format(msgspec.Struct, array_like=True):
+    format: int
+
+
+_decode_format = msgspec.msgpack.Decoder(_Format).decode
 
 
 def changes_of(part: PartitionCommit) -> list[Change]:
@@ -53,7 +61,7 @@ def changes_of(part: PartitionCommit) -> list[Change]:
 
 def checkpoint_of(position: int, stamp: Stamp) -> Change:
     """The entry that keeps them."""
-    return _ENGINE, _CHECKPOINT, _encode(Checkpoint(position, stamp))
+    return _ENGINE, _CHECKPOINT, _encode(Checkpoint(FORMAT, position, stamp))
 
 
 def progress_of(progress: bytes) -> Change:
@@ -106,12 +114,28 @@ class Changelog:
     def checkpoint(cache: StateCache) -> Checkpoint | None:
         """The last checkpoint, if there is one."""
         found = cache.get(_ENGINE, [_CHECKPOINT]).get(_CHECKPOINT)
-        return None if found is None else _decode_checkpoint(found)
+        return None if found is None else _read_checkpoint(found)
 
     @staticmethod
     def progress(cache: StateCache) -> bytes:
         """The progress that had no room in the offset's metadata."""
         return cache.get(_ENGINE, [_PROGRESS]).get(_PROGRESS, b"")
+
+
+def _read_checkpoint(data: bytes) -> Checkpoint:
+    try:
+        version = _decode_format(data).format
+        if version > FORMAT:
+            raise LogVersionError(
+                f"A changelog's checkpoint has format {version}, this version reads {FORMAT}.",
+                remedy="Run the newer version of Postline that wrote it.",
+            )
+        return _decode_checkpoint(data)
+    except msgspec.MsgspecError as error:
+        raise LogCorrupt(
+            f"A changelog's checkpoint can't be read: {error}",
+            remedy="Another program wrote into the state topic: give write rights to the subscription's service alone.",
+        ) from error
 
 
 def _change(message: Message) -> Change | None:

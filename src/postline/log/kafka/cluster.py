@@ -50,6 +50,10 @@ _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
@@ -151,9 +155,9 @@ class Cluster:
                 remedy="Try again; look at the brokers.",
             ) from error
 
-    def ask(self, doing: str, call: Callable[[], T]) -> T:
+    def ask(self, doing: str, call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
         """Call until it is answered: where leaders and coordinators move, asking again is left to us."""
-        until = self.clock.monotonic() + _ANSWER_SECONDS
+        until = self.clock.monotonic() + seconds
         while True:
             try:
                 return call()
@@ -162,8 +166,18 @@ class Cluster:
                 passing = told.retriable() or told.code() in _PASSING
                 if not passing or self.clock.monotonic() > until:
                     raise translated(error, doing, self.address) from error
+            except TimeoutError as error:
+                if self.clock.monotonic() > until:
+                    raise self._unanswered(doing) from error
             if self.stopping.wait(_AGAIN_SECONDS):
                 raise self.closed()
+            with contextlib.suppress(KafkaException):  # who leads what may have changed
+                self.admin.list_topics(timeout=_GREETING_SECONDS)
+
+    def _unanswered(self, doing: str) -> LogUnavailable:
+        return LogUnavailable(
+            f"{self.address} did not answer in time when asked to {doing}.", remedy="Try again; look at the brokers."
+        )
 
     async def run(self, work: Callable[..., T], *args: object) -> T:
         """Do blocking work in a thread."""
@@ -192,7 +206,7 @@ class Cluster:
         """This process's place among those of its instance on this machine; taken at the first call."""
         with self._slot_lock:
             if self._slot is None:
-                self._slot = take_slot(self._cache_base() / f"{self.prefix}{self.instance}".replace("/", "_"))
+                self._slot = take_slot(self._slots())
             return self._slot
 
     @contextlib.contextmanager
@@ -201,6 +215,17 @@ class Cluster:
         with (self.slot.directory.parent / f"{what}.turn").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+    def has_been_here(self) -> bool:
+        """Whether a process of this instance has worked with this cluster from this machine before."""
+        return self._slots().is_dir()
+
+    @property
+    def marks(self) -> Path:
+        """Where the slot's holder names the transactional ids that it uses, for whoever comes after it."""
+        directory = self.slot.directory / "transactions"
+        directory.mkdir(exist_ok=True)
+        return directory
 
     def transactional_id(self, what: str) -> str:
         """The stable id of this process's transactions for `what`: who takes its slot next ends what it left open."""
@@ -211,9 +236,10 @@ class Cluster:
         """What the ids of all of Postline's transactions begin with, so that one right covers them."""
         return f"{self.prefix}postline."
 
-    def _cache_base(self) -> Path:
+    def _slots(self) -> Path:
         chosen = self.options.cache_directory
-        return (Path(chosen) if chosen else default_cache_directory()) / self.cluster_id
+        base = Path(chosen) if chosen else default_cache_directory()
+        return base / self.cluster_id / f"{self.prefix}{self.instance}".replace("/", "_")
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -228,11 +254,14 @@ class Cluster:
         seconds = {"delivery.timeout.ms": str(int(self.options.publish_seconds * 1000))}
         return self._producer({"linger.ms": "0"}, durable | seconds)
 
-    def transactional_producer(self, transactional_id: str) -> Producer:
-        """A producer for transactions under this id; its first call has to be init_transactions."""
+    def transactional_producer(self, transactional_id: str, *, singly: bool = False) -> Producer:
+        """A producer for transactions under this id; its first call has to be init_transactions.
+
+        With `singly` it sends each record as a batch of its own.
+        """
         timeout = str(int(self.options.transaction_seconds * 1000))
         fixed = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout, **_QUICK_RETRIES}
-        return self._producer({"linger.ms": "1"}, fixed)
+        return self._producer({"linger.ms": "1"}, fixed | ({"batch.num.messages": "1"} if singly else {}))
 
     def _producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
         with self.asking("make a producer"):

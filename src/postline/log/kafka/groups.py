@@ -13,10 +13,14 @@ from postline.errors import LogUnavailable, UsageError
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.stamp import Stamp
 
-__all__ = ["Committed", "Groups", "LiveMember"]
+__all__ = ["CLIENT_PREFIX", "Committed", "Groups", "LiveMember", "foreign_members", "live_members"]
+
+#: What the client ids of our members begin with.
+CLIENT_PREFIX = "postline-"
 
 _ANSWER_SECONDS = 30.0
 _UNSTABLE = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT})
+_NEVER_SECONDS = 3_600.0
 _SETTLE_SECONDS = 0.05
 _SESSION_MS_MAX = 15_000
 #: How long one look waits, and how long for transactions that are just ending.
@@ -47,6 +51,7 @@ class Groups:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._lock = threading.Lock()
+        self._described_soon: dict[str, Any] = {}
         self._lookers: dict[tuple[str, bool], Consumer] = {}
 
     def close(self) -> None:
@@ -61,6 +66,7 @@ class Groups:
         places = [TopicPartition(topic, number) for number in partitions]
         until = self._cluster.clock.monotonic() + (_STABLE_SECONDS if stable else _ANSWER_SECONDS)
         while (found := self._look(group, places, stable)) is None:
+            self.members(group)  # says at once what a look only waits for: a missing right, say
             if self._cluster.clock.monotonic() > until:
                 if stable:
                     return None
@@ -95,9 +101,9 @@ class Groups:
                 raise
         return found
 
-    def members(self, group: str) -> list[LiveMember]:
-        """The live members. Raises SubscriptionConflict if the name is another kind of group's."""
-        told = self._cluster.ask(f"describe group {group}", lambda: self._described(group))
+    def members(self, group: str, seconds: float = _ANSWER_SECONDS) -> list[LiveMember]:
+        """The live members, if the coordinator tells them within `seconds`. Raises LogUnavailable else."""
+        told = self._cluster.ask(f"describe group {group}", lambda: self._described(group, seconds), seconds)
         if told is None:
             return []
         if told.state in {ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY}:
@@ -114,10 +120,19 @@ class Groups:
             for each in told.members
         ]
 
-    def _described(self, group: str) -> Any:
+    def _described(self, group: str, seconds: float) -> Any:
+        """What the coordinator says of the group; None if there is no such group.
+
+        The client library can abort the whole process when such a call times out; so it never does, and whoever asks
+        again meanwhile waits for the same answer.
+        """
+        with self._lock:
+            answer = self._described_soon.get(group)
+            if answer is None or answer.done():
+                asked = self._cluster.admin.describe_consumer_groups([group], request_timeout=_NEVER_SECONDS)
+                answer = self._described_soon[group] = asked[group]
         try:
-            answer = self._cluster.admin.describe_consumer_groups([group], request_timeout=_ANSWER_SECONDS)
-            return answer[group].result(_ANSWER_SECONDS)
+            return answer.result(seconds)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return None
@@ -143,17 +158,17 @@ class Groups:
 
     def delete(self, group: str) -> None:
         """Forget the group's offsets. Raises UsageError while members live."""
+        self._cluster.ask(f"delete group {group}", lambda: self._delete(group))
+
+    def _delete(self, group: str) -> None:
         try:
-            self._cluster.admin.delete_consumer_groups([group], request_timeout=_ANSWER_SECONDS)[group].result(
-                _ANSWER_SECONDS
-            )
+            answer = self._cluster.admin.delete_consumer_groups([group], request_timeout=_NEVER_SECONDS)
+            answer[group].result(_ANSWER_SECONDS)
         except KafkaException as error:
             code = error.args[0].code()
-            if code == KafkaError.GROUP_ID_NOT_FOUND:
-                return
             if code == KafkaError.NON_EMPTY_GROUP:
                 raise live_members(group) from error
-            with self._cluster.asking(f"delete group {group}"):
+            if code != KafkaError.GROUP_ID_NOT_FOUND:
                 raise
 
     def protocol(self) -> str:
@@ -164,7 +179,7 @@ class Groups:
         """
         try:
             told = self._broker_settings()
-        except KafkaException:
+        except (KafkaException, TimeoutError):
             return "classic"
         offered = told.get("group.coordinator.rebalance.protocols", "").split(",")
         session_ms = int(told.get("group.consumer.session.timeout.ms", str(_SESSION_MS_MAX + 1)))
@@ -181,6 +196,11 @@ def _committed(place: TopicPartition) -> Committed:
     if place.offset < 0:
         return Committed(place.partition, None, None)
     return Committed(place.partition, place.offset, Stamp.decode(place.metadata))
+
+
+def foreign_members(members: Sequence[LiveMember]) -> list[LiveMember]:
+    """Those that are none of ours."""
+    return [each for each in members if not each.client.startswith(CLIENT_PREFIX)]
 
 
 def live_members(group: str) -> UsageError:

@@ -15,6 +15,7 @@ from postline.ids import IdSource
 from postline.log.kafka.catalog import Changes, Entries, topic_key
 from postline.log.kafka.changelog import COPIES
 from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.groups import CLIENT_PREFIX
 from postline.log.kafka.membership import KafkaMembership, join
 from postline.log.kafka.options import Options
 from postline.log.kafka.parts import Parts, parts_of
@@ -23,6 +24,7 @@ from postline.log.kafka.planning import Planner
 from postline.log.kafka.publishing import Publisher
 from postline.log.kafka.repartition import being_moved, repartition
 from postline.log.kafka.subscribing import ensure_subscription, remove_subscription
+from postline.log.kafka.transactions import end_left_open
 from postline.log.kafka.views import Views
 from postline.log.kafka.wire import envelope_of
 from postline.log.needs import Change, Need, Placer, Repartitioning
@@ -47,6 +49,8 @@ _log = logging.getLogger("postline.log.kafka")
 
 #: How often somebody who waits for appends looks for them.
 _LOOK_SECONDS = 0.05
+#: How long brokers may take to hear of a new topic.
+_LEARN_SECONDS = 30.0
 
 
 class KafkaLog:
@@ -62,12 +66,15 @@ class KafkaLog:
         self._cluster = Cluster(options, clock, namespace, instance)
         self._ids = ids
         self._parts: Parts = parts_of(self._cluster)
-        self._publisher = Publisher(self._cluster, self._parts.topics)
+        self._publisher = Publisher(self._cluster, self._parts.topics, self._parts.readers)
         self._views = Views(self._parts)
         self._planner = Planner(self._parts)
         self._memberships: list[KafkaMembership] = []
         self._ends_seen: dict[str, list[Bounds]] = {}
         self._started = False
+        #: Topics asked for in this turn of the loop, and who waits for them.
+        self._creating: list[tuple[TopicSpec, asyncio.Future[TopicSpec]]] = []
+        self._creator: asyncio.Future[None] | None = None
         self.address = self._cluster.address
         promises = {Capability.MANY_PROCESSES, Capability.DURABLE, Capability.REPARTITIONS}
         if options.create_topics:
@@ -80,6 +87,7 @@ class KafkaLog:
         """Reach the cluster. Idempotent."""
         if not self._started and not self._cluster.stopping.is_set():
             await asyncio.get_running_loop().run_in_executor(None, self._cluster.start)
+            await self._cluster.run(end_left_open, self._cluster)
             self._started = True
 
     async def close(self) -> None:
@@ -102,19 +110,49 @@ class KafkaLog:
         """Create the topic unless it exists; gives back what the log has, equal or not."""
         if spec.partitions < 1:
             raise UsageError(f"Topic {spec.name!r} needs at least one partition.", remedy="Declare one or more.")
-        return await self._cluster.run(self._create_topic, spec)
+        made: asyncio.Future[TopicSpec] = asyncio.get_running_loop().create_future()
+        self._creating.append((spec, made))
+        if len(self._creating) == 1:
+            self._creator = asyncio.ensure_future(self._create_waiting())
+        return await made
 
-    def _create_topic(self, spec: TopicSpec) -> TopicSpec:
+    async def _create_waiting(self) -> None:
+        """Create all topics that are asked for in this turn of the loop at once: each step is one for all of them."""
+        await self._cluster.clock.sleep(0)
+        waiting, self._creating = self._creating, []
+        try:
+            found = await self._cluster.run(self._create_topics, [spec for spec, _ in waiting])
+        except Exception as error:  # noqa: BLE001 - it is raised by whoever waits
+            for _, made in waiting:
+                if not made.done():
+                    made.set_exception(error)
+            return
+        for spec, made in waiting:
+            if not made.done():
+                made.set_result(found[spec.name])
+
+    def _create_topics(self, specs: Sequence[TopicSpec]) -> dict[str, TopicSpec]:
         topics, catalog = self._parts.topics, self._parts.catalog
-        self._require_standing(spec.name)
-        if topics.look(spec.name) is None:
-            topics.create(spec)
-        declared = catalog.topic_specs().get(spec.name)
-        if declared is None:
-            counted = msgspec.structs.replace(spec, partitions=topics.partitions(spec.name))
-            entries = catalog.update(lambda entries: _declaring(entries, counted))
-            declared = msgspec.json.decode(entries[topic_key(spec.name)], type=TopicSpec)
-        return topics.specs([declared])[0]
+        for spec in specs:
+            self._require_standing(spec.name)
+        topics.create_all({spec.name: spec for spec in specs if topics.look(spec.name) is None}.values())
+        declared = catalog.topic_specs()
+        if new := {spec.name: spec for spec in specs if spec.name not in declared}:
+            counted = [msgspec.structs.replace(spec, partitions=topics.partitions(spec.name)) for spec in new.values()]
+            catalog.update(lambda entries: _declaring(entries, counted))
+            declared = catalog.topic_specs()
+        return self._told([declared[spec.name] for spec in specs])
+
+    def _told(self, declared: Sequence[TopicSpec]) -> dict[str, TopicSpec]:
+        """These topics as the cluster keeps them; waits for brokers that have not heard of one yet."""
+        until = self._cluster.clock.monotonic() + _LEARN_SECONDS
+        while True:
+            found = {spec.name: spec for spec in self._parts.topics.specs(declared)}
+            missing = [spec.name for spec in declared if spec.name not in found]
+            if not missing:
+                return found
+            if self._cluster.stopping.wait(_LOOK_SECONDS) or self._cluster.clock.monotonic() > until:
+                raise self._parts.topics.unknown(missing[0])
 
     async def alter_topic(self, spec: TopicSpec) -> None:
         """Change retention, compaction and times; raises TopicMismatch for other partitions or key."""
@@ -228,8 +266,7 @@ class KafkaLog:
         """Join a subscription's group, creating the subscription if it is new."""
         await self._cluster.run(self._require_standing, spec.topic)
         entry = await self._cluster.run(ensure_subscription, self._parts, spec)
-        await self._publisher.end_left_open()
-        name = f"postline-{self._cluster.instance}-{self._ids.next_id()}"
+        name = f"{CLIENT_PREFIX}{self._cluster.instance}-{self._ids.next_id()}"
         membership = await join(self._parts, spec, entry, owner, name)
         self._memberships.append(membership)
         return membership
@@ -261,6 +298,5 @@ class KafkaLog:
         await self._cluster.run(remove_subscription, self._parts, subscription)
 
 
-def _declaring(entries: Entries, spec: TopicSpec) -> Changes:
-    key = topic_key(spec.name)
-    return {} if key in entries else {key: msgspec.json.encode(spec)}
+def _declaring(entries: Entries, specs: Sequence[TopicSpec]) -> Changes:
+    return {key: msgspec.json.encode(spec) for spec in specs if (key := topic_key(spec.name)) not in entries}

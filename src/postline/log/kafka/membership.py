@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 
-from postline.errors import LogError, LogUnavailable
+from postline.errors import LogError, LogUnavailable, SubscriptionConflict
 from postline.log.kafka.cache import CacheBroken
 from postline.log.kafka.catalog import MemberEntry, SubscriptionEntry, written
 from postline.log.kafka.changelog import COPIES
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.feed import Cursor, Feed
+from postline.log.kafka.groups import foreign_members
 from postline.log.kafka.ownership import Ownership
 from postline.log.kafka.parts import GroupNames, Parts
-from postline.log.kafka.polling import Polling
+from postline.log.kafka.polling import GroupConsumer, Polling
 from postline.log.kafka.steward import Steward
 from postline.log.kafka.takeover import Takeover
 from postline.log.kafka.units import UnitWriter
@@ -56,17 +58,21 @@ class KafkaMembership:
         self._steward.writer = UnitWriter(parts, names, self._ownership)
         self._steward.takeover = Takeover(parts, names, entry, self._steward.writer.transactions.id)
         self._steward.changed = self._assignment_changed
+        self._steward.declared = len(entry.starts)
 
     async def enter(self) -> None:
         """Open the transactions, which ends what an earlier life of this process left open, and join the group."""
         writer = self._steward.writer
         await self._parts.cluster.run(writer.open)
-        consumer = await self._parts.cluster.run(_consumer_of, self._parts, self._spec.subscription, self._me.client)
-        parts = (self._feed, self._ownership)
-        self.polling = Polling(self._parts.cluster, consumer, self._spec.topic, parts, self._steward)
+        self.polling = await self._parts.cluster.run(self._made_polling)
         self._steward.polling = self.polling
         self.polling.start()
         self._steward.begin()
+
+    def _made_polling(self) -> Polling:
+        make = partial(_consumer_of, self._parts, self._spec.subscription, self._me.client)
+        parts = (self._feed, self._ownership)
+        return Polling(self._parts.cluster, make, self._spec.topic, parts, self._steward)
 
     # -- fetching -----------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class KafkaMembership:
         self._left = True
 
 
-def _consumer_of(parts: Parts, group: str, client: str):  # type: ignore[no-untyped-def]
+def _consumer_of(parts: Parts, group: str, client: str) -> GroupConsumer:
     options = parts.cluster.options
     protocol = options.group_protocol
     if protocol == "auto":
@@ -239,7 +245,17 @@ def _consumer_of(parts: Parts, group: str, client: str):  # type: ignore[no-unty
         fixed["partition.assignment.strategy"] = "cooperative-sticky"
     else:
         defaults = {name: value for name, value in defaults.items() if name not in _CLASSIC_ONLY}
-    return parts.cluster.consumer(defaults, fixed)
+    return GroupConsumer(parts.cluster.consumer(defaults, fixed), protocol == "classic")
+
+
+def _refuse_others(parts: Parts, group: str) -> None:
+    """Refuse a group that another program consumes in: it would be given partitions of ours, unseen."""
+    for each in foreign_members(parts.groups.members(group)):
+        raise SubscriptionConflict(
+            f"Subscription {group!r} can't be served: a program that is none of Postline's, client {each.client!r} on"
+            f" {each.host}, consumes in the group of that name on {parts.cluster.address}.",
+            remedy="Stop it, or give it, or the subscription, another name.",
+        )
 
 
 async def join(
@@ -247,6 +263,7 @@ async def join(
 ) -> KafkaMembership:
     """Join the group of a subscription that exists."""
     cluster: Cluster = parts.cluster
+    await cluster.run(_refuse_others, parts, spec.subscription)
     instance = spec.instance or cluster.instance
     me = MemberEntry(
         subscription=spec.subscription,

@@ -165,12 +165,18 @@ class Planner:
 
     def _copies(self, names: Sequence[str], facts: _Facts) -> Iterator[Change]:
         """What may be lost although it was acknowledged."""
-        for name in names:
-            there = facts.there.get(name)
-            if there is not None and there.replicas == 1:
-                yield Change(kind=ChangeKind.WARNING, name=name, said=_ONE_COPY, binding=False)
-            elif there is not None and int(facts.settings.get(name, {}).get(_INSYNC, 2)) < 2:
-                yield Change(kind=ChangeKind.WARNING, name=name, said=_ONE_IN_SYNC, binding=False)
+        if self._parts.topics.brokers() < 2:
+            return  # nothing can be done about it here
+        there = [facts.there[name] for name in names if name in facts.there]
+        alone = [each.name for each in there if each.replicas == 1]
+        early = [
+            each.name
+            for each in there
+            if each.replicas > 1 and int(facts.settings.get(each.name, {}).get(_INSYNC, 2)) < 2
+        ]
+        for found, said in ((alone, _ONE_COPY), (early, _ONE_IN_SYNC)):
+            if found:
+                yield Change(kind=ChangeKind.WARNING, name=", ".join(found), said=said, binding=False)
 
     # -- applying -----------------------------------------------------------------------------
 

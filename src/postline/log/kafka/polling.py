@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -24,7 +24,7 @@ from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import record_of
 from postline.log.port import Record
 
-__all__ = ["GroupEvents", "Polling"]
+__all__ = ["GroupConsumer", "GroupEvents", "Polling"]
 
 _log = logging.getLogger("postline.log.kafka")
 
@@ -34,6 +34,7 @@ _ROOM_SECONDS = 0.2
 #: So many records of a paused place may lie ready: pausing throws away what the client library has prefetched.
 _PAUSED_RECORDS_MAX = 500
 _METADATA_SECONDS = 5.0
+_ANEW_SECONDS = 1.0
 #: A loop that has not run for so long is hung, not slow: the group may give its partitions to others.
 _LOOP_SILENCE_SECONDS = 300.0
 #: Trouble that passes, and that the client library deals with by itself.
@@ -54,6 +55,14 @@ _PASSING = frozenset(
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     }
 )
+
+
+class GroupConsumer(NamedTuple):
+    """A consumer that is to be a member of its group."""
+
+    consumer: Consumer
+    #: Whether by the classic group protocol.
+    classic: bool
 
 
 class GroupEvents(Protocol):
@@ -79,13 +88,22 @@ class Polling:
     """Owns the consumer of one membership from `start` to `stop`."""
 
     def __init__(
-        self, cluster: Cluster, consumer: Consumer, topic: str, parts: tuple[Feed, Ownership], events: GroupEvents
+        self,
+        cluster: Cluster,
+        make: Callable[[], GroupConsumer],
+        topic: str,
+        parts: tuple[Feed, Ownership],
+        events: GroupEvents,
     ) -> None:
-        self._cluster, self._consumer, self._topic = cluster, consumer, topic
+        self._cluster, self._topic = cluster, topic
+        self._make = make
+        self._consumer, self._classic = make()
         self._feed, self._ownership = parts
         self._events = events
         self._cursors: dict[tuple[str, int], Cursor] = {}
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        #: The group's metadata as last read, not published yet.
+        self._candidate: Any = None
         self._held_back = False
         self._known_topics: set[str] = set()
         self._stop = threading.Event()
@@ -99,10 +117,13 @@ class Polling:
 
     def start(self) -> None:
         """Join the group."""
+        self._subscribe()
+        self._thread.start()
+
+    def _subscribe(self) -> None:
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
-        self._thread.start()
 
     def stop(self) -> None:
         """Leave the group and end the thread; blocks until it has."""
@@ -137,13 +158,30 @@ class Polling:
                 if self._cluster.clock.monotonic() - self.heard_ms > _LOOP_SILENCE_SECONDS:
                     self._stop.wait(_ROOM_SECONDS)
                     continue
-                self._serve()
+                try:
+                    self._serve()
+                except KafkaException as error:
+                    if not error.args[0].fatal():
+                        raise
+                    self._begin_anew(error.args[0])
         except KafkaException as error:
             self._events.failed(_as_log_error(error.args[0], self._topic, self._cluster))
         except LogError as error:
             self._events.failed(error)
         finally:
             self._close()
+
+    def _begin_anew(self, error: KafkaError) -> None:
+        """The client is dead, as after its group was forgotten by a coordinator that lost its memory: take another."""
+        _log.error("the consumer of %s ended and is made anew: %s", self._topic, error.str())
+        self._events.lost(list(self._ownership.granted))
+        self._cursors.clear()
+        self._candidate, self._held_back = None, False
+        self._known_topics.clear()
+        self._close()
+        if not self._stop.wait(_ANEW_SECONDS):
+            self._consumer, self._classic = self._make()
+            self._subscribe()
 
     def _close(self) -> None:
         try:
@@ -165,10 +203,22 @@ class Polling:
         messages = [] if first is None else [first]
         if first is not None and not self._held_back:
             messages += self._consumer.consume(_BATCH_RECORDS, 0)
-        self._ownership.refresh(self._consumer.consumer_group_metadata())
+        consumed_all = not self._held_back and len(messages) <= _BATCH_RECORDS
+        self._look_at_group(seen_empty=first is None or consumed_all)
         if messages:
             self._hand_over(messages)
         self._pass_gaps()
+
+    def _look_at_group(self, *, seen_empty: bool) -> None:
+        """Publish the group's metadata for commits, but none that is ahead of what the callbacks have told.
+
+        With the newer protocol the client library rejoins by itself after it was fenced, before the callback that says
+        so is served: metadata of that moment would let a commit pass for partitions that are lost. The callback lies in
+        the consumer's queue by then; so metadata counts once the queue was seen empty after it was read.
+        """
+        if seen_empty and self._candidate is not None:
+            self._ownership.refresh(self._candidate)
+        self._candidate = self._consumer.consumer_group_metadata()
 
     def _hold_back(self) -> None:
         """Stop consuming while the feed is full: only then, since pausing throws prefetched records away."""
@@ -258,20 +308,27 @@ class Polling:
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         numbers = [each.partition for each in partitions if each.topic == self._topic]
         consumer.incremental_assign([])
-        self._ownership.refresh(consumer.consumer_group_metadata())
+        self._told_by_callback(consumer)
         self._ownership.grant(numbers)
         self._events.assigned(numbers)
 
     def _on_revoke(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         numbers = [each.partition for each in partitions if each.topic == self._topic]
-        self._ownership.refresh(consumer.consumer_group_metadata())
+        self._told_by_callback(consumer)
         self._events.revoked(numbers)
         self._take_away(consumer, numbers)
 
     def _on_lost(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         numbers = [each.partition for each in partitions if each.topic == self._topic]
+        self._candidate = None
         self._events.lost(numbers)
         self._take_away(consumer, numbers)
+
+    def _told_by_callback(self, consumer: Consumer) -> None:
+        """The classic protocol waits for us before it goes on, so that its metadata holds at once."""
+        self._candidate = consumer.consumer_group_metadata()
+        if self._classic:
+            self._ownership.refresh(self._candidate)
 
     def _take_away(self, consumer: Consumer, numbers: Sequence[int]) -> None:
         places = [place for place in self._cursors if place[1] in numbers]

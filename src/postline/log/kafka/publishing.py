@@ -11,10 +11,20 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from postline.errors import LogError, LogUnavailable
+from postline.errors import LogError, LogUnavailable, MessageTooLarge
 from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.reading import Readers
 from postline.log.kafka.topics import Topics
-from postline.log.kafka.transactions import Aborted, Died, Outgoing, Place, Transactions, failure_of, unknown_outcome
+from postline.log.kafka.transactions import (
+    UNTOLD,
+    Aborted,
+    Died,
+    Outgoing,
+    Place,
+    Transactions,
+    failure_of,
+    unknown_outcome,
+)
 from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import headers_of
 from postline.log.port import Append
@@ -25,17 +35,17 @@ _log = logging.getLogger("postline.log.kafka")
 
 _POLL_SECONDS = 0.2
 _FULL_SECONDS = 0.01
+#: How far back a record is looked for whose offset was not told.
+_LOOKED_UP = 20_000
 #: So many records of waiting calls go into one transaction.
 _TOGETHER_RECORDS = 5_000
-#: Left in the slot's directory while transactions may be open: who finds it ends them before anything else.
-_MARK = "publishing"
 
 
 class Publisher:
     """Appends that belong to no commit. Its coroutines run on one event loop; two threads of its own serve them."""
 
-    def __init__(self, cluster: Cluster, topics: Topics) -> None:
-        self._cluster, self._topics = cluster, topics
+    def __init__(self, cluster: Cluster, topics: Topics, readers: Readers) -> None:
+        self._cluster, self._topics, self._readers = cluster, topics, readers
         self._producer: Producer | None = None
         self._poller: threading.Thread | None = None
         self._closing = threading.Event()
@@ -50,9 +60,27 @@ class Publisher:
         if self._closing.is_set():
             raise self._cluster.closed()
         await self._require_places(records)
-        if len(records) > 1:
-            return await self._sets.append(records)
-        return [await self._append_one(records[0])]
+        found = await self._sets.append(records) if len(records) > 1 else [await self._append_one(records[0])]
+        if UNTOLD in found:
+            return await self._cluster.run(self._looked_up, records, found)
+        return found
+
+    def _looked_up(self, records: Sequence[Append], offsets: Sequence[int]) -> list[int]:
+        """The offsets with those that the broker did not tell: it had the record already when it was sent again."""
+        return [
+            self._offset_of(record) if offset == UNTOLD else offset
+            for record, offset in zip(records, offsets, strict=True)
+        ]
+
+    def _offset_of(self, record: Append) -> int:
+        end = self._topics.end(record.topic, record.partition)
+        wanted = ("ce_id", record.envelope.id.encode())
+        found = UNTOLD
+        for messages in self._readers.stream(record.topic, record.partition, max(0, end - _LOOKED_UP), end):
+            for message in messages:
+                if wanted in (message.headers() or ()):
+                    found = message.offset() or 0
+        return found
 
     async def close(self) -> None:
         """Finish what was accepted, as far as the cluster answers in time. Idempotent."""
@@ -65,10 +93,6 @@ class Publisher:
         if self._poller is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._poller.join)
         self._producer = None
-
-    async def end_left_open(self) -> None:
-        """End what an earlier holder of this process's slot left open when it died, for readers wait for it."""
-        await self._sets.end_left_open()
 
     async def _require_places(self, records: Sequence[Append]) -> None:
         """Raise UnknownTopic before anything is stored."""
@@ -91,6 +115,9 @@ class Publisher:
         try:
             await self._produce(record, stored)
             return await stored.future
+        except MessageTooLarge:
+            # The broker measures batches: alone it may well fit.
+            return (await self._sets.append([record]))[0]
         finally:
             self._waiting.discard(stored.future)
 
@@ -188,7 +215,8 @@ class _Delivery:
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         self._error = error
         if error is None:
-            self._offset = message.offset() or 0
+            offset = message.offset()
+            self._offset = UNTOLD if offset is None else offset
         self._publisher.note(self)
 
     def resolve(self) -> None:
@@ -219,13 +247,6 @@ class _Sets:
         self._queue.put(waiting)
         return await waiting.future
 
-    async def end_left_open(self) -> None:
-        if self._thread is None and await self._cluster.run(self._marked):
-            await self.append(())
-
-    def _marked(self) -> bool:
-        return (self._cluster.slot.directory / _MARK).exists()
-
     async def close(self) -> None:
         if self._thread is not None:
             self._queue.put(None)
@@ -245,7 +266,6 @@ class _Sets:
                 break
         if self._transactions is not None:
             self._transactions.close()
-            (self._cluster.slot.directory / _MARK).unlink(missing_ok=True)
 
     def _store(self, together: Sequence[_Set]) -> None:
         try:
@@ -272,8 +292,12 @@ class _Sets:
 
     def _transaction(self) -> Transactions:
         if self._transactions is None:
-            (self._cluster.slot.directory / _MARK).touch()
-            self._transactions = Transactions(self._cluster, self._cluster.transactional_id("publish"))
+            self._transactions = Transactions(
+                self._cluster,
+                self._cluster.transactional_id("publish"),
+                marked=True,
+                seconds=self._cluster.options.publish_seconds,
+            )
         return self._transactions
 
 

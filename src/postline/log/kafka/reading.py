@@ -18,6 +18,7 @@ __all__ = ["READING_GROUP", "Readers"]
 
 _IDLE_MAX = 4
 _METADATA_SECONDS = 5.0
+_OVERTAKEN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _PAGE_RECORDS = 2_000
 #: How long a page waits for records that stand behind somebody's open transaction.
@@ -59,7 +60,9 @@ class Readers:
         try:
             reader = self._idle.get_nowait()
         except queue.Empty:
-            reader = _Reader(self._cluster.outsider(_SETTINGS), set())
+            reader = _Reader(
+                self._cluster.outsider({"group.id": f"{self._cluster.prefix}postline.reading", **_SETTINGS}), set()
+            )
         sound = False
         try:
             yield reader
@@ -80,22 +83,26 @@ class Readers:
         Gives an empty batch a few dozen times a second while it waits, for an open transaction say: the caller decides
         how long that may go on. Ends early only when the log closes, with LogUnavailable.
         """
-        place = TopicPartition(topic, partition, offset)
+        at = max(offset, self._topics.start(topic, partition))
+        if at >= end:
+            return
+        place = TopicPartition(topic, partition, at)
+        clock, looked = self._cluster.clock, self._cluster.clock.monotonic()
         with self._lent() as reader, self._cluster.asking(f"read topic {topic}"):
             consumer = reader.consumer
             if topic not in reader.topics:  # a client that has never heard of a topic looks for it once a second
                 consumer.list_topics(topic, timeout=_METADATA_SECONDS)
                 reader.topics.add(topic)
             consumer.assign([place])
-            at = offset
             while at < end:
                 if self._cluster.stopping.is_set():
                     raise self._cluster.closed()
                 messages = self._some(consumer)
                 yield messages
-                at = (messages[-1].offset() or 0) + 1 if messages else max(at, consumer.position([place])[0].offset)
-                if at < end:
-                    at = max(at, consumer.position([place])[0].offset)
+                at = max(at, (messages[-1].offset() or 0) + 1 if messages else 0, consumer.position([place])[0].offset)
+                if not messages and at < end and clock.monotonic() - looked > _OVERTAKEN_SECONDS:
+                    # Retention may take what is still to be read, and the client library says nothing of it.
+                    at, looked = max(at, self._topics.start(topic, partition)), clock.monotonic()
 
     @staticmethod
     def _some(consumer: Consumer) -> list[Message]:

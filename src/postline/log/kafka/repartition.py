@@ -180,7 +180,7 @@ class _Moving:
             for page in copy.pages():
                 changes = self._changes(copy, page, partitions)
                 if changes:
-                    self._transactions.run(_outgoing(entry.state_topic, changes))
+                    self._transactions.run(list(_outgoing(entry.state_topic, changes)))
                     copy.apply(changes)
                     moved += sum(value is not None for _, (_, _, value) in changes)
             _log.info("subscription %s: %d entries of state have moved", entry.name, moved)

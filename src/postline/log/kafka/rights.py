@@ -60,21 +60,21 @@ def rights_for(
 ) -> list[Right]:
     """All that the apps need with these options, and nothing more."""
     reads = {each.topic for each in need.subscriptions}
-    topics: dict[str, set[str]] = {catalog: {"READ", "WRITE", "DESCRIBE_CONFIGS"}}
+    topics: dict[str, set[str]] = {}
     for name in (*(spec.name for spec in need.topics), *need.foreign):
-        topics[name] = {"READ"} if name in reads else set()
+        # Of a topic that is read, retention decides when what is held has to be copied.
+        topics[name] = {"READ", "DESCRIBE_CONFIGS"} if name in reads else set()
         topics[name] |= {"WRITE"} if name in need.publishes else set()
-    for spec in need.topics:
-        if spec.owner in need.services:
-            topics[spec.name].add("DESCRIBE_CONFIGS")
+    contracts = [spec.name for spec in need.topics if spec.owner in need.services]
+    own: dict[str, set[str]] = {catalog: {"READ", "WRITE"}} | {name: topics.pop(name) for name in contracts}
     for each in need.subscriptions:
-        for spec in each.own:
-            topics[spec.name] = {"WRITE", "DESCRIBE_CONFIGS"} | ({"READ"} if spec.name in each.followed else set())
-        topics[facts[each.name].state_topic] = {"READ", "WRITE", "DESCRIBE_CONFIGS"}
-    if options.create_topics:
-        own = {name for name, operations in topics.items() if "DESCRIBE_CONFIGS" in operations}
-        for name in own:
-            topics[name] |= {"CREATE", "ALTER_CONFIGS"}
+        own |= {spec.name: {"WRITE"} | ({"READ"} if spec.name in each.followed else set()) for spec in each.own}
+        own[facts[each.name].state_topic] = {"READ", "WRITE"}
+    for name, operations in own.items():
+        operations.add("DESCRIBE_CONFIGS")
+        if options.create_topics:
+            operations.update({"CREATE", "ALTER_CONFIGS"} if name in contracts else {"CREATE"})
+    topics = own | topics
     found = [Right(_TOPIC, name, _sorted(operations)) for name, operations in topics.items()]
     found += _groups(need.subscriptions, facts)
     found.append(Right(_GROUP, READING_GROUP, ("DESCRIBE",)))

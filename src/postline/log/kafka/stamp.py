@@ -7,14 +7,19 @@ unknown outcomes; the owner's transactional id lets its successor end a transact
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 
 import msgspec
 
+from postline.errors import LogVersionError
+
 __all__ = ["STAMP_CHARACTERS_MAX", "Stamp"]
 
 STAMP_CHARACTERS_MAX = 4_000
-_PREFIX = "postline1:"
+_VERSION = 1
+_PREFIX = f"postline{_VERSION}:"
+_OURS = re.compile(r"postline([0-9]{1,6}):")
 
 
 class Stamp(msgspec.Struct, array_like=True, frozen=True):
@@ -46,9 +51,17 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True):
 
     @staticmethod
     def decode(metadata: str | None) -> Stamp | None:
-        """The stamp in an offset's metadata; None where another program committed the offset."""
-        if not metadata or not metadata.startswith(_PREFIX):
+        """The stamp in an offset's metadata; None where another program committed the offset.
+
+        Raises LogVersionError for a newer version's.
+        """
+        if not metadata or not (found := _OURS.match(metadata)):
             return None
+        if int(found[1]) > _VERSION:
+            raise LogVersionError(
+                f"A committed offset's metadata has version {found[1]}, this version reads {_VERSION}.",
+                remedy="Run the newer version of Postline that wrote it.",
+            )
         try:
             return _DECODER.decode(b64decode(metadata[len(_PREFIX) :], validate=True))
         except (binascii.Error, msgspec.MsgspecError):

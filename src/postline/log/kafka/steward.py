@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from postline.errors import LogCorrupt, LogError
+from postline.log.kafka.cache import CacheBroken, remove_cache
 from postline.log.kafka.feed import Cursor, Feed
 from postline.log.kafka.ownership import Owned, Ownership
 from postline.log.kafka.parts import Parts
@@ -30,6 +31,7 @@ T = TypeVar("T")
 _log = logging.getLogger("postline.log.kafka")
 
 _CHECKPOINT_SECONDS = 2.0
+_METADATA_SECONDS = 1.0
 _RETRY_SECONDS = 0.2
 #: Retention is checked by brokers every five minutes unless they are told otherwise.
 _COPY_SECONDS = 60.0
@@ -51,6 +53,8 @@ class Steward:
         self._leaving = False
         self.failure: LogError | Exception | None = None
         self.changed: Callable[[], None] = lambda: None
+        #: How many partitions the subscription was made, or repartitioned, for.
+        self.declared = 0
         self.polling: Polling
         self.takeover: Takeover
         self.writer: UnitWriter
@@ -58,9 +62,16 @@ class Steward:
     # -- told by the polling thread -----------------------------------------------------------
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        """These are granted; returns at once."""
-        if partitions:
-            self._on_loop(lambda: self._begin(self._take_up(list(partitions))))
+        """These are granted; returns at once. Those beyond the declared number wait for a repartitioning."""
+        declared = [each for each in partitions if each < self.declared]
+        if len(declared) < len(partitions):
+            _log.error(
+                "subscription %s leaves partitions %s of %s alone: the topic was given more than the %d declared ones;"
+                " `postline topics repartition` takes them in",
+                *(self.writer.group, sorted(set(partitions) - set(declared)), self.takeover.topic, self.declared),
+            )
+        if declared:
+            self._on_loop(lambda: self._begin(self._take_up(declared)))
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Give these up; returns when the owner has settled, or has had its time."""
@@ -154,6 +165,8 @@ class Steward:
 
         One that was taken back and granted again may have had an owner in between: what was read of it is out of date.
         """
+        # The metadata of before the grant would be refused.
+        self._ownership.wait_fresher(self._ownership.metadata()[1], _METADATA_SECONDS)
         with self._ownership.lock:
             granted = self._ownership.granted
             mine = [
@@ -199,7 +212,9 @@ class Steward:
         """Take a partition up anew, under another epoch: its state can't be read here."""
         if self._ownership.stands(assignment):
             self.polling.release([assignment.partition])
-            self._drop([self._ownership.owned[assignment.partition]])
+            owned = self._ownership.owned[assignment.partition]
+            self._drop([owned])
+            remove_cache(owned.cache.path)
             self._begin(self._take_up_later([assignment.partition]))
 
     # -- giving back --------------------------------------------------------------------------
@@ -231,17 +246,19 @@ class Steward:
     async def _checkpoint(self, assignments: Sequence[Assignment]) -> None:
         """Position and counts as they are now, for when the group's offsets are gone one day."""
         owned = [self._ownership.owned[each.partition] for each in assignments if self._ownership.stands(each)]
-        unit = [
-            PartitionCommit(each.assignment, each.position, self._progress(each))
+        # Before its first commit there is nothing new, and a move by another program must not be covered up.
+        late = [
+            each
             for each in owned
-            if each.checkpoint[0] != each.stamp.number and each.assignment.reset_to is None
+            if each.checkpoint[0] != each.stamp.number and each.stamp.epoch == each.assignment.epoch
         ]
-        if not unit:
+        if not late:
             return
         try:
+            unit = [PartitionCommit(each.assignment, each.position, self._progress(each)) for each in late]
             async with asyncio.timeout(_CHECKPOINT_SECONDS):
                 await self._in_commit_thread(lambda: self.writer.commit(unit, checkpoint=True))
-        except (LogError, TimeoutError) as error:
+        except (LogError, CacheBroken, TimeoutError) as error:
             _log.info("the last checkpoint of %s could not be written: %s", self.writer.group, error)
 
     def _progress(self, owned: Owned) -> bytes:

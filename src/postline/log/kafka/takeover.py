@@ -12,10 +12,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
+from postline.errors import LogFull, LogUnavailable
+from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache, remove_cache
 from postline.log.kafka.catalog import SubscriptionEntry
 from postline.log.kafka.changelog import Checkpoint
-from postline.log.kafka.groups import Committed
+from postline.log.kafka.groups import Committed, foreign_members
 from postline.log.kafka.ownership import Owned
 from postline.log.kafka.parts import GroupNames, Parts
 from postline.log.kafka.stamp import Stamp
@@ -37,12 +38,19 @@ class Takeover:
 
     def __init__(self, parts: Parts, names: GroupNames, entry: SubscriptionEntry, own_id: str) -> None:
         self._parts, self._names, self._entry, self._own_id = parts, names, entry, own_id
+        self.topic = names.topic
 
     def take(self, partitions: Sequence[int]) -> list[Owned]:
         """The partitions as they are to be owned, under epochs that nobody has committed yet. Raises LogError."""
         known = self._parts.topics.describe([self._names.state_topic]).get(self._names.state_topic)
         if known is None:
             raise self._parts.topics.unknown(self._names.state_topic)
+        for each in foreign_members(self._parts.groups.members(self._names.group)):
+            _log.error(
+                "subscription %s: a program that is none of Postline's, client %r on %s, consumes in its group; what it"
+                " is given we don't see: stop it",
+                *(self._names.group, each.client, each.host),
+            )
         committed = self._stable(partitions)
         key = CacheKey(known.id, self._parts.cluster.cluster_id)
         return [self._take(each, key) for each in committed]
@@ -81,10 +89,30 @@ class Takeover:
     # -- one partition ------------------------------------------------------------------------
 
     def _take(self, committed: Committed, key: CacheKey) -> Owned:
-        cache = self._restored(committed.partition, key)
-        checkpoint = self._parts.changelog.checkpoint(cache)
-        position, stamp, reset_to = self._where(committed, checkpoint)
-        progress = self._parts.changelog.progress(cache) if stamp.progress is None else stamp.progress
+        path = self._cache_path(committed.partition)
+        try:
+            return self._taken(committed, StateCache.open(path, key))
+        except CacheBroken as error:
+            _log.warning("the state cache %s is of no use (%s) and is built anew", path, error)
+            remove_cache(path)
+        try:
+            return self._taken(committed, StateCache.open(path, key))
+        except CacheBroken as error:
+            kind = LogFull if error.full else LogUnavailable
+            raise kind(
+                f"The state of {self._names.topic} partition {committed.partition} can't be kept in {path}: {error}",
+                remedy="Make room on that disk, or choose another with cache_dir=.",
+            ) from error
+
+    def _taken(self, committed: Committed, cache: StateCache) -> Owned:
+        try:
+            self._catch_up(cache, committed.partition)
+            checkpoint = self._parts.changelog.checkpoint(cache)
+            position, stamp, reset_to = self._where(committed, checkpoint)
+            progress = self._parts.changelog.progress(cache) if stamp.progress is None else stamp.progress
+        except BaseException:
+            cache.close()
+            raise
         epoch = max(stamp.epoch, checkpoint.stamp.epoch if checkpoint else 0) + 1
         names = self._names
         assignment = Assignment(
@@ -112,10 +140,6 @@ class Takeover:
                 "subscription %s begins %s partition %d at %d, as another program chose", *where, committed.position
             )
             return committed.position, _NEVER, None
-        _log.error(
-            "subscription %s: another program moved %s partition %d from %d to %d; counts begin anew there",
-            *(*where, checkpoint.position, committed.position),
-        )
         return checkpoint.position, checkpoint.stamp, committed.position
 
     def _start(self, partition: int) -> int:
@@ -124,32 +148,18 @@ class Takeover:
 
     # -- the state ----------------------------------------------------------------------------
 
-    def _restored(self, partition: int, key: CacheKey) -> StateCache:
-        path = self._cache_path(partition)
-        try:
-            return self._caught_up(StateCache.open(path, key), partition)
-        except CacheBroken as error:
-            _log.warning("the state cache %s is of no use (%s) and is built anew", path, error)
-            path.unlink(missing_ok=True)
-            return self._caught_up(StateCache.open(path, key), partition)
-
-    def _caught_up(self, cache: StateCache, partition: int) -> StateCache:
+    def _catch_up(self, cache: StateCache, partition: int) -> None:
         cluster = self._parts.cluster
-        try:
-            self._clear_if_stale(cache)
-            patient_until = cluster.clock.monotonic() + _PATIENCE_SECONDS
+        self._clear_if_stale(cache)
+        patient_until = cluster.clock.monotonic() + _PATIENCE_SECONDS
 
-            def waiting() -> None:
-                nonlocal patient_until
-                if cluster.clock.monotonic() > patient_until:
-                    self._end_left_open([partition])
-                    patient_until = cluster.clock.monotonic() + cluster.options.transaction_seconds
+        def waiting() -> None:
+            nonlocal patient_until
+            if cluster.clock.monotonic() > patient_until:
+                self._end_left_open([partition])
+                patient_until = cluster.clock.monotonic() + cluster.options.transaction_seconds
 
-            self._parts.changelog.catch_up(cache, self._names.state_topic, partition, waiting)
-        except BaseException:
-            cache.close()
-            raise
-        return cache
+        self._parts.changelog.catch_up(cache, self._names.state_topic, partition, waiting)
 
     def _clear_if_stale(self, cache: StateCache) -> None:
         """A tombstone that was compacted away meanwhile would leave its entry alive (research: kafka §4.7)."""

@@ -28,6 +28,8 @@ _ANSWER_SECONDS = 30.0
 _LEARN_SECONDS = 0.01
 #: Whatever a contract allows fits, with room for its envelope.
 _RECORD_BYTES_MAX = (256 << 20) + (1 << 16)
+#: What headers and a batch's own fields may take of a broker's limit.
+_ENVELOPE_BYTES = 4_096
 _SEGMENT_BYTES_MIN, _SEGMENT_BYTES = 1 << 20, 1 << 30
 _SEGMENT_MS_MIN, _SEGMENT_MS = 60_000, 7 * 86_400_000
 #: Of changelogs, beside what follows from their spec: compacted soon, in small segments, so that restoring is short.
@@ -88,7 +90,9 @@ def _as_told(spec: TopicSpec, settings: dict[str, str]) -> TopicSpec:
     cleanup = settings.get("cleanup.policy", _DELETE)
     compacted = _COMPACT in cleanup
     limited = _DELETE in cleanup
+    limit = int(settings.get("max.message.bytes", _RECORD_BYTES_MAX))
     changes: dict[str, Any] = {
+        "message_bytes_max": None if limit >= _RECORD_BYTES_MAX else max(1, limit - _ENVELOPE_BYTES),
         "compacted": compacted,
         "retention_ms": number("retention.ms") if limited else None,
         "retention_bytes": number("retention.bytes") if limited else None,
@@ -116,6 +120,11 @@ class Topics:
             name: len(each.partitions) for name, each in found.items() if not each.error and name[:2] != "__"
         }
         return dict(self._known)
+
+    def brokers(self) -> int:
+        """How many brokers the cluster has."""
+        with self._cluster.asking("count brokers"):
+            return len(self._cluster.admin.list_topics(timeout=_ANSWER_SECONDS).brokers)
 
     def partitions(self, name: str) -> int:
         """How many partitions the topic has, asked once. Raises UnknownTopic."""
@@ -203,30 +212,41 @@ class Topics:
 
     # -- changing -----------------------------------------------------------------------------
 
-    def create(self, spec: TopicSpec, extra: Mapping[str, str] | None = None) -> bool:
-        """Make the topic; False if somebody else had made it."""
-        config = settings_of(spec) | dict(extra or {})
-        wanted = NewTopic(spec.name, spec.partitions, self._cluster.options.replication, config=config)
-        try:
-            self._cluster.admin.create_topics([wanted])[spec.name].result(_ANSWER_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                with self._cluster.asking(f"create topic {spec.name}"):
-                    raise
-            return self._learnt(spec.name) and False
-        return self._learnt(spec.name)
+    def create(self, spec: TopicSpec, extra: Mapping[str, str] | None = None) -> None:
+        """Make the topic, unless somebody else has made it."""
+        self.create_all([spec], extra)
 
-    def _learnt(self, name: str) -> bool:
+    def create_all(self, specs: Iterable[TopicSpec], extra: Mapping[str, str] | None = None) -> None:
+        """Make these topics, but for those that somebody else has made."""
+        wanted = [
+            NewTopic(
+                spec.name,
+                spec.partitions,
+                self._cluster.options.replication,
+                config=settings_of(spec) | dict(extra or {}),
+            )
+            for spec in specs
+        ]
+        for name, made in (self._cluster.admin.create_topics(wanted) if wanted else {}).items():
+            with self._cluster.asking(f"create topic {name}"):
+                try:
+                    made.result(_ANSWER_SECONDS)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
+        for each in wanted:
+            self._learnt(each.topic)
+
+    def _learnt(self, name: str) -> None:
         """Wait until the brokers we ask know the topic: they learn of a new one one after another."""
         until = self._cluster.clock.monotonic() + _ANSWER_SECONDS
         while self.look(name) is None:
             if self._cluster.stopping.wait(_LEARN_SECONDS) or self._cluster.clock.monotonic() > until:
                 raise self.unknown(name)
-        return True
 
-    def create_state(self, name: str, partitions: int) -> bool:
+    def create_state(self, name: str, partitions: int) -> None:
         """Make a changelog."""
-        return self.create(state_topic(name, partitions), STATE_SETTINGS)
+        self.create(state_topic(name, partitions), STATE_SETTINGS)
 
     def alter(self, spec: TopicSpec) -> None:
         """Give an existing topic the settings of this spec."""

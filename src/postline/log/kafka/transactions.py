@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote, unquote
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -14,11 +17,24 @@ from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import headers_of
 from postline.log.port import Append
 
-__all__ = ["Aborted", "Died", "Outgoing", "Place", "Positions", "Transactions", "failure_of", "unknown_outcome"]
+__all__ = [
+    "UNTOLD",
+    "Aborted",
+    "Died",
+    "Outgoing",
+    "Place",
+    "Positions",
+    "Transactions",
+    "end_left_open",
+    "failure_of",
+    "unknown_outcome",
+]
 
 _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
+_AT_ONCE = 8
+_TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _STALE_GROUP = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -42,6 +58,9 @@ _PASSING = frozenset(
     }
 )
 
+
+#: In place of an offset that the broker did not tell: a repetition found the record stored already.
+UNTOLD = -1
 
 #: A topic and a partition of it.
 Place: TypeAlias = tuple[str, int]
@@ -90,25 +109,46 @@ class Transactions:
     the next call begins with a new producer, whose initialization settles whatever the old one left open.
     """
 
-    def __init__(self, cluster: Cluster, transactional_id: str) -> None:
+    def __init__(
+        self, cluster: Cluster, transactional_id: str, *, marked: bool = False, seconds: float = math.inf
+    ) -> None:
         self.id = transactional_id
         self._cluster = cluster
+        #: Names the id to whoever takes this process's slot after it.
+        self._mark = cluster.marks / quote(transactional_id, safe="") if marked else None
         self._producer: Producer | None = None
+        self._singly = False
+        #: How long a step may take before its outcome is left unknown.
+        self._seconds = seconds
 
     def open(self) -> None:
         """Have a producer, ending what an earlier user of the id left open. Raises our errors."""
         if self._producer is None:
-            producer = self._cluster.transactional_producer(self.id)
+            if self._mark is not None:
+                self._mark.touch()
+            producer = self._cluster.transactional_producer(self.id, singly=self._singly)
             with self._cluster.asking(f"begin transactions as {self.id}"):
                 self._until_done(producer.init_transactions)
             self._producer = producer
 
     def close(self) -> None:
-        """Let go of the producer; a transaction that is open is rolled back by whoever takes the id next."""
+        """Let go of the producer, between two transactions."""
         self._producer = None
+        if self._mark is not None:
+            self._mark.unlink(missing_ok=True)
 
-    def run(self, outgoing: Iterable[Outgoing], positions: Positions | None = None) -> dict[Place, list[int]]:
+    def run(self, outgoing: Sequence[Outgoing], positions: Positions | None = None) -> dict[Place, list[int]]:
         """Produce all of these and commit these positions with them; gives the offsets of what asked, in order."""
+        try:
+            return self._attempt(outgoing, positions)
+        except Aborted as error:
+            if self._singly or len(outgoing) < 2 or error.error.code() not in _TOO_LARGE:
+                raise
+        # The broker measures what the client library packs together; from now on it packs nothing together.
+        self._singly, self._producer = True, None
+        return self._attempt(outgoing, positions)
+
+    def _attempt(self, outgoing: Sequence[Outgoing], positions: Positions | None) -> dict[Place, list[int]]:
         self.open()
         producer = self._producer
         assert producer is not None
@@ -116,7 +156,7 @@ class Transactions:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
-                placed.setdefault((message.topic(), message.partition()), []).append(message.offset())  # type: ignore[arg-type]
+                placed.setdefault((message.topic(), message.partition()), []).append(_offset_of(message))  # type: ignore[arg-type]
 
         try:
             producer.begin_transaction()
@@ -149,6 +189,7 @@ class Transactions:
         raise Died(told) from error
 
     def _until_done(self, step: Callable[[float], Any]) -> None:
+        until = self._cluster.clock.monotonic() + self._seconds
         while True:
             try:
                 step(_STEP_SECONDS)
@@ -160,6 +201,14 @@ class Transactions:
             if self._cluster.stopping.is_set():
                 self._producer = None
                 raise self._cluster.closed()
+            if self._cluster.clock.monotonic() > until:
+                self._producer = None
+                raise unknown_outcome(self._cluster.address)
+
+
+def _offset_of(message: Message) -> int:
+    offset = message.offset()
+    return UNTOLD if offset is None else offset
 
 
 def _produce(producer: Producer, each: Outgoing, now_ms: int, delivered: Callable[..., None] | None) -> None:
@@ -189,3 +238,16 @@ def unknown_outcome(address: str) -> LogUnavailable:
     return LogUnavailable(
         f"{address} did not say whether the records are stored.", remedy="Publish them again with the same ids."
     )
+
+
+def end_left_open(cluster: Cluster) -> None:
+    """End the transactions that the last holder of this process's slot left open when it died: readers wait for them.
+
+    Blocking; before this process has transactions of its own.
+    """
+    marks = list(cluster.marks.iterdir()) if cluster.has_been_here() else []
+    if marks:
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="postline kafka ending") as threads:
+            list(threads.map(lambda mark: Transactions(cluster, unquote(mark.name)).open(), marks))
+        for mark in marks:
+            mark.unlink(missing_ok=True)

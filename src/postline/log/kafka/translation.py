@@ -167,9 +167,9 @@ _CREDENTIALS = _Meaning(
 )
 _TOO_LARGE = _Meaning(
     MessageTooLarge,
-    "the record is larger than the topic or the client allows",
-    "Raise max.message.bytes of the topic and message.max.bytes=N in the URL, or store the content elsewhere and"
-    " publish its place.",
+    "the record, or the batch it was sent in, is larger than the topic or the client allows",
+    "Raise max.message.bytes of the topic and message.max.bytes=N in the URL (batch.size=N below both), or store the"
+    " content elsewhere and publish its place.",
 )
 _REPLICAS = _Meaning(
     LogUnavailable,

@@ -19,7 +19,7 @@ from postline.log.kafka.ownership import Owned, Ownership
 from postline.log.kafka.parts import GroupNames, Parts
 from postline.log.kafka.pins import Pins
 from postline.log.kafka.stamp import Stamp
-from postline.log.kafka.transactions import Aborted, Died, Outgoing, Transactions, failure_of
+from postline.log.kafka.transactions import UNTOLD, Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.port import Assignment, CommitUnit, PartitionCommit
 
 __all__ = ["UnitWriter"]
@@ -60,7 +60,7 @@ class UnitWriter:
         self._pins = Pins(parts, names.topic)
         cluster = parts.cluster
         self.group, self._topic, self.state_topic = names
-        self.transactions = Transactions(cluster, cluster.transactional_id(self.group))
+        self.transactions = Transactions(cluster, cluster.transactional_id(self.group), marked=True)
         self._fenced: list[float] = []
 
     def commit(self, unit: CommitUnit, *, checkpoint: bool = False) -> list[Assignment]:
@@ -127,14 +127,16 @@ class UnitWriter:
             return ended
         for part in parts:
             if part.changes:
-                at = placed.get((self.state_topic, part.commit.assignment.partition), [0])[-1] + 1
-                self._apply(part, at)
+                at = placed.get((self.state_topic, part.commit.assignment.partition), [UNTOLD])[-1]
+                self._apply(part, part.owned.cache.applied if at == UNTOLD else at + 1)
         return None
 
     def _apply(self, part: _Part, applied: int) -> None:
         try:
             part.owned.cache.apply(part.changes, applied, self._cluster.clock.now_ms())
         except CacheBroken as error:
+            if not self._ownership.stands(part.commit.assignment):
+                return  # closed, because the partition went elsewhere meanwhile
             # The commit stands all the same; the state is restored from the changelog under another epoch.
             _log.error("subscription %s: the state cache broke: %s", self.group, error)
             part.owned.cache_broken = True

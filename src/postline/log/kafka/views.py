@@ -17,6 +17,7 @@ __all__ = ["Views"]
 
 #: So many partitions' state is kept at hand, each in a file that goes with this object.
 _KEPT_MAX = 256
+_OWNERS_SECONDS = 3.0
 _SETTLE_SECONDS, _LOOK_SECONDS = 3.0, 0.02
 
 
@@ -48,10 +49,16 @@ class Views:
         """Each partition as last committed. Raises UnknownSubscription."""
         entry = find_subscription(self._parts, subscription)
         committed = self._committed(entry)
-        owners = {
-            number: each.member for each in self._parts.groups.members(subscription) for number in each.partitions
-        }
+        owners = self._owners(subscription)
         return [self._info(entry, each, owners.get(each.partition, "")) for each in committed]
+
+    def _owners(self, subscription: str) -> dict[int, str]:
+        """Who has what; nobody if the coordinator is away: positions don't need it."""
+        try:
+            members = self._parts.groups.members(subscription, _OWNERS_SECONDS)
+        except LogUnavailable:
+            return {}
+        return {number: each.member for each in members for number in each.partitions}
 
     def _committed(self, entry: SubscriptionEntry) -> list[Committed]:
         """What is committed, that of transactions just ending included, as far as they end soon."""

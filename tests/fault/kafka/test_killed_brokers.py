@@ -1,0 +1,88 @@
+"""Brokers killed, stopped and started again beneath services at work: what was acknowledged stays, nothing is doubled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.brokers.cluster import Cluster
+from tests.fault.kafka.plan import Plan
+from tests.fault.kafka.trial import Trial, running
+from tests.fault.kafka.verdict import judged
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+#: Publishers wait longer than a failover takes.
+_PATIENT = {"publish_seconds": "60"}
+
+
+@asynccontextmanager
+async def _served(cluster: Cluster, plan: Plan, directory: Path) -> AsyncIterator[Trial]:
+    """A trial at work, every broker there; judged at the end."""
+    try:
+        async with running(cluster, plan, directory) as trial:
+            await trial.acknowledged(50)
+            await trial.billed(50)
+            yield trial
+            for number in cluster.numbers:
+                await _back(cluster, number)
+            await trial.acknowledged(50)
+            await judged(trial)
+    finally:
+        for number in cluster.numbers:
+            await _back(cluster, number)
+
+
+async def _back(cluster: Cluster, number: int) -> None:
+    state = cluster.state(number)
+    if state == "paused":
+        cluster.resume(number)
+        await asyncio.to_thread(cluster.wait_until_in_sync, number)
+    elif state == "stopped":
+        await asyncio.to_thread(cluster.restart, number)
+
+
+def _controller(cluster: Cluster) -> int:
+    return cluster.controller()
+
+
+def _group_coordinator(cluster: Cluster) -> int:
+    return cluster.coordinator("billing")
+
+
+def _transaction_coordinator(cluster: Cluster) -> int:
+    return cluster.transaction_coordinator("postline.trial.0.billing")
+
+
+@pytest.mark.parametrize("victim", [_controller, _group_coordinator, _transaction_coordinator])
+async def test_a_killed_broker_loses_and_doubles_nothing(
+    kafka_three: Cluster, tmp_path: Path, victim: Callable[[Cluster], int]
+) -> None:
+    async with _served(kafka_three, Plan(seed=2, options=_PATIENT), tmp_path) as trial:
+        number = await asyncio.to_thread(victim, kafka_three)
+        await asyncio.to_thread(kafka_three.kill, number)
+        await trial.acknowledged(100)
+        await trial.billed(100)
+
+
+async def test_brokers_killed_in_turn_lose_and_double_nothing(kafka_three: Cluster, tmp_path: Path) -> None:
+    async with _served(kafka_three, Plan(seed=3, options=_PATIENT), tmp_path) as trial:
+        for number in kafka_three.numbers:
+            await asyncio.to_thread(kafka_three.kill, number)
+            await trial.progress(*trial.workers)
+            await trial.kill_and_start(trial.workers[number % 2])
+            await asyncio.to_thread(kafka_three.restart, number)
+        await trial.acknowledged(100)
+
+
+async def test_a_broker_that_hangs_loses_and_doubles_nothing(kafka_three: Cluster, tmp_path: Path) -> None:
+    async with _served(kafka_three, Plan(seed=4, options=_PATIENT), tmp_path) as trial:
+        number = await asyncio.to_thread(_transaction_coordinator, kafka_three)
+        await asyncio.to_thread(kafka_three.pause, number)
+        await trial.acknowledged(100)
+        await asyncio.to_thread(kafka_three.resume, number)
+        await trial.billed(100)
