@@ -49,6 +49,7 @@ _ANSWER_SECONDS = 30.0
 _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._NOENT,  # "no leaders found", of a topic that is a moment old
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,

@@ -124,7 +124,7 @@ class Publisher:
     async def _produce(self, record: Append, stored: _Delivery) -> None:
         producer = self._producer or await self._started()
         headers, now_ms = headers_of(record), self._cluster.clock.now_ms()
-        end = self._cluster.clock.monotonic() + self._cluster.options.publish_seconds
+        end: float | None = None
         while True:
             try:
                 producer.produce(
@@ -138,6 +138,7 @@ class Publisher:
                 )
                 return
             except BufferError as error:
+                end = end or self._cluster.clock.monotonic() + self._cluster.options.publish_seconds
                 if self._cluster.clock.monotonic() > end:
                     raise LogUnavailable(
                         f"{self._cluster.address} takes no more records: as many as fit wait for it already.",

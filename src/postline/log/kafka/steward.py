@@ -245,25 +245,11 @@ class Steward:
 
     async def _checkpoint(self, assignments: Sequence[Assignment]) -> None:
         """Position and counts as they are now, for when the group's offsets are gone one day."""
-        owned = [self._ownership.owned[each.partition] for each in assignments if self._ownership.stands(each)]
-        # Before its first commit there is nothing new, and a move by another program must not be covered up.
-        late = [
-            each
-            for each in owned
-            if each.checkpoint[0] != each.stamp.number and each.stamp.epoch == each.assignment.epoch
-        ]
-        if not late:
-            return
         try:
-            unit = [PartitionCommit(each.assignment, each.position, self._progress(each)) for each in late]
             async with asyncio.timeout(_CHECKPOINT_SECONDS):
-                await self._in_commit_thread(lambda: self.writer.commit(unit, checkpoint=True))
+                await self._in_commit_thread(lambda: self.writer.checkpoint(assignments))
         except (LogError, CacheBroken, TimeoutError) as error:
             _log.info("the last checkpoint of %s could not be written: %s", self.writer.group, error)
-
-    def _progress(self, owned: Owned) -> bytes:
-        progress = owned.stamp.progress
-        return self._parts.changelog.progress(owned.cache) if progress is None else progress
 
     def tell_lost(self, partitions: Sequence[int]) -> None:
         """Tell the owner, once, that these are over."""

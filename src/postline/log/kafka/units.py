@@ -90,16 +90,29 @@ class UnitWriter:
         self.transactions.open()
         self._pins.look()
 
+    def checkpoint(self, assignments: Sequence[Assignment]) -> None:
+        """Write position and counts of these, as they are when every commit before this call has ended."""
+        owned = [self._ownership.owned[each.partition] for each in assignments if self._ownership.stands(each)]
+        # Before its first commit there is nothing new, and a move by another program must not be covered up.
+        unit = [
+            PartitionCommit(each.assignment, each.position, self._progress(each))
+            for each in owned
+            if each.checkpoint[0] != each.stamp.number and each.stamp.epoch == each.assignment.epoch
+        ]
+        if unit:
+            self.commit(unit, checkpoint=True)
+
     def copy_threatened(self) -> None:
         """Copy held records that retention may take before long into the state of their partitions."""
         self._pins.look()
         for owned in list(self._ownership.owned.values()):
             if copies := self._pins.threatened(owned):
-                progress = owned.stamp.progress
-                if progress is None:
-                    progress = self._changelog.progress(owned.cache)
                 puts = [(namespace, key, value) for namespace, key, value in copies if key and value is not None]
-                self.commit([PartitionCommit(owned.assignment, owned.position, progress, puts=puts)])
+                self.commit([PartitionCommit(owned.assignment, owned.position, self._progress(owned), puts=puts)])
+
+    def _progress(self, owned: Owned) -> bytes:
+        progress = owned.stamp.progress
+        return self._changelog.progress(owned.cache) if progress is None else progress
 
     def _parts(self, unit: CommitUnit, checkpoint: bool) -> list[_Part]:
         found = []

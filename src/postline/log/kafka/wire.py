@@ -7,7 +7,8 @@ a record of ours is found without looking through the others; foreign records ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from postline.contracts.cloudevents import OWN_ID, from_headers, to_headers
 from postline.log.port import EMPTY_TYPE, FLAG_OWN_ID, Append, Record
@@ -22,6 +23,11 @@ _TYPE = "ce_type"
 _TYPES_CACHED_MAX = 10_000
 #: Header values that are no UTF-8 come back byte for byte when they are written again.
 _ERRORS = "surrogateescape"
+
+#: As the client library takes them.
+Header: TypeAlias = tuple[str, str | bytes | None]
+Headers: TypeAlias = list[Header]
+_OWN_ID: Header = (OWN_ID, b"1")
 
 _type_names: dict[bytes, str] = {}
 
@@ -65,14 +71,47 @@ def envelope_of(record: Record) -> Envelope:
     return from_headers({name: (value or b"").decode("utf-8", _ERRORS) for name, value in headers or ()})
 
 
-def headers_of(append: Append) -> list[tuple[str, str | bytes | None]]:
+def headers_of(append: Append) -> Headers:
     """The headers to produce a record with. Raises EncodeError for a time that no calendar has."""
+    envelope = append.envelope
+    if envelope.headers or not (envelope.id and envelope.source and envelope.type):
+        return _any_headers(append)
+    first, fixed = _fixed(envelope.type, envelope.source, envelope.content_type)
+    headers = [first, _OWN_ID, *fixed] if append.flags & FLAG_OWN_ID else [first, *fixed]
+    headers.append(("ce_id", envelope.id.encode("utf-8", _ERRORS)))
+    if envelope.correlation_id:
+        headers.append(("ce_correlationid", envelope.correlation_id.encode("utf-8", _ERRORS)))
+    if envelope.causation_id:
+        headers.append(("ce_causationid", envelope.causation_id.encode("utf-8", _ERRORS)))
+    if envelope.time_ms:
+        headers.append(_time(envelope.time_ms))
+    return headers
+
+
+@lru_cache(4_096)
+def _fixed(type_name: str, source: str, content_type: str) -> tuple[Header, Headers]:
+    """What is the same for every message of a type: its first header, and others."""
+    found = to_headers(Envelope(id="-", source=source, type=type_name, content_type=content_type))
+    del found["ce_id"]
+    first = found.pop(_TYPE)
+    return (_TYPE, first.encode("utf-8", _ERRORS)), [
+        (name, value.encode("utf-8", _ERRORS)) for name, value in found.items()
+    ]
+
+
+@lru_cache(1_024)
+def _time(time_ms: int) -> Header:
+    """Many messages are of one millisecond, and writing it as text is what takes longest."""
+    return "ce_time", to_headers(Envelope(time_ms=time_ms))["ce_time"].encode()
+
+
+def _any_headers(append: Append) -> Headers:
     found = to_headers(append.envelope)
-    headers: list[tuple[str, str | bytes | None]] = []
+    headers: Headers = []
     if (name := found.pop(_TYPE, None)) is not None:
         headers.append((_TYPE, name.encode("utf-8", _ERRORS)))
     if append.flags & FLAG_OWN_ID:
-        headers.append((OWN_ID, b"1"))
+        headers.append(_OWN_ID)
     headers += [(name, value.encode("utf-8", _ERRORS)) for name, value in found.items()]
     return headers
 
