@@ -25,6 +25,8 @@ _NAMESPACE = "demo-"
 _VARIABLES = ("POSTLINE_URL", "POSTLINE_URL_FILE")
 #: Options whose value names a file, which the processes look for from the directory of the run.
 _FILE_OPTIONS = (".location", "_file", ".file", ".keytab", "_dir")
+#: Unless the URL says otherwise: a process must not end because a broker is away.
+_PATIENCE = {"connect_seconds": "60", "publish_seconds": "60"}
 _LOGIN_OPTIONS = ("security.", "sasl.", "ssl.")
 _ANSWER_SECONDS = 30.0
 
@@ -54,7 +56,8 @@ def write_settings(directory: Path, url: str | None, environ: Mapping[str, str],
 def _own(url: LogUrl, directory: Path) -> LogUrl:
     """The URL with what the demo needs, and with paths that hold in every directory."""
     options = {name: _anywhere(value) if name.endswith(_FILE_OPTIONS) else value for name, value in url.options.items()}
-    return replace(url, options={**options, "create_topics": "true", "cache_dir": str(directory / "cache")})
+    needed = {"create_topics": "true", "cache_dir": str(directory / "cache")}
+    return replace(url, options={**_PATIENCE, **options, **needed})
 
 
 def _anywhere(value: str) -> str:

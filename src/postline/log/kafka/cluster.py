@@ -156,9 +156,10 @@ class Cluster:
                 remedy="Try again; look at the brokers.",
             ) from error
 
-    def ask(self, doing: str, call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
+    def ask(self, doing: str, call: Callable[[], T], seconds: float | None = None) -> T:
         """Call until it is answered: where leaders and coordinators move, asking again is left to us."""
-        until = self.clock.monotonic() + seconds
+        patience = max(_ANSWER_SECONDS, self.options.connect_seconds) if seconds is None else seconds
+        until = self.clock.monotonic() + patience
         while True:
             try:
                 return call()

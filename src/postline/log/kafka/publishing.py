@@ -241,7 +241,8 @@ class _Sets:
     async def append(self, records: Sequence[Append]) -> list[int]:
         loop = asyncio.get_running_loop()
         outgoing = [Outgoing.of(record, told=True) for record in records]
-        waiting = _Set(outgoing, loop, loop.create_future())
+        until = self._cluster.clock.monotonic() + self._cluster.options.publish_seconds
+        waiting = _Set(outgoing, loop, loop.create_future(), until)
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="postline kafka sets", daemon=True)
             self._thread.start()
@@ -272,6 +273,9 @@ class _Sets:
         try:
             placed = self._transaction().run([each for one in together for each in one.outgoing])
         except Aborted as error:
+            if error.passing and self._cluster.clock.monotonic() < min(each.until for each in together):
+                self._store(together)
+                return
             if len(together) > 1:  # one of them may be at fault; the others must not pay for it
                 for one in together:
                     self._store([one])
@@ -306,9 +310,15 @@ class _Set:
     """The records of one call, and who waits for them."""
 
     def __init__(
-        self, outgoing: Sequence[Outgoing], loop: asyncio.AbstractEventLoop, future: asyncio.Future[list[int]]
+        self,
+        outgoing: Sequence[Outgoing],
+        loop: asyncio.AbstractEventLoop,
+        future: asyncio.Future[list[int]],
+        until: float,
     ) -> None:
         self.outgoing, self.future = outgoing, future
+        #: Steady time after which it is not tried again.
+        self.until = until
         self._loop = loop
 
     def succeed(self, offsets: dict[Place, Any]) -> None:

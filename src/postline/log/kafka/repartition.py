@@ -1,6 +1,6 @@
 """Giving a topic other partitions: it and its subscriptions' own topics grow, and state moves to where its keys go now.
 
-A mark in the catalog keeps everybody from joining meanwhile. State moves in transactions of a few hundred entries that
+A mark in the catalog keeps everybody from joining meanwhile. State moves in transactions of some entries each, which
 put each where it belongs and delete it where it lay; one that is where it belongs stays. So whatever interrupts it, the
 same call goes on, or takes everything back. The last step, the new number in the catalog, is one transaction.
 """
@@ -33,8 +33,9 @@ __all__ = ["being_moved", "repartition"]
 _log = logging.getLogger("postline.log.kafka")
 
 _LOOK_SECONDS = 0.25
-#: Entries of one transaction.
-_PAGE = 500
+#: What one transaction moves at most.
+_PAGE, _PAGE_BYTES = 2_000, 4 << 20
+_SCAN = 250
 #: Namespaces of the engine's own begin so; they belong to the partition and stay.
 _ENGINES = "\0"
 
@@ -187,14 +188,15 @@ class _Moving:
 
     def _changes(self, copy: _Copy, page: Sequence[StateEntry], partitions: int) -> list[tuple[int, Change]]:
         """Puts where entries belong, unless there is one there already, and deletes where they don't."""
+        others: list[StateEntry] = []
         found: list[tuple[int, Change]] = []
         for entry in page:
             belongs = self._place(entry, partitions)
-            others = [each for each in belongs if each.partition != entry.partition]
-            found += [(each.partition, (each.namespace, each.key, each.value)) for each in copy.absent(others)]
-            if len(others) == len(belongs):
+            elsewhere = [each for each in belongs if each.partition != entry.partition]
+            others += elsewhere
+            if len(elsewhere) == len(belongs):
                 found.append((entry.partition, (entry.namespace, entry.key, None)))
-        return found
+        return found + [(each.partition, (each.namespace, each.key, each.value)) for each in copy.absent(others)]
 
 
 class _Copy:
@@ -234,18 +236,33 @@ class _Copy:
         self._cache.apply(placed, 0, self._parts.cluster.clock.now_ms())
 
     def pages(self) -> Iterator[list[StateEntry]]:
-        """All entries but the engine's own, some hundred at a time."""
+        """All entries but the engine's own, as many at a time as one transaction moves."""
         for partition, namespace in sorted(self._namespaces):
             if namespace.startswith(_ENGINES):
                 continue
-            after = b""
-            while page := self._cache.scan(_placed(partition, namespace), after, _PAGE):
-                yield [StateEntry(partition, namespace, key, value) for key, value in page]
-                after = page[-1][0]
+            page, size = list[StateEntry](), 0
+            for entry in self._entries(partition, namespace):
+                page.append(entry)
+                size += len(entry.value)
+                if len(page) >= _PAGE or size >= _PAGE_BYTES:
+                    yield page
+                    page, size = [], 0
+            yield page
+
+    def _entries(self, partition: int, namespace: str) -> Iterator[StateEntry]:
+        after = b""
+        while found := self._cache.scan(_placed(partition, namespace), after, _SCAN):
+            for key, value in found:
+                yield StateEntry(partition, namespace, key, value)
+            after = found[-1][0]
 
     def absent(self, entries: Sequence[StateEntry]) -> list[StateEntry]:
         """Those that have nothing in their place."""
-        return [each for each in entries if not self._cache.get(_placed(each.partition, each.namespace), [each.key])]
+        keys: dict[str, list[bytes]] = {}
+        for each in entries:
+            keys.setdefault(_placed(each.partition, each.namespace), []).append(each.key)
+        there = {place: self._cache.get(place, some) for place, some in keys.items()}
+        return [each for each in entries if each.key not in there[_placed(each.partition, each.namespace)]]
 
 
 def _placed(partition: int, namespace: str) -> str:

@@ -34,6 +34,7 @@ _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
 _AT_ONCE = 8
+_TIMES = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 _STALE_GROUP = frozenset(
     {
@@ -92,6 +93,8 @@ class Aborted(Exception):
         super().__init__(error.str())
         self.error = error
         self.stale_group = error.code() in _STALE_GROUP
+        #: The same may well succeed when it is tried again.
+        self.passing = error.retriable() or error.code() in _TIMES
 
 
 class Died(Exception):

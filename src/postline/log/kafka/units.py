@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
@@ -72,12 +73,16 @@ class UnitWriter:
         stale_until = self._cluster.clock.monotonic() + _STALE_SECONDS_MAX
         while True:
             with self._ownership.lock:
+                stored = bool(unknown) and self._resolved(unknown)
+                # In this order: what is lost is given up before newer metadata is published, so that metadata which the
+                # coordinator still accepts never goes with a part that is over.
+                metadata, _ = self._ownership.metadata()
                 parts = self._parts(unit, checkpoint)
-                if unknown and self._resolved(unknown):
+                ended = None
+                if stored:
                     self._reload(unknown)
-                    ended = None
-                else:
-                    ended = self._try(parts) if parts else None
+                elif parts:
+                    ended = self._try(parts, metadata)
                 if ended is None:
                     self._stored(parts)
                     kept = {part.commit.assignment.partition for part in parts}
@@ -128,8 +133,7 @@ class UnitWriter:
             found.append(part)
         return found
 
-    def _try(self, parts: Sequence[_Part]) -> Aborted | Died | None:
-        metadata, _ = self._ownership.metadata()
+    def _try(self, parts: Sequence[_Part], metadata: Any) -> Aborted | Died | None:
         offsets = [
             TopicPartition(self._topic, part.commit.assignment.partition, part.commit.position, part.stamp.encode())
             for part in parts
