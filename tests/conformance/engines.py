@@ -190,10 +190,10 @@ class KafkaEngine:
         await asyncio.gather(*(log.close() for log in self._logs))
 
 
-#: So that a member that stands still is noticed within a second or two.
+#: So that a member that stands still is noticed within seconds, yet has its time to give partitions back.
 QUICK = {
-    "classic": {"session.timeout.ms": "600", "heartbeat.interval.ms": "100", "max.poll.interval.ms": "1500"},
-    "consumer": {"max.poll.interval.ms": "1500"},
+    "classic": {"session.timeout.ms": "3000", "heartbeat.interval.ms": "200", "max.poll.interval.ms": "6000"},
+    "consumer": {"max.poll.interval.ms": "6000"},
 }
 
 

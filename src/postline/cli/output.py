@@ -90,7 +90,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
 
 def _shown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
     """The columns to draw, by number."""
-    widths = [max(map(len, (*name.split(), *(row[at] for row in rows)))) for at, name in enumerate(columns)]
+    widths = [max(map(len, (*name.split(), *(row[at] for row in rows))), default=0) for at, name in enumerate(columns)]
     if not rows or not sys.stdout.isatty() or sum(widths) + 3 * len(widths) <= get_terminal_size().columns:
         return list(range(len(columns)))
     return [at for at, name in enumerate(columns) if not name.startswith(">") or any(row[at] != "0" for row in rows)]

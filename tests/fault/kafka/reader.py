@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from tests.brokers.ready import silent
 
@@ -60,6 +60,7 @@ class Reader:
                 "group.id": f"reader-{uuid.uuid4()}",
                 "enable.auto.commit": "false",
                 "isolation.level": "read_committed",
+                "log_level": "0",  # a broker that is away is what trials are about
                 "auto.offset.reset": "error",
             },
             logger=silent,
@@ -95,11 +96,15 @@ class Reader:
             messages = self._consumer.consume(500, _POLL_SECONDS)
             now = time.monotonic_ns()
             seen = [
-                Seen(now, message.topic() or "", message.partition() or 0, message.offset() or 0, message.value() or b"")
+                Seen(
+                    now, message.topic() or "", message.partition() or 0, message.offset() or 0, message.value() or b""
+                )
                 for message in messages
                 if message.error() is None
             ]
             if seen:
                 self.polls.append(seen)
-            self.position = {(at.topic, at.partition): max(0, at.offset) for at in self._consumer.position(self._places)}
+            self.position = {
+                (at.topic, at.partition): max(0, at.offset) for at in self._consumer.position(self._places)
+            }
         self._consumer.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,11 +52,11 @@ def _hold_transactions() -> None:
     #: Partitions with invoices in the transaction that is under way.
     invoiced: dict[int, int] = {}
 
-    def attempt(self: UnitWriter, parts: Sequence[Any]) -> Any:
+    def attempt(self: UnitWriter, parts: Sequence[Any], metadata: Any) -> Any:
         with_appends = [part for part in parts if any(each.topic == invoices.name for each in part.commit.appends)]
         invoiced[id(self.transactions)] = len(with_appends)
         try:
-            return plain_try(self, parts)
+            return plain_try(self, parts, metadata)
         finally:
             del invoiced[id(self.transactions)]
 
@@ -77,6 +79,8 @@ def _hold_transactions() -> None:
     Transactions._until_done = until_done  # type: ignore[method-assign]
 
 
+# For a trial that is stuck: where every thread stands.
+faulthandler.register(signal.SIGUSR1, all_threads=True)
 _watch_commits()
 _hold_transactions()
 plant(_plan.planted)

@@ -15,6 +15,7 @@ from postline.app import open_environment
 from postline.clock import SystemClock
 from postline.errors import LogUnavailable
 from tests.brokers.cluster import Cluster
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.services import Order, orders, shop
 from tests.fault.kafka.trial import running
@@ -67,6 +68,7 @@ async def test_a_publish_waits_for_a_broker_within_its_time_and_then_says_so(
         await environment.log.close()
 
 
+@long_run
 async def test_a_publish_that_waits_for_a_broker_is_stored_when_it_comes_back(
     kafka_one: Cluster, tmp_path: Path
 ) -> None:
@@ -110,6 +112,7 @@ async def test_a_service_that_finds_no_broker_says_so_and_ends(kafka_one: Cluste
     assert b"Traceback" not in said
 
 
+@long_run
 async def test_services_outlast_their_only_broker_and_lose_and_double_nothing(
     kafka_one: Cluster, tmp_path: Path
 ) -> None:
@@ -125,6 +128,7 @@ async def test_services_outlast_their_only_broker_and_lose_and_double_nothing(
         await judged(trial)
 
 
+@long_run
 async def test_a_service_that_starts_while_its_broker_comes_up_waits_for_it(kafka_one: Cluster, tmp_path: Path) -> None:
     environment = open_environment(_url(kafka_one, tmp_path, connect_seconds="120"))
     async with _down(kafka_one):

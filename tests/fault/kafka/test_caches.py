@@ -9,6 +9,7 @@ import pytest
 
 from tests.brokers.cluster import Cluster
 from tests.fault.kafka.caches import FATES, caches_of, corrupt, delete, falsify
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.trial import running
 from tests.fault.kafka.verdict import judge, judged
@@ -29,6 +30,7 @@ async def test_caches_that_are_gone_damaged_old_or_of_others_are_built_anew(kafk
         await judged(trial)
 
 
+@long_run
 async def test_caches_that_are_damaged_or_deleted_beneath_their_owner_lose_nothing(
     kafka_one: Cluster, tmp_path: Path
 ) -> None:
@@ -41,6 +43,7 @@ async def test_caches_that_are_damaged_or_deleted_beneath_their_owner_lose_nothi
         await judged(trial)
 
 
+@long_run
 async def test_a_cache_that_were_trusted_wrongly_would_be_found(kafka_one: Cluster, tmp_path: Path) -> None:
     async with running(kafka_one, Plan(seed=14, workers=1), tmp_path) as trial:
         worker = trial.workers[0]

@@ -1,4 +1,4 @@
-"""Brokers killed, stopped and started again beneath services at work: what was acknowledged stays, nothing is doubled."""
+"""Brokers killed, stopped and started again beneath services at work: nothing is lost, nothing doubled."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.cluster import Cluster
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.trial import Trial, running
 from tests.fault.kafka.verdict import judged
@@ -58,7 +59,14 @@ def _transaction_coordinator(cluster: Cluster) -> int:
     return cluster.transaction_coordinator("postline.trial.0.billing")
 
 
-@pytest.mark.parametrize("victim", [_controller, _group_coordinator, _transaction_coordinator])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param(_controller, marks=long_run),
+        pytest.param(_group_coordinator, marks=long_run),
+        _transaction_coordinator,
+    ],
+)
 async def test_a_killed_broker_loses_and_doubles_nothing(
     kafka_three: Cluster, tmp_path: Path, victim: Callable[[Cluster], int]
 ) -> None:
@@ -69,6 +77,7 @@ async def test_a_killed_broker_loses_and_doubles_nothing(
         await trial.billed(100)
 
 
+@long_run
 async def test_brokers_killed_in_turn_lose_and_double_nothing(kafka_three: Cluster, tmp_path: Path) -> None:
     async with _served(kafka_three, Plan(seed=3, options=_PATIENT), tmp_path) as trial:
         for number in kafka_three.numbers:
@@ -79,6 +88,7 @@ async def test_brokers_killed_in_turn_lose_and_double_nothing(kafka_three: Clust
         await trial.acknowledged(100)
 
 
+@long_run
 async def test_a_broker_that_hangs_loses_and_doubles_nothing(kafka_three: Cluster, tmp_path: Path) -> None:
     async with _served(kafka_three, Plan(seed=4, options=_PATIENT), tmp_path) as trial:
         number = await asyncio.to_thread(_transaction_coordinator, kafka_three)

@@ -14,6 +14,7 @@ from postline.clock import SystemClock
 from postline.monitor import Monitor
 from tests.brokers.cluster import Cluster
 from tests.fault.journal import Entry
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.services import orders
 from tests.fault.kafka.trial import Trial, running
@@ -49,6 +50,7 @@ async def test_deleted_offsets_are_gone_on_from_where_they_were(kafka_one: Clust
         assert any("gone (expired or deleted)" in trial.said(place) for place in trial.workers)
 
 
+@long_run
 async def test_offsets_moved_back_by_another_tool_are_a_reset_that_is_counted(
     kafka_one: Cluster, tmp_path: Path
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from tests.brokers.cluster import Cluster
 from tests.fault.kafka.plan import Plan

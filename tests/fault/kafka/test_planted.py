@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers.cluster import Cluster
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.trial import Place, Trial, running
 from tests.fault.kafka.verdict import judge
@@ -24,6 +25,7 @@ async def _problems(trial: Trial) -> set[str]:
     return {problem.partition(":")[0] for problem in verdict.problems}
 
 
+@long_run
 async def test_positions_that_are_committed_without_their_effects_are_found(kafka_one: Cluster, tmp_path: Path) -> None:
     plan = Plan(seed=11, workers=1, planted="positions without appends")
     async with running(kafka_one, plan, tmp_path) as trial:

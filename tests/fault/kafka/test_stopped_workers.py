@@ -1,4 +1,4 @@
-"""Workers that hang or die in the middle of a transaction: their late commits are refused, and nobody waits for long."""
+"""Workers that hang or die within a transaction: their late commits are refused, and nobody waits for long."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from postline.clock import SystemClock
 from tests.brokers.cluster import Cluster
+from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
 from tests.fault.kafka.services import invoices
 from tests.fault.kafka.trial import Place, Trial, running
@@ -24,6 +25,7 @@ _LIMIT_SECONDS = 10.0 + 0.5 + 5.0
 _CLOCK = SystemClock()
 
 
+@long_run
 async def test_a_worker_stopped_past_its_session_does_its_late_work_in_vain(kafka_one: Cluster, tmp_path: Path) -> None:
     plan = Plan(seed=5, slow=0.5, slow_seconds=0.5)
     async with running(kafka_one, plan, tmp_path) as trial:
@@ -120,6 +122,7 @@ async def test_readers_are_not_held_back_for_long_where_a_killed_worker_is_start
         await judged(trial)
 
 
+@long_run
 async def test_readers_are_held_back_to_the_transactions_limit_where_nobody_follows_a_killed_worker(
     kafka_one: Cluster, tmp_path: Path
 ) -> None:
@@ -131,6 +134,7 @@ async def test_readers_are_held_back_to_the_transactions_limit_where_nobody_foll
         await judged(trial)
 
 
+@long_run
 async def test_another_worker_ends_a_killed_ones_transaction_and_takes_over(kafka_one: Cluster, tmp_path: Path) -> None:
     async with running(kafka_one, Plan(seed=9), tmp_path) as trial:
         place = await _die_within_a_transaction(trial)

@@ -1,4 +1,4 @@
-"""A trial: worker and publisher processes on brokers, killed and started again while something is broken beneath them."""
+"""A trial: worker and publisher processes on brokers, killed and started again while things break beneath them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from postline.app import open_environment
 from postline.clock import SystemClock
@@ -20,6 +22,8 @@ from postline.errors import LogUnavailable
 from postline.log.port import Log
 from postline.monitor import Monitor, SubscriptionView
 from tests.brokers.cluster import Cluster
+from tests.brokers.ready import silent
+from tests.brokers.waiting import until
 from tests.conformance.engines import empty
 from tests.fault.journal import Entry, entries, open_work, path_of
 from tests.fault.kafka.plan import ENOUGH, Plan, hold_of
@@ -33,6 +37,7 @@ _CLOCK = SystemClock()
 _STUCK_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _PROGRESS_SECONDS = 3.0
+_ANSWER_SECONDS = 20.0
 
 
 class Stuck(AssertionError):
@@ -197,12 +202,24 @@ class Trial:
             if alive:
                 self.require_alive()
             if _CLOCK.monotonic() > end:
+                await self._write_stacks()
                 raise Stuck(f"it never came to this: {what}\n{self._last_words()}")
             await asyncio.sleep(_POLL_SECONDS)
 
+    async def _write_stacks(self) -> None:
+        """Have every worker that can say where its threads stand; what they say is in their files."""
+        for place in self.workers:
+            if place.process is not None and place.process.returncode is None and "running" in self.said(place):
+                said = len(self.said(place))
+                place.process.send_signal(signal.SIGUSR1)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        while len(self.said(place)) == said:
+                            await asyncio.sleep(_POLL_SECONDS)
+
     def _last_words(self) -> str:
         places = (*self.workers, *self.publishers)
-        return "\n".join(f"{place.name} said:\n{self.said(place)[-1500:]}" for place in places if place.life)
+        return "\n".join(f"{place.name} said:\n{self.said(place)[-6000:]}" for place in places if place.life)
 
     def require_alive(self) -> None:
         """Stuck if a process ended by itself."""
@@ -293,11 +310,30 @@ class Trial:
                 await self.stop(place)
 
 
+def _nobody_left(bootstrap: str) -> None:
+    """Wait until the coordinator has given up the members of the trial before, which were killed."""
+    admin = AdminClient({"bootstrap.servers": bootstrap}, logger=silent)
+
+    def left() -> list[str]:
+        groups = [each.group_id for each in admin.list_consumer_groups().result(_ANSWER_SECONDS).valid]
+        told = admin.describe_consumer_groups(groups) if groups else {}
+        return [name for name, future in told.items() if _members(future)]
+
+    until(lambda: not left(), _STUCK_SECONDS, lambda: f"members that are dead stay in {left()}")
+
+
+def _members(future: Any) -> int:
+    try:
+        return len(future.result(_ANSWER_SECONDS).members)
+    except KafkaException:
+        return 0  # it is gone meanwhile
+
+
 @asynccontextmanager
 async def running(cluster: Cluster, plan: Plan, directory: Path) -> AsyncIterator[Trial]:
     """A trial with everything at work, on a cluster that is emptied first; what still runs at the end is killed."""
-    with contextlib.suppress(KafkaException):
-        empty(cluster.bootstrap)
+    await asyncio.to_thread(_nobody_left, cluster.bootstrap)
+    await asyncio.to_thread(empty, cluster.bootstrap)
     trial = Trial(cluster, plan, directory)
     try:
         await trial.start_all()

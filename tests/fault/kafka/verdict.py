@@ -157,8 +157,12 @@ async def _states(log: Log, handled: Sequence[Order] | Any) -> list[str]:
     for order in sorted(handled, key=lambda each: each.number):
         before = expected[order.customer]
         expected[order.customer] = Ledger(before.count + 1, before.amount + order.number + 1, order.number)
-    totals = {customer: msgspec.json.decode(data, type=int) for customer, data in (await _state(log, "billing")).items()}
-    ledgers = {customer: msgspec.json.decode(data, type=Ledger) for customer, data in (await _state(log, "ledger")).items()}
+    totals = {
+        customer: msgspec.json.decode(data, type=int) for customer, data in (await _state(log, "billing")).items()
+    }
+    ledgers = {
+        customer: msgspec.json.decode(data, type=Ledger) for customer, data in (await _state(log, "ledger")).items()
+    }
     wanted = {customer: ledger.amount for customer, ledger in expected.items()}
     return [*_different("state of billing", wanted, totals), *_different("state of ledger", expected, ledgers)]
 

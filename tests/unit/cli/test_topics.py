@@ -48,6 +48,11 @@ def test_what_is_planned_is_applied_once(project: Project) -> None:
     )
 
 
+def test_a_log_without_subscriptions_has_an_empty_audit(project: Project) -> None:
+    project.run("topics", "apply", "app.py")
+    assert (project.run("audit", "--table").code, project.run("audit").json) == (0, [])
+
+
 def test_a_check_fails_on_anything_to_do_and_a_plan_does_not(project: Project) -> None:
     project.run("topics", "apply", "app.py")
     project.write(

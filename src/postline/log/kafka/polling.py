@@ -97,7 +97,7 @@ class Polling:
     ) -> None:
         self._cluster, self._topic = cluster, topic
         self._make = make
-        self._consumer, self._classic = make()
+        self._consumer, self.classic = make()
         self._feed, self._ownership = parts
         self._events = events
         self._cursors: dict[tuple[str, int], Cursor] = {}
@@ -180,7 +180,7 @@ class Polling:
         self._known_topics.clear()
         self._close()
         if not self._stop.wait(_ANEW_SECONDS):
-            self._consumer, self._classic = self._make()
+            self._consumer, self.classic = self._make()
             self._subscribe()
 
     def _close(self) -> None:
@@ -327,7 +327,7 @@ class Polling:
     def _told_by_callback(self, consumer: Consumer) -> None:
         """The classic protocol waits for us before it goes on, so that its metadata holds at once."""
         self._candidate = consumer.consumer_group_metadata()
-        if self._classic:
+        if self.classic:
             self._ownership.refresh(self._candidate)
 
     def _take_away(self, consumer: Consumer, numbers: Sequence[int]) -> None:

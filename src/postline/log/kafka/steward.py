@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from postline.errors import LogCorrupt, LogError
+from postline.errors import LogCorrupt, LogError, LogUnavailable
 from postline.log.kafka.cache import CacheBroken, remove_cache
 from postline.log.kafka.feed import Cursor, Feed
 from postline.log.kafka.ownership import Owned, Ownership
@@ -165,8 +165,13 @@ class Steward:
 
         One that was taken back and granted again may have had an owner in between: what was read of it is out of date.
         """
-        # The metadata of before the grant would be refused.
-        self._ownership.wait_fresher(self._ownership.metadata()[1], _METADATA_SECONDS)
+        if not self.polling.classic:
+            # The metadata of before the grant would be refused.
+            number = self._ownership.metadata()[1]
+            if not self._ownership.wait_fresher(number, _METADATA_SECONDS):
+                raise LogUnavailable(
+                    f"Subscription {self.writer.group!r} waits for its place in the group.", remedy="It is tried again."
+                )
         with self._ownership.lock:
             granted = self._ownership.granted
             mine = [

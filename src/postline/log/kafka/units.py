@@ -134,6 +134,10 @@ class UnitWriter:
         return found
 
     def _try(self, parts: Sequence[_Part], metadata: Any) -> Aborted | Died | None:
+        if metadata is None:
+            raise LogUnavailable(
+                f"Subscription {self.group!r} has no place in its group yet.", remedy="It is tried again."
+            )
         offsets = [
             TopicPartition(self._topic, part.commit.assignment.partition, part.commit.position, part.stamp.encode())
             for part in parts
