@@ -134,6 +134,8 @@ class Catalog:
             self._entries, self._read_to = {}, 0
             self._topics.forget(name)
             return
+        if end == self._read_to:
+            return
         if end < self._read_to:  # it was deleted and made again
             self._entries, self._read_to = {}, 0
         for messages in self._readers.stream(name, 0, self._read_to, end):

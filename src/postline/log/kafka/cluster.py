@@ -98,6 +98,7 @@ class Cluster:
         self._slot: Slot | None = None
         self._slot_lock = threading.Lock()
         self._admin: AdminClient | None = None
+        self._given_up: list[AdminClient | None] = []
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -169,12 +170,19 @@ class Cluster:
                 if not passing or self.clock.monotonic() > until:
                     raise translated(error, doing, self.address) from error
             except TimeoutError as error:
+                self._renew_admin()
                 if self.clock.monotonic() > until:
                     raise self._unanswered(doing) from error
             if self.stopping.wait(_AGAIN_SECONDS):
                 raise self.closed()
             with contextlib.suppress(KafkaException):  # who leads what may have changed
                 self.admin.list_topics(timeout=_GREETING_SECONDS)
+
+    def _renew_admin(self) -> None:
+        """Take another client: one whose calls are not answered may not find back to a coordinator that moved."""
+        if not self.stopping.is_set():
+            self._given_up.append(self._admin)  # its calls are open still
+            self._admin = AdminClient({**self._base(), "log_level": "0"})
 
     def _unanswered(self, doing: str) -> LogUnavailable:
         return LogUnavailable(

@@ -137,6 +137,10 @@ class Groups:
             if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return None
             raise
+        except TimeoutError:
+            with self._lock:
+                self._described_soon.pop(group, None)
+            raise
 
     def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
         """Give group `new` the offsets of `old`, stamps included."""

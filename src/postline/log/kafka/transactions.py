@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
@@ -112,16 +111,14 @@ class Transactions:
     the next call begins with a new producer, whose initialization settles whatever the old one left open.
     """
 
-    def __init__(
-        self, cluster: Cluster, transactional_id: str, *, marked: bool = False, seconds: float = math.inf
-    ) -> None:
+    def __init__(self, cluster: Cluster, transactional_id: str, *, marked: bool = False, seconds: float = 0) -> None:
         self.id = transactional_id
         self._cluster = cluster
         #: Names the id to whoever takes this process's slot after it.
         self._mark = cluster.marks / quote(transactional_id, safe="") if marked else None
         self._producer: Producer | None = None
         self._singly = False
-        #: How long a step may take before its outcome is left unknown.
+        #: How long a step may take before the producer is given up; 0: twice as long as a transaction may.
         self._seconds = seconds
 
     def open(self) -> None:
@@ -180,7 +177,7 @@ class Transactions:
     def _rolled_back(self, producer: Producer, error: KafkaException) -> None:
         """Abort what failed and raise how it ended."""
         told: KafkaError = error.args[0]
-        if not told.fatal():
+        if self._producer is not None and not told.fatal():
             try:
                 self._until_done(producer.abort_transaction)
             except KafkaException as another:
@@ -192,7 +189,7 @@ class Transactions:
         raise Died(told) from error
 
     def _until_done(self, step: Callable[[float], Any]) -> None:
-        until = self._cluster.clock.monotonic() + self._seconds
+        until = self._cluster.clock.monotonic() + (self._seconds or 2 * self._cluster.options.transaction_seconds)
         while True:
             try:
                 step(_STEP_SECONDS)
@@ -201,12 +198,13 @@ class Transactions:
                 told: KafkaError = error.args[0]
                 if told.fatal() or told.txn_requires_abort() or not (told.retriable() or told.code() in _PASSING):
                     raise
+                if self._cluster.clock.monotonic() > until:
+                    # By now its time limit has ended the transaction; a client that doesn't find back is replaced.
+                    self._producer = None
+                    raise
             if self._cluster.stopping.is_set():
                 self._producer = None
                 raise self._cluster.closed()
-            if self._cluster.clock.monotonic() > until:
-                self._producer = None
-                raise unknown_outcome(self._cluster.address)
 
 
 def _offset_of(message: Message) -> int:

@@ -11,6 +11,7 @@ from postline.log.kafka.catalog import SubscriptionEntry
 from postline.log.kafka.groups import Committed
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.subscribing import find_subscription
+from postline.log.kafka.topics import TopicState
 from postline.log.port import MemberInfo, PartitionInfo
 
 __all__ = ["Views"]
@@ -18,6 +19,7 @@ __all__ = ["Views"]
 #: So many partitions' state is kept at hand, each in a file that goes with this object.
 _KEPT_MAX = 256
 _OWNERS_SECONDS = 3.0
+_FRESH_SECONDS = 1.0
 _SETTLE_SECONDS, _LOOK_SECONDS = 3.0, 0.02
 
 
@@ -36,6 +38,8 @@ class Views:
         self._parts = parts
         self._views: OrderedDict[tuple[str, int], _View] = OrderedDict()
         self._lock = threading.Lock()
+        #: Changelogs' topics, and when they were looked at.
+        self._told: dict[str, tuple[TopicState, float]] = {}
 
     def close(self) -> None:
         """Throw the copies away."""
@@ -121,10 +125,21 @@ class Views:
         """The committed entries among `keys`."""
         return self._view(entry, partition).get(namespace, keys)
 
+    def _known(self, topic: str) -> TopicState:
+        """The changelog's topic, asked again after a moment: a sweep over partitions and namespaces asks once."""
+        now = self._parts.cluster.clock.monotonic()
+        told = self._told.get(topic)
+        if told is None or now - told[1] > _FRESH_SECONDS:
+            found = self._parts.topics.describe([topic]).get(topic)
+            if found is None:
+                raise self._parts.topics.unknown(topic)
+            told = self._told[topic] = (found, now)
+        return told[0]
+
     def _view(self, entry: SubscriptionEntry, partition: int) -> StateCache:
         """The partition's state as it is now."""
-        known = self._parts.topics.describe([entry.state_topic]).get(entry.state_topic)
-        if known is None or partition >= known.partitions:
+        known = self._known(entry.state_topic)
+        if partition >= known.partitions:
             raise self._parts.topics.unknown(entry.state_topic)
         with self._lock:
             view = self._views.setdefault((known.id, partition), _View())
