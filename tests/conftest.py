@@ -37,8 +37,16 @@ def level_of(path: Path) -> int:
     return LEVELS.index(first) + 1 if first in LEVELS else 0
 
 
+def needs_brokers(path: Path) -> bool:
+    """Whether the tests of a file run on real brokers; those of the conformance suite are marked by engine."""
+    return path.match("tests/fault/kafka/*") or path.name.startswith(("test_kafka_", "test_brokers"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run level after level; within one, files keep pytest's own order."""
+    """Run level after level; within one, files keep pytest's own order. Mark what needs brokers."""
+    for item in items:
+        if needs_brokers(item.path) or {"kafka_one", "kafka_three"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.brokers)
     items.sort(key=lambda item: level_of(item.path))
 
 

@@ -12,7 +12,7 @@ from tests.conformance.engines import ENGINES, KAFKA_ENGINES, KafkaEngine
 from tests.conformance.harness import Engine, Unsupported
 
 
-@pytest.fixture(params=[*sorted(ENGINES), *KAFKA_ENGINES])
+@pytest.fixture(params=[*sorted(ENGINES), *(pytest.param(name, marks=pytest.mark.brokers) for name in KAFKA_ENGINES)])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """One engine with an empty log."""
     made: Engine
