@@ -57,6 +57,7 @@ def test_a_shop_whose_processes_are_killed_proves_itself(tmp_path):
     assert (tmp_path / "shop" / "shop.db").exists()
 
 
+@pytest.mark.timeout(600)
 def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one):
     result = demo("--url", kafka_one.url, "--orders", "60", "--kills", "2", "--seed", "3", "--workers", "1")
     assert failed(result) == []
@@ -69,7 +70,8 @@ def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.brokers
+@pytest.mark.timeout(900)
 def test_a_shop_proves_itself_while_each_of_three_brokers_is_killed():
     require_kafka()
     name = f"tests-{os.getpid()}-demo"
@@ -107,7 +109,7 @@ def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):
 def test_a_file_of_the_users_own_is_no_place_for_the_shop(tmp_path):
     write_settings(tmp_path, None, {"POSTLINE_URL": "sqlite:///of-the-user.db"}, random.Random(1))
     assert load_settings({}, tmp_path).url.path == str(tmp_path / "shop.db")
-    remove_from_cluster(tmp_path)
+    remove_from_cluster(tmp_path, [])
     assert "--keep" in demo("--url", "sqlite:///of-the-user.db", code=2)
 
 

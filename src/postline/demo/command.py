@@ -102,11 +102,12 @@ def command(
 
 
 def _remove(directory: Path, *, everywhere: bool) -> None:
+    from postline.demo.run import SUBSCRIPTIONS
     from postline.demo.shoplog import remove_from_cluster
 
     try:
         if everywhere:
-            remove_from_cluster(directory)
+            remove_from_cluster(directory, SUBSCRIPTIONS)
     except LogError as error:
         click.echo(f"{error}", err=True)
     shutil.rmtree(directory, ignore_errors=True)
