@@ -18,6 +18,7 @@ IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 #: Fast and telling levels first; whatever lies directly in tests/ (structure) goes before them all.
 LEVELS = ("unit", "conformance", "integration", "simulation", "fault")
+_CONFORMANCE = LEVELS.index("conformance") + 1
 
 # No deadline: a test's outcome must not hang on how busy the machine is. CI repeats the same examples each time, so
 # that a red run is about the change; developers' machines explore, and print the blob that brings a failure back.
@@ -48,6 +49,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if needs_brokers(item.path) or {"kafka_one", "kafka_three"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.brokers)
     items.sort(key=lambda item: level_of(item.path))
+    for number, item in enumerate(item for item in items if item.get_closest_marker("brokers")):
+        item.add_marker(pytest.mark.xdist_group(_group_of(item, number)))
+
+
+def _group_of(item: pytest.Item, number: int) -> str:
+    """Where tests on brokers run side by side, which of them share a process and so its clusters.
+
+    They wait for brokers far more than they compute; an engine's conformance suite is two groups of like length.
+    """
+    engine = getattr(getattr(item, "callspec", None), "id", "").split("-")[:2]
+    return f"{'-'.join(engine)} {number % 2}" if level_of(item.path) == _CONFORMANCE else item.path.stem
 
 
 @pytest.fixture
