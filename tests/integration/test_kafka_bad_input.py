@@ -34,6 +34,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from postline import App, Context, ForeignTopic, Topic
 from postline.app import Environment, open_environment
 from postline.errors import (
+    LogError,
     LogRefused,
     LogUnavailable,
     LogVersionError,
@@ -46,7 +47,17 @@ from postline.errors import (
 from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import cluster_for_tests
 from tests.brokers.ready import silent
-from tests.conformance.apps import INVOICES, ORDERS, Billing, InvoiceIssued, OrderPlaced, World, eventually, orders
+from tests.conformance.apps import (
+    INVOICES,
+    NEVER,
+    ORDERS,
+    Billing,
+    InvoiceIssued,
+    OrderPlaced,
+    World,
+    eventually,
+    orders,
+)
 from tests.conformance.engines import KafkaEngine
 from tests.integration.foreign_clients import Java
 from tests.integration.processes import EXAMPLES, ROOT
@@ -446,27 +457,38 @@ async def _large_for_one(order: OrderPlaced, ctx: Context) -> None:
 async def test_an_output_larger_than_the_broker_takes_fails_its_record_alone(
     engine: KafkaEngine, kafka_one: Cluster
 ) -> None:
+    reminder = App("reminder", publishes_to=[INVOICES])
+    reminding = reminder.subscribe("reminding", ORDERS, start="earliest", retry=NEVER)
+
+    @reminding.on(OrderPlaced)
+    async def remind(order: OrderPlaced, ctx: Context) -> None:
+        await _large_for_one(order, ctx)
+
     async with World(engine) as world:
-        limit_records(kafka_one, INVOICES.name, 2_000)
-        await world.start(Billing(before=_large_for_one).app)
-        await world.publish(orders(36))
-        await world.until_handled(held=1, dead=1)
-        await world.balanced(done=34, dead_lettered=1, held=1)
+        await started_once(world)
+        limit_records(kafka_one, INVOICES.name, 8_000)
+        await world.start(reminder)
+        await world.until_handled("reminding", dead=1)
+        (letter,) = await world.letters("reminding")
+        assert "over the limit" in letter.error
 
 
-async def test_a_limit_lowered_while_a_service_runs_ends_it_and_is_known_to_the_next(
+async def test_a_limit_lowered_while_its_owner_runs_ends_it_and_is_raised_by_its_next_start(
     engine: KafkaEngine, kafka_one: Cluster
 ) -> None:
     async with World(engine) as world:
-        await world.start(Billing(before=_large_for_one).app)
+        ended = Billing(before=_large_for_one)
+        await world.start(ended.app)
         limit_records(kafka_one, INVOICES.name, 2_000)
         await world.publish(orders(36))
-        with pytest.raises(MessageTooLarge, match=r"billing\.invoices") as told:
-            await world.until_handled(held=1, dead=1)
+        with pytest.raises(LogError, match=r"billing\.invoices") as told:
+            await world.until_handled()
         assert "max.message.bytes" in told.value.remedy
+        assert "Start the service again" in told.value.remedy
+        await world.abort(ended.app)
         await world.start(Billing(before=_large_for_one).app)
-        await world.until_handled(held=1, dead=1)
-        await world.balanced(done=34, dead_lettered=1, held=1)
+        await world.until_handled()
+        await world.balanced(done=36)
 
 
 async def test_a_foreign_record_without_value_under_a_type_of_ours_is_no_message(
@@ -524,10 +546,8 @@ async def test_a_stamp_of_a_newer_version_is_refused(engine: KafkaEngine, kafka_
         stamped = [TopicPartition(ORDERS.name, each, at, "postline2:AAAA") for each, at in positions.items()]
         later.commit(offsets=stamped, asynchronous=False)
         later.close()
-        billing = Billing()
-        await world.start(billing.app)
         with pytest.raises(LogVersionError, match=r"billing.*newer version"):
-            await world.until_handled()
+            await world.start(Billing().app)
 
 
 async def _ignored(order: OrderPlaced, ctx: Context) -> None:

@@ -111,10 +111,10 @@ class Changelog:
         cache.apply([], end, self._now_ms())
 
     @staticmethod
-    def checkpoint(cache: StateCache) -> Checkpoint | None:
-        """The last checkpoint, if there is one."""
+    def checkpoint(cache: StateCache, where: str) -> Checkpoint | None:
+        """The last checkpoint, if there is one. `where` names the partition in errors: LogVersionError, LogCorrupt."""
         found = cache.get(_ENGINE, [_CHECKPOINT]).get(_CHECKPOINT)
-        return None if found is None else _read_checkpoint(found)
+        return None if found is None else _read_checkpoint(found, where)
 
     @staticmethod
     def progress(cache: StateCache) -> bytes:
@@ -122,18 +122,18 @@ class Changelog:
         return cache.get(_ENGINE, [_PROGRESS]).get(_PROGRESS, b"")
 
 
-def _read_checkpoint(data: bytes) -> Checkpoint:
+def _read_checkpoint(data: bytes, where: str) -> Checkpoint:
     try:
         version = _decode_format(data).format
         if version > FORMAT:
             raise LogVersionError(
-                f"A changelog's checkpoint has format {version}, this version reads {FORMAT}.",
+                f"{where}: a newer version wrote its state: its checkpoint has format {version}, we read {FORMAT}.",
                 remedy="Run the newer version of Postline that wrote it.",
             )
         return _decode_checkpoint(data)
     except msgspec.MsgspecError as error:
         raise LogCorrupt(
-            f"A changelog's checkpoint can't be read: {error}",
+            f"{where}: the checkpoint among its state can't be read: {error}",
             remedy="Another program wrote into the state topic: give write rights to the subscription's service alone.",
         ) from error
 

@@ -76,7 +76,7 @@ class Groups:
                 )
             if self._cluster.stopping.is_set():
                 raise self._cluster.closed()
-        return sorted(_committed(place) for place in found)
+        return sorted(_committed(group, place) for place in found)
 
     def _look(self, group: str, places: list[TopicPartition], stable: bool) -> list[TopicPartition] | None:
         """The offsets as a client without membership reads them; None if they are not to be had yet.
@@ -196,10 +196,14 @@ class Groups:
         return {name: entry.value or "" for name, entry in told.items()}
 
 
-def _committed(place: TopicPartition) -> Committed:
+def _committed(group: str, place: TopicPartition) -> Committed:
     if place.offset < 0:
         return Committed(place.partition, None, None)
-    return Committed(place.partition, place.offset, Stamp.decode(place.metadata))
+    return Committed(
+        place.partition,
+        place.offset,
+        Stamp.decode(place.metadata, f"Subscription {group}, {place.topic} partition {place.partition}"),
+    )
 
 
 def foreign_members(members: Sequence[LiveMember]) -> list[LiveMember]:

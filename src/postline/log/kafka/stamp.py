@@ -50,7 +50,7 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True):
         return self.progress is not None and len(self._written()) <= STAMP_CHARACTERS_MAX
 
     @staticmethod
-    def decode(metadata: str | None) -> Stamp | None:
+    def decode(metadata: str | None, where: str) -> Stamp | None:
         """The stamp in an offset's metadata; None where another program committed the offset.
 
         Raises LogVersionError for a newer version's.
@@ -59,7 +59,7 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True):
             return None
         if int(found[1]) > _VERSION:
             raise LogVersionError(
-                f"A committed offset's metadata has version {found[1]}, this version reads {_VERSION}.",
+                f"{where}: a newer version committed its offset: version {found[1]}, we read {_VERSION}.",
                 remedy="Run the newer version of Postline that wrote it.",
             )
         try:

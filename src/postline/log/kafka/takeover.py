@@ -107,7 +107,8 @@ class Takeover:
     def _taken(self, committed: Committed, cache: StateCache) -> Owned:
         try:
             self._catch_up(cache, committed.partition)
-            checkpoint = self._parts.changelog.checkpoint(cache)
+            where = f"Subscription {self._names.group}, {self._names.topic} partition {committed.partition}"
+            checkpoint = self._parts.changelog.checkpoint(cache, where)
             position, stamp, reset_to = self._where(committed, checkpoint)
             progress = self._parts.changelog.progress(cache) if stamp.progress is None else stamp.progress
         except BaseException:

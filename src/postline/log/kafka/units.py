@@ -12,7 +12,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
-from postline.errors import Fenced, LogError, LogUnavailable
+from postline.errors import Fenced, LogError, LogUnavailable, MessageTooLarge
 from postline.log.kafka.cache import CacheBroken, Change
 from postline.log.kafka.changelog import changes_of, checkpoint_of, outgoing, progress_of
 from postline.log.kafka.groups import Committed
@@ -226,7 +226,11 @@ class UnitWriter:
             return
         if not ended.stale_group:
             failure = failure_of(ended, f"commit for subscription {self.group}", self._cluster.address)
-            raise failure if isinstance(failure, LogError) else LogError(str(failure)) from ended
+            if isinstance(failure, MessageTooLarge):
+                # The limit was lowered while we ran; who starts knows it, and refuses the message, not the commit.
+                remedy = f"Start the service again, so that the record that causes it fails alone; or: {failure.remedy}"
+                raise LogError(failure.message, remedy=remedy) from failure
+            raise failure from ended
         _, number = self._ownership.metadata()
         self._end_overtaken(parts)
         if not self._ownership.wait_fresher(number, _FRESH_SECONDS) and self._cluster.clock.monotonic() > stale_until:
