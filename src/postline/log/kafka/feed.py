@@ -117,7 +117,7 @@ class Feed:
 
     def put(self, cursor: Cursor, records: Sequence[Record], next_offset: int) -> None:
         """Records that were consumed for this cursor, or, with none, a gap up to `next_offset`."""
-        size = sum(map(size_of, records))
+        size = sum([len(record[4] or b"") + len(record[2] or b"") for record in records])
         with self._lock:
             cursor.next_offset = next_offset
             if self._cursors.get(cursor.place) is not cursor:
@@ -188,10 +188,13 @@ def _taken(cursor: Cursor, limit: int, max_bytes: int) -> tuple[Fetched, int]:
             records += batch
             size, following = size + batch_size, end
             continue
-        fitting = _fitting(batch[:room], max_bytes - size, at_least=0 if records else 1)
-        taken = batch[:fitting]
-        taken_size = sum(map(size_of, taken))
-        records += taken
+        if batch_size <= max_bytes - size:
+            # Enough room for the whole: the part's size is reckoned, and what is left keeps the rest of the sum.
+            fitting, taken_size = room, batch_size * room // len(batch)
+        else:
+            fitting = _fitting(batch[:room], max_bytes - size, at_least=0 if records else 1)
+            taken_size = sum(map(size_of, batch[:fitting]))
+        records += batch[:fitting]
         size += taken_size
         if fitting == len(batch):
             following = end

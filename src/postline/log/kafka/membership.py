@@ -32,6 +32,8 @@ _DEFAULTS = {
     # How much is prefetched for each partition: enough to be busy while the broker answers, little enough to hold.
     "queued.min.messages": "20000",
     "queued.max.messages.kbytes": "16384",
+    # A full queue is looked at again so soon; by default after a second, in which it runs dry.
+    "fetch.queue.backoff.ms": "5",
     "fetch.error.backoff.ms": "50",
 }
 _CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms")

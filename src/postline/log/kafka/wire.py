@@ -37,8 +37,9 @@ def record_of(message: Message) -> Record:
     headers: Any = message.headers()
     name, flags = EMPTY_TYPE, 0
     if headers:
-        if headers[0][0] == _TYPE and (len(headers) < 2 or headers[1][0] != OWN_ID):
-            name = _type_name(headers[0][1])
+        first, value = headers[0]
+        if first == _TYPE and (len(headers) < 2 or headers[1][0] != OWN_ID):
+            name = _type_names.get(value) or _type_name(value)
         else:
             name, flags = _found_in(headers)
     return (message.offset(), message.timestamp()[1], message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
