@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from postline.errors import EncodeError
 from postline.message import Envelope
@@ -67,16 +68,27 @@ def from_headers(headers: Mapping[str, str]) -> Envelope:
     A `ce_time` that is malformed or finer than milliseconds, and a `ce_specversion` other than a whole event's 1.0,
     are kept among the envelope's headers too.
     """
-    fields = {name: headers.get(header, "") for header, name in _FIELDS}
-    others = {name: value for name, value in headers.items() if name not in RESERVED}
-    version, time = headers.get(_VERSION), headers.get(_TIME)
-    whole = fields["id"] and fields["source"] and fields["type"]
-    if version is not None and not (whole and version == "1.0"):
+    get = headers.get
+    named, source, kind = get("ce_id", ""), get("ce_source", ""), get("ce_type", "")
+    others = (
+        {} if RESERVED.issuperset(headers) else {name: value for name, value in headers.items() if name not in RESERVED}
+    )
+    version, time = get(_VERSION), get(_TIME)
+    if version is not None and not (version == "1.0" and named and source and kind):
         others[_VERSION] = version
     time_ms, exact = (_read(time) or (0, False)) if time is not None else (0, True)
     if time is not None and not (exact and time_ms):
         others[_TIME] = time
-    return Envelope(**fields, time_ms=time_ms, headers=others)
+    return Envelope(
+        id=named,
+        source=source,
+        type=kind,
+        time_ms=time_ms,
+        content_type=get("content-type", ""),
+        correlation_id=get("ce_correlationid", ""),
+        causation_id=get("ce_causationid", ""),
+        headers=others,
+    )
 
 
 def _written(time_ms: int) -> str:
@@ -89,6 +101,7 @@ def _written(time_ms: int) -> str:
     return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
+@lru_cache(1_024)  # many messages are of one millisecond
 def _read(text: str) -> tuple[int, bool] | None:
     """Milliseconds since 1970, rounded down, and whether that is all the text says; None for no time of RFC 3339."""
     if not (found := _RFC3339.fullmatch(text)):

@@ -44,6 +44,8 @@ class Ownership:
         self._grants = 0
         self._metadata: Any = None
         self._metadata_number = 0
+        #: How many wait for metadata that is fresher.
+        self.awaited = 0
         self._fresh = threading.Condition()
 
     # -- the group's metadata -----------------------------------------------------------------
@@ -63,7 +65,11 @@ class Ownership:
     def wait_fresher(self, number: int, seconds: float) -> bool:
         """Wait until the polling thread has looked again; whether it has."""
         with self._fresh:
-            return self._fresh.wait_for(lambda: self._metadata_number > number, seconds)
+            self.awaited += 1
+            try:
+                return self._fresh.wait_for(lambda: self._metadata_number > number, seconds)
+            finally:
+                self.awaited -= 1
 
     # -- owning -------------------------------------------------------------------------------
 

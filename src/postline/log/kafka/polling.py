@@ -31,6 +31,7 @@ _log = logging.getLogger("postline.log.kafka")
 _POLL_SECONDS = 0.03
 _BATCH_RECORDS = 4_000
 _ROOM_SECONDS = 0.2
+_OVERFILLED_MAX = 25
 #: So many records of a paused place may lie ready: pausing throws away what the client library has prefetched.
 _PAUSED_RECORDS_MAX = 500
 _METADATA_SECONDS = 5.0
@@ -105,6 +106,8 @@ class Polling:
         #: The group's metadata as last read, not published yet.
         self._candidate: Any = None
         self._held_back = False
+        #: Records taken one by one while the feed was full.
+        self._overfilled = 0
         self._known_topics: set[str] = set()
         self._stop = threading.Event()
         #: Cleared to stand still, as a hung process does; for tests.
@@ -198,12 +201,12 @@ class Polling:
             command()
 
     def _serve(self) -> None:
-        self._hold_back()
+        room = self._has_room()
         first = self._consumer.poll(_POLL_SECONDS)
         messages = [] if first is None else [first]
-        if first is not None and not self._held_back:
+        if first is not None and room:
             messages += self._consumer.consume(_BATCH_RECORDS, 0)
-        consumed_all = not self._held_back and len(messages) <= _BATCH_RECORDS
+        consumed_all = room and len(messages) <= _BATCH_RECORDS
         self._look_at_group(seen_empty=first is None or consumed_all)
         if messages:
             self._hand_over(messages)
@@ -220,15 +223,23 @@ class Polling:
             self._ownership.refresh(self._candidate)
         self._candidate = self._consumer.consumer_group_metadata()
 
-    def _hold_back(self) -> None:
-        """Stop consuming while the feed is full: only then, since pausing throws prefetched records away."""
-        if self._held_back:
-            if self._feed.wait_for_room(0):
+    def _has_room(self) -> bool:
+        """Whether to consume a batch; else one record at most, so that the group's callbacks are served.
+
+        A feed that stays full is given a record now and then, for some seconds. After that, or when a commit waits for
+        the group's metadata, consuming is paused, which throws away what the client library has prefetched.
+        """
+        if self._feed.wait_for_room(0 if self._held_back else _ROOM_SECONDS):
+            if self._held_back:
                 self._held_back = False
                 self._set_paused([place for place, cursor in self._cursors.items() if not cursor.paused], False)
-        elif not self._feed.wait_for_room(0) and not self._feed.wait_for_room(_ROOM_SECONDS):
+            self._overfilled = 0
+            return True
+        self._overfilled += 1
+        if not self._held_back and (self._overfilled > _OVERFILLED_MAX or self._ownership.awaited):
             self._held_back = True
             self._set_paused(list(self._cursors), True)
+        return False
 
     def _hand_over(self, messages: Sequence[Message]) -> None:
         batches: dict[tuple[str, int], list[Record]] = {}

@@ -69,7 +69,7 @@ def _type_name(value: bytes | None) -> str:
 def envelope_of(record: Record) -> Envelope:
     """The record's envelope; whatever other programs wrote becomes one."""
     headers: Sequence[tuple[str, bytes | None]] | None = record[6]
-    return from_headers({name: (value or b"").decode("utf-8", _ERRORS) for name, value in headers or ()})
+    return from_headers({name: str(value, "utf-8", _ERRORS) if value else "" for name, value in headers or ()})
 
 
 def headers_of(append: Append) -> Headers:
