@@ -49,17 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if needs_brokers(item.path) or {"kafka_one", "kafka_three"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.brokers)
     items.sort(key=lambda item: level_of(item.path))
-    for number, item in enumerate(item for item in items if item.get_closest_marker("brokers")):
-        item.add_marker(pytest.mark.xdist_group(_group_of(item, number)))
+    for item in items:
+        if item.get_closest_marker("brokers"):
+            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
 
 
-def _group_of(item: pytest.Item, number: int) -> str:
-    """Where tests on brokers run side by side, which of them share a process and so its clusters.
-
-    They wait for brokers far more than they compute; an engine's conformance suite is two groups of like length.
-    """
-    engine = getattr(getattr(item, "callspec", None), "id", "").split("-")[:2]
-    return f"{'-'.join(engine)} {number % 2}" if level_of(item.path) == _CONFORMANCE else item.path.stem
+def _group_of(item: pytest.Item) -> str:
+    """Which tests on brokers share a process and its clusters where several run side by side: they mostly wait."""
+    engine = getattr(getattr(item, "callspec", None), "id", "")[: len("kafka-N")]
+    return engine if level_of(item.path) == _CONFORMANCE else "others"
 
 
 @pytest.fixture

@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: Callbacks that may run without time moving before the loop calls it a livelock.
 _TURNS_WITHOUT_TIME = 2_000_000
+#: Cancelling everything so often in turn without ending a task is enough.
+_VAIN_ROUNDS_MAX = 10
 
 
 class SimulationError(Exception):
@@ -211,7 +213,9 @@ class SimulationLoop(_LoopBase):
         self._closing = True
         self.limit = float("inf")
         self._failure = None
-        for _ in range(1000):
+        before, rounds = -1, 0
+        # Workers go on when a cancellation is none of theirs: after some rounds that end nobody, these are what is left.
+        while rounds < _VAIN_ROUNDS_MAX:
             for process in self.processes:
                 process.stopped = False
                 process.crash_at_step = -1
@@ -219,6 +223,7 @@ class SimulationLoop(_LoopBase):
             pending = asyncio.all_tasks(self)
             if not pending:
                 break
+            rounds, before = (rounds + 1 if len(pending) == before else 0), len(pending)
             for task in pending:
                 task.cancel()
             self._run(lambda: not self._ready or self._turns > 20_000)
