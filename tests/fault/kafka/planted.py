@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from postline.log.kafka.takeover import Takeover
 from postline.log.kafka.units import UnitWriter
 from postline.log.port import Assignment, CommitUnit
 
@@ -60,13 +59,7 @@ def _epochs(unit: CommitUnit) -> list[tuple[int, int]]:
     return [(part.assignment.partition, part.assignment.epoch) for part in unit]
 
 
-def _trusted_caches() -> None:
-    """A cache is never too old, nor another topic's."""
-    Takeover._clear_if_stale = lambda *_: None  # type: ignore[method-assign]
-
-
 _FAULTS: dict[str, Callable[[], None]] = {
     "positions without appends": _positions_without_appends,
     "no fence": _no_fence,
-    "stale caches": _trusted_caches,
 }
