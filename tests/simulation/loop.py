@@ -214,7 +214,7 @@ class SimulationLoop(_LoopBase):
         self.limit = float("inf")
         self._failure = None
         before, rounds = -1, 0
-        # Workers go on when a cancellation is none of theirs: after some rounds that end nobody, these are what is left.
+        # Workers go on when a cancellation is none of theirs: they are what is left after rounds that end nobody.
         while rounds < _VAIN_ROUNDS_MAX:
             for process in self.processes:
                 process.stopped = False
