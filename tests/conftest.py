@@ -43,6 +43,7 @@ def needs_brokers(path: Path) -> bool:
     return path.match("tests/fault/kafka/*") or path.name.startswith(("test_kafka_", "test_brokers"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run level after level; within one, files keep pytest's own order. Mark what needs brokers."""
     for item in items:

@@ -76,7 +76,7 @@ _DECISIVE = frozenset(
     }
 )
 #: Without this every transaction after another one takes 100 ms (research: kafka §4.10).
-_QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "10"}
+_QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "100"}
 
 
 class Cluster:

@@ -26,6 +26,8 @@ STATE_SUFFIX = ".state"
 
 _ANSWER_SECONDS = 30.0
 _LEARN_SECONDS = 0.01
+#: A leader may not have heard yet of a topic that other brokers know.
+_SPREAD_SECONDS = 5.0
 #: Whatever a contract allows fits, with room for its envelope.
 _RECORD_BYTES_MAX = (256 << 20) + (1 << 16)
 #: What headers and a batch's own fields may take of a broker's limit.
@@ -314,5 +316,12 @@ class Topics:
             )
             return {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
 
-        by_partition = self._cluster.ask(f"find offsets of topic {places[0].topic}", ask)
-        return [by_partition[place.partition] for place in places]
+        name, until = places[0].topic, self._cluster.clock.monotonic() + _SPREAD_SECONDS
+        while True:
+            try:
+                by_partition = self._cluster.ask(f"find offsets of topic {name}", ask)
+                return [by_partition[place.partition] for place in places]
+            except UnknownTopic:
+                late = self._cluster.clock.monotonic() > until
+                if name not in self._known or late or self._cluster.stopping.wait(_LEARN_SECONDS):
+                    raise
