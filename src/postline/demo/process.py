@@ -1,12 +1,13 @@
 """One process of the demo: `python -m postline.demo.process SERVICE`, in the directory of the run.
 
 It runs one service until SIGTERM, SIGINT, or the end of its standard input, which tells that the supervisor is gone.
-At SIGUSR1 it writes to its log where all its tasks stand.
+At SIGUSR1 it writes to its log where all its tasks and threads stand.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import importlib
 import logging
 import signal
@@ -79,14 +80,15 @@ def _stop_requested() -> asyncio.Future[None]:
 
     loop.add_signal_handler(signal.SIGTERM, ask)
     loop.add_signal_handler(signal.SIGINT, ask)
-    loop.add_signal_handler(signal.SIGUSR1, _write_tasks)
+    loop.add_signal_handler(signal.SIGUSR1, _write_stacks)
     loop.add_reader(sys.stdin.fileno(), ask)
     return asked
 
 
-def _write_tasks() -> None:
+def _write_stacks() -> None:
     for task in asyncio.all_tasks():
         task.print_stack(file=sys.stderr)
+    faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
 
 def _say_ready() -> None:

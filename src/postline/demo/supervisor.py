@@ -74,7 +74,7 @@ class Supervisor:
                 raise error
 
     def ask_where_they_are(self) -> None:
-        """Have every process write to its log where its tasks stand, for whoever looks into a run that stalled."""
+        """Have every process write to its log where its tasks and threads stand, for whoever looks into a stall."""
         for slot in self.slots:
             if slot.ready and slot.process is not None:
                 slot.process.send_signal(signal.SIGUSR1)

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -66,6 +67,8 @@ _PASSING = frozenset(
     }
 )
 _AGAIN_SECONDS = 0.05
+_RENEWED_SECONDS = 3.0
+_GIVEN_UP_MAX = 16
 #: Errors after which asking again in the same way is pointless.
 _DECISIVE = frozenset(
     {
@@ -98,7 +101,9 @@ class Cluster:
         self._slot: Slot | None = None
         self._slot_lock = threading.Lock()
         self._admin: AdminClient | None = None
-        self._given_up: list[AdminClient | None] = []
+        self._given_up: deque[AdminClient | None] = deque(maxlen=_GIVEN_UP_MAX)
+        self._renewing = threading.Lock()
+        self._renewed_at = -_RENEWED_SECONDS
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -162,6 +167,7 @@ class Cluster:
         patience = max(_ANSWER_SECONDS, self.options.connect_seconds) if seconds is None else seconds
         until = self.clock.monotonic() + patience
         while True:
+            asked = self._admin
             try:
                 return call()
             except KafkaException as error:
@@ -169,8 +175,10 @@ class Cluster:
                 passing = told.retriable() or told.code() in _PASSING
                 if not passing or self.clock.monotonic() > until:
                     raise translated(error, doing, self.address) from error
+                if told.code() == KafkaError.NOT_COORDINATOR:
+                    self._renew_admin(asked)
             except TimeoutError as error:
-                self._renew_admin()
+                self._renew_admin(asked)
                 if self.clock.monotonic() > until:
                     raise self._unanswered(doing) from error
             if self.stopping.wait(_AGAIN_SECONDS):
@@ -178,11 +186,17 @@ class Cluster:
             with contextlib.suppress(KafkaException):  # who leads what may have changed
                 self.admin.list_topics(timeout=_GREETING_SECONDS)
 
-    def _renew_admin(self) -> None:
-        """Take another client: one whose calls are not answered may not find back to a coordinator that moved."""
-        if not self.stopping.is_set():
-            self._given_up.append(self._admin)  # its calls are open still
-            self._admin = AdminClient({**self._base(), "log_level": "0"})
+    def _renew_admin(self, asked: AdminClient | None) -> None:
+        """Take another client than the one that was asked, if that is long enough ago.
+
+        One keeps the coordinators that it once found for a quarter of an hour, though they may have moved.
+        """
+        now = self.clock.monotonic()
+        with self._renewing:
+            if self._admin is asked and now - self._renewed_at > _RENEWED_SECONDS and not self.stopping.is_set():
+                self._given_up.append(self._admin)  # its calls may be open still
+                self._admin = AdminClient({**self._base(), "log_level": "0"})
+                self._renewed_at = now
 
     def _unanswered(self, doing: str) -> LogUnavailable:
         return LogUnavailable(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from queue import SimpleQueue
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TIMESTAMP_CREATE_TIME, KafkaError, KafkaException, Message, Producer
 
 from postline.errors import LogError, LogUnavailable, MessageTooLarge
 from postline.log.kafka.cluster import Cluster
@@ -37,6 +39,9 @@ _POLL_SECONDS = 0.2
 _FULL_SECONDS = 0.01
 #: How far back a record is looked for whose offset was not told.
 _LOOKED_UP = 20_000
+#: How far a broker's clock, where that stamps records, may be from ours.
+_CLOCKS_APART_MS = 60_000
+_AGAIN_SECONDS = 0.05
 #: So many records of waiting calls go into one transaction.
 _TOGETHER_RECORDS = 5_000
 
@@ -51,7 +56,7 @@ class Publisher:
         self._closing = threading.Event()
         self._starting = asyncio.Lock()
         self._waiting: set[asyncio.Future[int]] = set()
-        self._sets = _Sets(cluster)
+        self._sets = _Sets(cluster, self._offset_since)
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order."""
@@ -68,17 +73,24 @@ class Publisher:
     def _looked_up(self, records: Sequence[Append], offsets: Sequence[int]) -> list[int]:
         """The offsets with those that the broker did not tell: it had the record already when it was sent again."""
         return [
-            self._offset_of(record) if offset == UNTOLD else offset
+            self._offset_since(Outgoing.of(record), 0) if offset == UNTOLD else offset
             for record, offset in zip(records, offsets, strict=True)
         ]
 
-    def _offset_of(self, record: Append) -> int:
-        end = self._topics.end(record.topic, record.partition)
-        wanted = ("ce_id", record.envelope.id.encode())
+    def _offset_since(self, wanted: Outgoing, stamped_ms: int) -> int:
+        """The offset of a record of this id, and this time unless it is 0, among the last ones; else UNTOLD.
+
+        Waits for other programs' open transactions, which may lie before it.
+        """
+        topic, partition = wanted.topic, wanted.partition
+        end = self._topics.end(topic, partition)
+        start = max(0, end - _LOOKED_UP)
+        if stamped_ms:
+            start = self._topics.offset_at(topic, partition, stamped_ms - _CLOCKS_APART_MS)
         found = UNTOLD
-        for messages in self._readers.stream(record.topic, record.partition, max(0, end - _LOOKED_UP), end):
+        for messages in self._readers.stream(topic, partition, start, end):
             for message in messages:
-                if wanted in (message.headers() or ()):
+                if _id_in(message.headers()) == _id_in(wanted.headers) and _is_of(message, stamped_ms):
                     found = message.offset() or 0
         return found
 
@@ -178,6 +190,17 @@ class Publisher:
         return translated(error, f"append to topic {topic}", self._cluster.address)
 
 
+def _id_in(headers: Any) -> tuple[Any, Any]:
+    """Source and id among a record's headers: who published it, and as what."""
+    told = dict(headers or ())
+    return told.get("ce_source"), told.get("ce_id")
+
+
+def _is_of(message: Message, stamped_ms: int) -> bool:
+    kind, time_ms = message.timestamp()
+    return not stamped_ms or kind != TIMESTAMP_CREATE_TIME or time_ms == stamped_ms
+
+
 class _Deliveries:
     """Delivery reports on their way to the loop, all of a poll in one call."""
 
@@ -232,8 +255,10 @@ class _Delivery:
 class _Sets:
     """Appends of several records: each call's are stored wholly or not at all; calls that wait share a transaction."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, offset_since: Callable[[Outgoing, int], int]) -> None:
         self._cluster = cluster
+        #: Looks a record up that bears a time.
+        self._offset_since = offset_since
         self._queue: SimpleQueue[_Set | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._transactions: Transactions | None = None
@@ -270,30 +295,55 @@ class _Sets:
             self._transactions.close()
 
     def _store(self, together: Sequence[_Set]) -> None:
-        try:
-            placed = self._transaction().run([each for one in together for each in one.outgoing])
-        except Aborted as error:
-            if error.passing and self._cluster.clock.monotonic() < min(each.until for each in together):
-                self._store(together)
-                return
-            if len(together) > 1:  # one of them may be at fault; the others must not pay for it
+        """Store these, again and again within their time; whoever waits hears how it ended."""
+        until = min(each.until for each in together)
+        transactions = self._transaction()
+        while True:
+            try:
+                offsets = self._stored(transactions, [each for one in together for each in one.outgoing])
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread go on
+                refused, failure = error, error
+                if isinstance(error, Aborted | Died):
+                    failure = failure_of(error, "append", self._cluster.address)
+            else:
                 for one in together:
-                    self._store([one])
+                    one.succeed(offsets)
                 return
-            together[0].fail(failure_of(error, "append", self._cluster.address))
-        except Died:
+            again = isinstance(refused, Died) or (isinstance(refused, Aborted) and refused.passing)
+            if not again or self._cluster.clock.monotonic() > until or self._cluster.stopping.wait(_AGAIN_SECONDS):
+                break
+        if len(together) > 1 and isinstance(refused, Aborted):  # one may be at fault; the others must not pay for it
             for one in together:
-                one.fail(unknown_outcome(self._cluster.address))
+                self._store([one])
+            return
+        for one in together:
+            one.fail(failure)
+
+    def _stored(self, transactions: Transactions, outgoing: Sequence[Outgoing]) -> Mapping[Place, Iterator[int]]:
+        """Offsets by place, in order. Raises Aborted or Died with nothing stored, LogError where nobody can tell."""
+        try:
+            placed = transactions.run(outgoing)
+        except Died as died:
+            if not died.committing:
+                raise
+            if not self._is_stored(transactions, outgoing[0]):
+                raise
+            return defaultdict(lambda: repeat(UNTOLD))
+        return {place: iter(found) for place, found in placed.items()}
+
+    def _is_stored(self, transactions: Transactions, first: Outgoing) -> bool:
+        """Whether a transaction of unknown outcome was stored after all, told by its first record.
+
+        A new producer settles what the old one left open; the record's time tells it from an earlier one of its id.
+        """
+        if _id_in(first.headers)[1] is None:  # raw bytes without an envelope look all the same
+            raise unknown_outcome(self._cluster.address)
+        try:
+            stamped_ms = transactions.stamped_ms
+            transactions.open()
+            return self._offset_since(first, stamped_ms) != UNTOLD
         except LogError as error:
-            for one in together:
-                one.fail(error)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread go on
-            for one in together:
-                one.fail(error)
-        else:
-            offsets = {place: iter(found) for place, found in placed.items()}
-            for one in together:
-                one.succeed(offsets)
+            raise unknown_outcome(self._cluster.address) from error
 
     def _transaction(self) -> Transactions:
         if self._transactions is None:
@@ -301,7 +351,8 @@ class _Sets:
                 self._cluster,
                 self._cluster.transactional_id("publish"),
                 marked=True,
-                seconds=self._cluster.options.publish_seconds,
+                # Half of a call's time for a step, so that there is some left to find out how it ended.
+                seconds=self._cluster.options.publish_seconds / 2,
             )
         return self._transactions
 
@@ -321,7 +372,7 @@ class _Set:
         self.until = until
         self._loop = loop
 
-    def succeed(self, offsets: dict[Place, Any]) -> None:
+    def succeed(self, offsets: Mapping[Place, Iterator[int]]) -> None:
         """Take this call's offsets off their partitions' rows."""
         found = [next(offsets[each.topic, each.partition]) for each in self.outgoing]
         self._tell(self.future.set_result, found)

@@ -97,18 +97,18 @@ class Aborted(Exception):
 
 
 class Died(Exception):
-    """The producer is dead. Whether the transaction is stored is unknown if it had come as far as committing."""
+    """The producer is dead. Whether the transaction is stored is unknown if `committing`; else nothing of it is."""
 
-    def __init__(self, error: KafkaError) -> None:
+    def __init__(self, error: KafkaError, *, committing: bool) -> None:
         super().__init__(error.str())
-        self.error = error
+        self.error, self.committing = error, committing
 
 
 class Transactions:
     """Runs transactions under one id. Blocking; to be used by one thread at a time.
 
-    `run` ends in one of three ways: all of it is stored; `Aborted`, nothing is; or `Died`, the outcome is unknown and
-    the next call begins with a new producer, whose initialization settles whatever the old one left open.
+    `run` ends in one of three ways: all of it is stored; `Aborted`, nothing is; or `Died`, the outcome may be unknown
+    and the next call begins with a new producer, whose initialization settles whatever the old one left open.
     """
 
     def __init__(self, cluster: Cluster, transactional_id: str, *, marked: bool = False, seconds: float = 0) -> None:
@@ -120,6 +120,8 @@ class Transactions:
         self._singly = False
         #: How long a step may take before the producer is given up; 0: twice as long as a transaction may.
         self._seconds = seconds
+        #: The time that the records of the last attempt bear, in milliseconds since 1970.
+        self.stamped_ms = 0
 
     def open(self) -> None:
         """Have a producer, ending what an earlier user of the id left open. Raises our errors."""
@@ -153,6 +155,7 @@ class Transactions:
         producer = self._producer
         assert producer is not None
         placed: dict[Place, list[int]] = {}
+        committing = False
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is None:
@@ -160,21 +163,22 @@ class Transactions:
 
         try:
             producer.begin_transaction()
-            now_ms = self._cluster.clock.now_ms()
+            self.stamped_ms = self._cluster.clock.now_ms()
             for each in outgoing:
-                _produce(producer, each, now_ms, delivered if each.told else None)
+                _produce(producer, each, self.stamped_ms, delivered if each.told else None)
             if positions is not None:
                 offsets, group = positions
                 self._until_done(lambda seconds: producer.send_offsets_to_transaction(list(offsets), group, seconds))
+            committing = True
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
-            self._rolled_back(producer, error)
+            self._rolled_back(producer, error, committing)
         except BaseException:
             self._producer = None
             raise
         return placed
 
-    def _rolled_back(self, producer: Producer, error: KafkaException) -> None:
+    def _rolled_back(self, producer: Producer, error: KafkaException, committing: bool) -> None:
         """Abort what failed and raise how it ended."""
         told: KafkaError = error.args[0]
         if self._producer is not None and not told.fatal():
@@ -186,7 +190,7 @@ class Transactions:
                 raise Aborted(told) from error
         _log.info("the producer %s ended: %s", self.id, told.str())
         self._producer = None
-        raise Died(told) from error
+        raise Died(told, committing=committing) from error
 
     def _until_done(self, step: Callable[[float], Any]) -> None:
         until = self._cluster.clock.monotonic() + (self._seconds or 2 * self._cluster.options.transaction_seconds)
@@ -235,7 +239,7 @@ def failure_of(end: Aborted | Died, doing: str, address: str) -> Exception:
 
 
 def unknown_outcome(address: str) -> LogUnavailable:
-    """What to tell a caller whose transaction may or may not be stored."""
+    """What to tell a caller whose transaction may or may not be stored, when nobody was there to be asked."""
     return LogUnavailable(
         f"{address} did not say whether the records are stored.", remedy="Publish them again with the same ids."
     )
