@@ -1,0 +1,219 @@
+"""The type model: what a contract's values are made of, whatever class declares them and whatever format carries them.
+
+A `Schema` is plain, immutable data. Classes become schemas (`reflection`), and so do a format's own documents (`avro`,
+`protobuf`, `jsonschema`); all rules of evolution (`compatibility`) and of reading between versions (`resolution`) are
+over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+__all__ = [
+    "NO_LIMITS",
+    "TEXT",
+    "Definition",
+    "Enumeration",
+    "Field",
+    "Limits",
+    "ListOf",
+    "MapOf",
+    "Record",
+    "Reference",
+    "Scalar",
+    "ScalarKind",
+    "Schema",
+    "TupleOf",
+    "Type",
+    "UnionOf",
+]
+
+#: `integer` has no bound unless `bits` says one; `number` is a binary float; `any` is whatever the format can carry.
+ScalarKind: TypeAlias = Literal[
+    "null",
+    "boolean",
+    "integer",
+    "number",
+    "decimal",
+    "text",
+    "bytes",
+    "date",
+    "time",
+    "datetime",
+    "duration",
+    "uuid",
+    "any",
+]
+
+
+class _Part(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What all parts of a schema are: immutable, equal by content, small as JSON."""
+
+
+class Limits(_Part, frozen=True):
+    """Constraints on a value; None leaves one open. Lengths are of characters, bytes or items."""
+
+    ge: int | float | None = None
+    gt: int | float | None = None
+    le: int | float | None = None
+    lt: int | float | None = None
+    multiple_of: int | float | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+    #: A regular expression that is searched for, as JSON Schema's `pattern` is.
+    pattern: str | None = None
+
+
+NO_LIMITS = Limits()
+
+
+class Scalar(_Part, frozen=True, tag_field="is", tag="scalar"):
+    """A single value."""
+
+    kind: ScalarKind
+    limits: Limits = NO_LIMITS
+    #: Width of an integer (32, 64) or number (32, 64) that a format fixed; 0 where nobody did.
+    bits: int = 0
+    #: Of a decimal that a format fixed: all digits, and those behind the point; 0 digits where nobody did.
+    precision: int = 0
+    scale: int = 0
+    #: Length that a fixed sequence of bytes has; 0 for any.
+    size: int = 0
+
+
+class Enumeration(_Part, frozen=True, tag_field="is", tag="enumeration"):
+    """One of named values. `default` stands for one that the reader does not know; None refuses it."""
+
+    name: str
+    symbols: tuple[str | int, ...]
+    default: str | int | None = None
+    aliases: tuple[str, ...] = ()
+
+
+class ListOf(_Part, frozen=True, tag_field="is", tag="list"):
+    """Any number of values of one type; `unique` for sets."""
+
+    items: Type
+    limits: Limits = NO_LIMITS
+    unique: bool = False
+
+
+class TupleOf(_Part, frozen=True, tag_field="is", tag="tuple"):
+    """So many values, each of its own type."""
+
+    items: tuple[Type, ...]
+
+
+class MapOf(_Part, frozen=True, tag_field="is", tag="map"):
+    """Values by key; a key is text, or what can be written as text."""
+
+    values: Type
+    keys: Type
+    limits: Limits = NO_LIMITS
+
+
+class UnionOf(_Part, frozen=True, tag_field="is", tag="union"):
+    """A value of one of several types; optional is a union with null. No option is a union."""
+
+    options: tuple[Type, ...]
+
+
+class Reference(_Part, frozen=True, tag_field="is", tag="reference"):
+    """A record or an enumeration by its name in the schema's definitions; so types can contain themselves."""
+
+    name: str
+
+
+class Field(_Part, frozen=True):
+    """One field of a record. `name` is the one on the wire."""
+
+    name: str
+    type: Type
+    #: Whether a reader refuses a record without it.
+    required: bool = True
+    #: The value in its absence, as JSON has it; UNSET if `required`, or if only the class can make it.
+    default: Any | UnsetType = UNSET
+    #: Names under which older versions wrote it.
+    aliases: tuple[str, ...] = ()
+    #: Whether people who look at messages are not shown it.
+    sensitive: bool = False
+    #: Its number on the wire, in a format that has numbers (Protobuf); 0 where there are none.
+    number: int = 0
+
+
+class Record(_Part, frozen=True, tag_field="is", tag="record"):
+    """Named fields. In a union of records, `tag_field` holds `tag` on the wire and says which one a value is."""
+
+    name: str
+    fields: tuple[Field, ...] = ()
+    aliases: tuple[str, ...] = ()
+    tag_field: str = ""
+    tag: str | int = ""
+    #: Whether a field that it does not declare makes a value invalid.
+    closed: bool = False
+    #: Whether it is written as a list of its fields' values, without names.
+    positional: bool = False
+
+
+Definition: TypeAlias = Record | Enumeration
+Type: TypeAlias = Scalar | ListOf | TupleOf | MapOf | UnionOf | Reference
+
+TEXT = Scalar(kind="text")
+
+
+class Schema(_Part, frozen=True):
+    """A whole contract type: its root, and every record and enumeration in it by name.
+
+    Two schemas that are equal have the same fingerprint, on every machine and Python.
+    """
+
+    root: Type
+    definitions: dict[str, Definition] = {}
+
+    def resolve(self, part: Type) -> Type | Definition:
+        """The part itself, or what it refers to. Raises KeyError for a reference to nothing."""
+        return self.definitions[part.name] if isinstance(part, Reference) else part
+
+    @property
+    def record(self) -> Record | None:
+        """The record that messages are, if they are one."""
+        found = self.resolve(self.root)
+        return found if isinstance(found, Record) else None
+
+    def encode(self) -> bytes:
+        """The schema as canonical JSON."""
+        return msgspec.json.encode(self, order="deterministic")
+
+    @staticmethod
+    def decode(data: bytes | str) -> Schema:
+        """The schema of canonical JSON. Raises msgspec.ValidationError or DecodeError."""
+        return msgspec.json.decode(data, type=Schema)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the canonical JSON, in hexadecimal."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+    def paths(self) -> Iterator[tuple[str, Field]]:
+        """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle."""
+        yield from _paths(self, self.root, "", frozenset())
+
+
+def _paths(schema: Schema, part: Type, path: str, within: frozenset[str]) -> Iterator[tuple[str, Field]]:
+    match part:
+        case ListOf(items=inner) | MapOf(values=inner):
+            yield from _paths(schema, inner, path + "[]", within)
+        case TupleOf(items=several) | UnionOf(options=several):
+            for each in several:
+                yield from _paths(schema, each, path, within)
+        case Reference(name=name) if name not in within:
+            found = schema.definitions[name]
+            for field in found.fields if isinstance(found, Record) else ():
+                here = f"{path}.{field.name}" if path else field.name
+                yield here, field
+                yield from _paths(schema, field.type, here, within | {name})
