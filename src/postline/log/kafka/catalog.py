@@ -130,9 +130,12 @@ class Catalog:
             return
         try:
             end = self._topics.end(name, 0)
-        except UnknownTopic:
+        except UnknownTopic as error:
+            if self._topics.look(name) is not None:  # said by a broker that has just come up
+                raise LogUnavailable(
+                    f"{self._cluster.address} does not find its topic {name}.", remedy="Try again; look at the brokers."
+                ) from error
             self._entries, self._read_to = {}, 0
-            self._topics.forget(name)
             return
         if end == self._read_to:
             return

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from postline.errors import LogUnavailable
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.topics import Topics
 from postline.log.kafka.wire import record_of, size_of
@@ -23,6 +24,7 @@ _POLL_SECONDS = 0.02
 _PAGE_RECORDS = 2_000
 #: How long a page waits for records that stand behind somebody's open transaction.
 _STABLE_SECONDS = 3.0
+_ANSWER_SECONDS = 30.0
 #: Offsets that lie nearer to each other are read in one go.
 _NEAR = 2_000
 #: A consumer has to name a group, although these never join one.
@@ -117,12 +119,31 @@ class Readers:
         return [message for message in found if message.error() is None]
 
     def read(self, topic: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
-        """Records from `offset` on, at most `limit`, at least one if there is any. Raises UnknownTopic."""
+        """Records from `offset` on, at most `limit`, at least one if there is any.
+
+        What stands behind somebody's open transaction is waited for a little. Raises UnknownTopic, and LogUnavailable
+        where no broker gives what is there: an empty page always is the end.
+        """
         if partition >= self._topics.partitions(topic):
             raise self._topics.unknown(topic)
+        clock = self._cluster.clock
+        waited_until = clock.monotonic() + _STABLE_SECONDS
+        while True:
+            stable = self._topics.stable_end(topic, partition)
+            if stable > offset and (found := self._page(topic, partition, offset, stable, (limit, max_bytes))):
+                return found
+            offset = max(offset, stable)
+            if offset >= self._topics.end(topic, partition) or clock.monotonic() > waited_until:
+                return []
+            if self._cluster.stopping.wait(_POLL_SECONDS):
+                raise self._cluster.closed()
+
+    def _page(self, topic: str, partition: int, offset: int, end: int, sizes: tuple[int, int]) -> list[Record]:
+        """The first records between two offsets, all of whose transactions have ended; none if there are only gaps."""
         found: list[Record] = []
-        size, waited_until = 0, self._cluster.clock.monotonic() + _STABLE_SECONDS
-        for messages in self.stream(topic, partition, offset, self._topics.end(topic, partition)):
+        limit, max_bytes = sizes
+        size, given_up = 0, self._cluster.clock.monotonic() + _ANSWER_SECONDS
+        for messages in self.stream(topic, partition, offset, end):
             for message in messages:
                 record = record_of(message)
                 if record[0] < offset:
@@ -133,8 +154,13 @@ class Readers:
                 found.append(record)
                 if len(found) >= limit:
                     return found
-            if not messages and (found or self._cluster.clock.monotonic() > waited_until):
-                break
+            if found and not messages:
+                return found
+            if self._cluster.clock.monotonic() > given_up:
+                raise LogUnavailable(
+                    f"{self._cluster.address} did not give the records of {topic} partition {partition} in time.",
+                    remedy="Try again; look at the brokers.",
+                )
         return found
 
     def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:

@@ -28,6 +28,8 @@ _ANSWER_SECONDS = 30.0
 _LEARN_SECONDS = 0.01
 #: A leader may not have heard yet of a topic that other brokers know.
 _SPREAD_SECONDS = 5.0
+#: Nor does a broker that is starting, for longer.
+_STALE_SECONDS = 20.0
 #: Whatever a contract allows fits, with room for its envelope.
 _RECORD_BYTES_MAX = (256 << 20) + (1 << 16)
 #: What headers and a batch's own fields may take of a broker's limit.
@@ -147,15 +149,20 @@ class Topics:
 
     def look(self, name: str) -> int | None:
         """How many partitions the topic has at this moment; None if there is none of that name."""
-        with self._cluster.asking(f"look at topic {name}"):
-            found = self._cluster.admin.list_topics(topic=name, timeout=_ANSWER_SECONDS).topics[name]
-            if found.error is not None and found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise KafkaException(found.error)
-        if found.error is not None:
+        found: int | None = self._cluster.ask(f"look at topic {name}", lambda: self._looked_at(name))
+        if found is None:
             self._known.pop(name, None)
-            return None
-        self._known[name] = len(found.partitions)
-        return len(found.partitions)
+        else:
+            self._known[name] = found
+        return found
+
+    def _looked_at(self, name: str) -> int | None:
+        found = self._cluster.admin.list_topics(topic=name, timeout=_ANSWER_SECONDS).topics[name]
+        if found.error is None:
+            return len(found.partitions)
+        if found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise KafkaException(found.error)
+        return None
 
     def unknown(self, name: str) -> UnknownTopic:
         """The refusal of a topic that isn't there."""
@@ -297,6 +304,10 @@ class Topics:
         """The partition's true end: past everything that was ever appended."""
         return self._offsets([TopicPartition(name, partition)], _LATEST)[0]
 
+    def stable_end(self, name: str, partition: int) -> int:
+        """Where the first transaction that is still open begins, else the end: readers get no further."""
+        return self._offsets([TopicPartition(name, partition)], _LATEST, IsolationLevel.READ_COMMITTED)[0]
+
     def start(self, name: str, partition: int) -> int:
         """The first offset that retention has left."""
         return self._offsets([TopicPartition(name, partition)], _EARLIEST)[0]
@@ -309,19 +320,28 @@ class Topics:
         found = self._offsets([place], OffsetSpec.for_timestamp(max(0, time_ms)))[0]
         return self.end(name, partition) if found < 0 else found
 
-    def _offsets(self, places: Sequence[TopicPartition], spec: OffsetSpec) -> list[int]:
+    def _offsets(
+        self,
+        places: Sequence[TopicPartition],
+        spec: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> list[int]:
         def ask() -> dict[int, int]:
-            asked = self._cluster.admin.list_offsets(
-                dict.fromkeys(places, spec), isolation_level=IsolationLevel.READ_UNCOMMITTED
-            )
-            return {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
+            asked = self._cluster.admin.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation)
+            found = {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
+            if min(found.values()) < 0 and spec in (_EARLIEST, _LATEST):  # a new leader that does not know it yet
+                raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
+            return found
 
-        name, until = places[0].topic, self._cluster.clock.monotonic() + _SPREAD_SECONDS
+        name, began = places[0].topic, self._cluster.clock.monotonic()
+        known = name in self._known
         while True:
             try:
                 by_partition = self._cluster.ask(f"find offsets of topic {name}", ask)
                 return [by_partition[place.partition] for place in places]
             except UnknownTopic:
-                late = self._cluster.clock.monotonic() > until
-                if name not in self._known or late or self._cluster.stopping.wait(_LEARN_SECONDS):
+                # A leader that has just come up knows less than others; what others don't know either is gone.
+                patience = _STALE_SECONDS if known and self.look(name) is not None else _SPREAD_SECONDS
+                late = self._cluster.clock.monotonic() - began > patience
+                if not known or late or self._cluster.stopping.wait(_LEARN_SECONDS):
                     raise
