@@ -14,7 +14,7 @@ from functools import lru_cache
 from postline.errors import EncodeError
 from postline.message import Envelope
 
-__all__ = ["OWN_ID", "RESERVED", "from_headers", "to_headers"]
+__all__ = ["OWN_ID", "RESERVED", "SCHEMA_ID", "from_headers", "to_headers"]
 
 _VERSION, _TIME = "ce_specversion", "ce_time"
 #: Header and field, in the order in which they are written.
@@ -31,8 +31,13 @@ _OF_FIELDS = frozenset(header for header, _ in _FIELDS)
 #: The extension that marks a message whose publisher chose its id; engines with headers write and read it.
 OWN_ID = "ce_ownid"
 
+#: The extension that names the schema which the value was written under, by its id in the registry.
+SCHEMA_ID = "ce_schemaid"
+
+_OF_FLAGS = frozenset({OWN_ID, SCHEMA_ID})
+
 #: Headers that belong to the envelope's fields: a user's own header of that name would not be written.
-RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID}
+RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID, SCHEMA_ID}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -55,7 +60,7 @@ def to_headers(envelope: Envelope) -> dict[str, str]:
         # A time that was read and could not be kept whole in milliseconds lies here as it was written.
         if (
             name not in _OF_FIELDS
-            and name != OWN_ID
+            and name not in _OF_FLAGS
             and (name != _TIME or (_read(value) or (0, True))[0] == envelope.time_ms)
         ):
             headers[name] = value

@@ -34,6 +34,7 @@ __all__ = [
     "FLAG_OWN_ID",
     "PINNING_NAMESPACES",
     "REVOKE_SECONDS",
+    "SCHEMA_ID_SHIFT",
     "Append",
     "Assignment",
     "Bounds",
@@ -57,13 +58,17 @@ __all__ = [
 #: A stored record, a plain tuple because a batch makes a thousand of them:
 #: (offset, timestamp_ms, key, type, value, flags, packed).
 #: `type` is "" where a foreign record names none, `value` is None for a tombstone, `flags` are
-#: the FLAG_… bits, and `packed` is the envelope in the engine's own form: `Log.envelope` opens it.
+#: the FLAG_… bits below the writer's schema id, and `packed` is the envelope in the engine's own form: `Log.envelope`
+#: opens it.
 Record: TypeAlias = tuple[int, int, bytes | None, str, bytes | None, int, Any]
 
 EMPTY_TYPE = ""
 
 #: The publisher chose the message's id itself, so every subscription drops its duplicates.
 FLAG_OWN_ID = 1
+
+#: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none.
+SCHEMA_ID_SHIFT = 8
 
 #: State namespaces whose keys are 8-byte big-endian offsets of the subscribed topic. The records
 #: they name stay readable by `Log.read_offsets`, whatever retention and compaction say.

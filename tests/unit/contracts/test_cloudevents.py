@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from postline.contracts.cloudevents import OWN_ID, RESERVED, from_headers, to_headers
+from postline.contracts.cloudevents import OWN_ID, RESERVED, SCHEMA_ID, from_headers, to_headers
 from postline.errors import EncodeError
 from postline.message import JSON_CONTENT_TYPE, Envelope
 
@@ -38,7 +38,7 @@ times = st.one_of(
 )
 foreign_headers = st.builds(
     lambda attributes, others, time: others | attributes | time,
-    st.dictionaries(st.sampled_from(sorted(RESERVED - {"ce_time", OWN_ID})), texts.filter(bool)),
+    st.dictionaries(st.sampled_from(sorted(RESERVED - {"ce_time", OWN_ID, SCHEMA_ID})), texts.filter(bool)),
     own_headers,
     st.one_of(st.just({}), times.map(lambda text: {"ce_time": text})),
 )

@@ -8,7 +8,7 @@ from hypothesis import given
 from postline.contracts.cloudevents import OWN_ID, RESERVED
 from postline.log.kafka import wire
 from postline.log.kafka.wire import envelope_of, headers_of
-from postline.log.port import FLAG_OWN_ID, Append, Record
+from postline.log.port import FLAG_OWN_ID, SCHEMA_ID_SHIFT, Append, Record
 from postline.message import Envelope
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -53,7 +53,7 @@ def record_of(consumed: Consumed) -> Record:
     return wire.record_of(consumed)  # type: ignore[arg-type]
 
 
-@given(envelopes, st.sampled_from([0, FLAG_OWN_ID]))
+@given(envelopes, st.sampled_from([0, FLAG_OWN_ID, 17 << SCHEMA_ID_SHIFT, (2**31 - 1) << SCHEMA_ID_SHIFT | FLAG_OWN_ID]))
 def test_every_envelope_and_flag_comes_back_equal(envelope: Envelope, flags: int):
     record = record_of(Consumed(headers_of(Append("t", 0, b"k", b"v", envelope, flags))))
     assert envelope_of(record) == envelope

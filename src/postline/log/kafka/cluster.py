@@ -46,6 +46,7 @@ _THREADS = 16
 _SIZES = {"message.max.bytes": "1000000000"}
 _GREETING_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
+_DESCRIBED_SECONDS = 5.0
 #: Answers of brokers that are starting, or whose partitions and coordinators move.
 _PASSING = frozenset(
     {
@@ -123,8 +124,9 @@ class Cluster:
                     raise translated(last, "connect", self.address) from error
                 if self.clock.monotonic() > end:
                     raise unreachable(self.address, last, self.options.connect_seconds) from error
-        with self.asking("describe the cluster"):
-            self.cluster_id = admin.describe_cluster().result(_ANSWER_SECONDS).cluster_id
+        self.cluster_id = self.ask(
+            "describe the cluster", lambda: self.admin.describe_cluster().result(_DESCRIBED_SECONDS).cluster_id
+        )
 
     @property
     def admin(self) -> AdminClient:

@@ -1,7 +1,8 @@
 """Messages as Kafka carries them: records of the port from consumed messages, headers for produced ones.
 
-The envelope travels as CloudEvents 1.0 headers in binary mode (DESIGN §7). `ce_type` stands first, so that the type of
-a record of ours is found without looking through the others; foreign records may have them in any order, or none.
+The envelope travels as CloudEvents 1.0 headers in binary mode (DESIGN §7). `ce_type` stands first and the schema's id
+second, so that both are found in a record of ours without looking through the others; foreign records may have them in
+any order, or none.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from postline.contracts.cloudevents import OWN_ID, from_headers, to_headers
-from postline.log.port import EMPTY_TYPE, FLAG_OWN_ID, Append, Record
+from postline.contracts.cloudevents import OWN_ID, SCHEMA_ID, from_headers, to_headers
+from postline.log.port import EMPTY_TYPE, FLAG_OWN_ID, SCHEMA_ID_SHIFT, Append, Record
 from postline.message import Envelope
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = ["envelope_of", "headers_of", "record_of", "size_of"]
 
 _TYPE = "ce_type"
 _TYPES_CACHED_MAX = 10_000
+_SCHEMA_IDS_CACHED_MAX = 10_000
 #: Header values that are no UTF-8 come back byte for byte when they are written again.
 _ERRORS = "surrogateescape"
 
@@ -28,8 +30,12 @@ _ERRORS = "surrogateescape"
 Header: TypeAlias = tuple[str, str | bytes | None]
 Headers: TypeAlias = list[Header]
 _OWN_ID: Header = (OWN_ID, b"1")
+_NO_HEADER: tuple[str, Any] = ("", None)
+#: A registry's ids are of 32 bits.
+_SCHEMA_ID_DIGITS_MAX = 10
 
 _type_names: dict[bytes, str] = {}
+_schema_flags: dict[bytes, int] = {}
 
 
 def record_of(message: Message) -> Record:
@@ -38,10 +44,13 @@ def record_of(message: Message) -> Record:
     name, flags = EMPTY_TYPE, 0
     if headers:
         first, value = headers[0]
-        if first == _TYPE and (len(headers) < 2 or headers[1][0] != OWN_ID):
-            name = _type_names.get(value) or _type_name(value)
-        else:
+        second, told = headers[1] if len(headers) > 1 else _NO_HEADER
+        if first != _TYPE or second == OWN_ID:
             name, flags = _found_in(headers)
+        else:
+            name = _type_names.get(value) or _type_name(value)
+            if second == SCHEMA_ID:
+                flags = _schema_flags.get(told) or _flags_of(told)
     return (message.offset(), message.timestamp()[1], message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
 
 
@@ -52,7 +61,19 @@ def _found_in(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, int]:
             name = _type_name(value)
         elif header == OWN_ID:
             flags |= FLAG_OWN_ID
+        elif header == SCHEMA_ID:
+            flags |= _flags_of(value)
     return name, flags
+
+
+def _flags_of(schema_id: bytes | None) -> int:
+    """The flags that a schema's id stands for; none for what is no id of a registry."""
+    if schema_id is None or not schema_id.isdigit() or len(schema_id) > _SCHEMA_ID_DIGITS_MAX:
+        return 0
+    flags = int(schema_id) << SCHEMA_ID_SHIFT
+    if len(_schema_flags) < _SCHEMA_IDS_CACHED_MAX:
+        _schema_flags[schema_id] = flags
+    return flags
 
 
 def _type_name(value: bytes | None) -> str:
@@ -78,7 +99,7 @@ def headers_of(append: Append) -> Headers:
     if envelope.headers or not (envelope.id and envelope.source and envelope.type):
         return _any_headers(append)
     first, fixed = _fixed(envelope.type, envelope.source, envelope.content_type)
-    headers = [first, _OWN_ID, *fixed] if append.flags & FLAG_OWN_ID else [first, *fixed]
+    headers = [first, *_of_flags(append.flags), *fixed] if append.flags else [first, *fixed]
     headers.append(("ce_id", envelope.id.encode("utf-8", _ERRORS)))
     if envelope.correlation_id:
         headers.append(("ce_correlationid", envelope.correlation_id.encode("utf-8", _ERRORS)))
@@ -87,6 +108,13 @@ def headers_of(append: Append) -> Headers:
     if envelope.time_ms:
         headers.append(_time(envelope.time_ms))
     return headers
+
+
+@lru_cache(4_096)
+def _of_flags(flags: int) -> Headers:
+    own: Headers = [_OWN_ID] if flags & FLAG_OWN_ID else []
+    schema_id = flags >> SCHEMA_ID_SHIFT
+    return [*own, (SCHEMA_ID, str(schema_id).encode())] if schema_id else own
 
 
 @lru_cache(4_096)
@@ -111,8 +139,7 @@ def _any_headers(append: Append) -> Headers:
     headers: Headers = []
     if (name := found.pop(_TYPE, None)) is not None:
         headers.append((_TYPE, name.encode("utf-8", _ERRORS)))
-    if append.flags & FLAG_OWN_ID:
-        headers.append(_OWN_ID)
+    headers += _of_flags(append.flags)
     headers += [(name, value.encode("utf-8", _ERRORS)) for name, value in found.items()]
     return headers
 
