@@ -45,9 +45,15 @@ class _Readers(Readers):
 
     def __init__(self, topics: _Topics, batches: Sequence[Sequence[int]]) -> None:
         self.clock, stopping = _Clock(), threading.Event()
-        cluster: Any = SimpleNamespace(clock=self.clock, stopping=stopping, address="kafka://one")
+        stopping.wait = self._wait  # type: ignore[method-assign]
+        options = SimpleNamespace(transaction_seconds=10)
+        cluster: Any = SimpleNamespace(clock=self.clock, stopping=stopping, address="kafka://one", options=options)
         super().__init__(cluster, topics)  # type: ignore[arg-type]
         self._batches = batches
+
+    def _wait(self, timeout: float | None = None) -> bool:
+        self.clock.now += timeout or 0
+        return False
 
     def stream(self, topic: str, partition: int, offset: int, end: int) -> Iterator[list[Message]]:
         for batch in self._batches:
@@ -76,6 +82,13 @@ def test_a_leader_that_is_away_for_long_is_waited_for() -> None:
 def test_a_leader_that_stays_away_is_an_error_and_no_end() -> None:
     with pytest.raises(LogUnavailable, match="orders partition 0"):
         _offsets(_Readers(_Topics(3, 3), [[]] * 100))
+
+
+def test_what_an_open_transaction_holds_back_is_an_error_and_no_end() -> None:
+    readers = _Readers(_Topics(3, 9), [[0, 1, 2]])
+    assert _offsets(readers) == [0, 1, 2]
+    with pytest.raises(LogUnavailable, match="offset 3 of orders partition 0"):
+        _offsets(readers, offset=3)
 
 
 def test_the_end_is_an_empty_page() -> None:

@@ -53,7 +53,9 @@ def record_of(consumed: Consumed) -> Record:
     return wire.record_of(consumed)  # type: ignore[arg-type]
 
 
-@given(envelopes, st.sampled_from([0, FLAG_OWN_ID, 17 << SCHEMA_ID_SHIFT, (2**31 - 1) << SCHEMA_ID_SHIFT | FLAG_OWN_ID]))
+@given(
+    envelopes, st.sampled_from([0, FLAG_OWN_ID, 17 << SCHEMA_ID_SHIFT, (2**31 - 1) << SCHEMA_ID_SHIFT | FLAG_OWN_ID])
+)
 def test_every_envelope_and_flag_comes_back_equal(envelope: Envelope, flags: int):
     record = record_of(Consumed(headers_of(Append("t", 0, b"k", b"v", envelope, flags))))
     assert envelope_of(record) == envelope

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol
 
@@ -291,8 +292,9 @@ class Polling:
         fresh = [cursor for cursor in cursors if cursor.assignment.partition in self._ownership.granted]
         for topic in {cursor.topic for cursor in fresh} - self._known_topics:
             # A client that has never heard of a topic looks for it only about once a second.
-            self._consumer.list_topics(topic, timeout=_METADATA_SECONDS)
-            self._known_topics.add(topic)
+            with suppress(KafkaException):  # then it finds the topic by itself, later
+                self._consumer.list_topics(topic, timeout=_METADATA_SECONDS)
+                self._known_topics.add(topic)
         old = [cursor.place for cursor in fresh if cursor.place in self._cursors]
         if old:
             self._consumer.incremental_unassign([TopicPartition(*place) for place in old])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -22,8 +22,8 @@ _METADATA_SECONDS = 5.0
 _OVERTAKEN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _PAGE_RECORDS = 2_000
-#: How long a page waits for records that stand behind somebody's open transaction.
-_STABLE_SECONDS = 3.0
+#: How long the end of a transaction may take to reach its partitions, beyond its own time.
+_STABLE_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 #: Offsets that lie nearer to each other are read in one go.
 _NEAR = 2_000
@@ -93,8 +93,9 @@ class Readers:
         with self._lent() as reader, self._cluster.asking(f"read topic {topic}"):
             consumer = reader.consumer
             if topic not in reader.topics:  # a client that has never heard of a topic looks for it once a second
-                consumer.list_topics(topic, timeout=_METADATA_SECONDS)
-                reader.topics.add(topic)
+                with suppress(KafkaException):  # later, then
+                    consumer.list_topics(topic, timeout=_METADATA_SECONDS)
+                    reader.topics.add(topic)
             consumer.assign([place])
             while at < end:
                 if self._cluster.stopping.is_set():
@@ -121,20 +122,26 @@ class Readers:
     def read(self, topic: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
         """Records from `offset` on, at most `limit`, at least one if there is any.
 
-        What stands behind somebody's open transaction is waited for a little. Raises UnknownTopic, and LogUnavailable
-        where no broker gives what is there: an empty page always is the end.
+        What stands behind somebody's open transaction is waited for as long as one of ours may take. Raises
+        UnknownTopic, and LogUnavailable where what is there can't be had: an empty page always is the end.
         """
         if partition >= self._topics.partitions(topic):
             raise self._topics.unknown(topic)
         clock = self._cluster.clock
-        waited_until = clock.monotonic() + _STABLE_SECONDS
+        waited_until = clock.monotonic() + _STABLE_SECONDS + self._cluster.options.transaction_seconds
         while True:
             stable = self._topics.stable_end(topic, partition)
             if stable > offset and (found := self._page(topic, partition, offset, stable, (limit, max_bytes))):
                 return found
             offset = max(offset, stable)
-            if offset >= self._topics.end(topic, partition) or clock.monotonic() > waited_until:
+            if offset >= self._topics.end(topic, partition):
                 return []
+            if clock.monotonic() > waited_until:
+                raise LogUnavailable(
+                    f"{self._cluster.address}: a transaction that is still open holds back what follows offset {offset}"
+                    f" of {topic} partition {partition}.",
+                    remedy="Try again later; `kafka-transactions.sh find-hanging` tells whose it is.",
+                )
             if self._cluster.stopping.wait(_POLL_SECONDS):
                 raise self._cluster.closed()
 
