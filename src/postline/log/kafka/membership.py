@@ -20,6 +20,7 @@ from postline.log.kafka.polling import GroupConsumer, Polling
 from postline.log.kafka.steward import Steward
 from postline.log.kafka.takeover import Takeover
 from postline.log.kafka.units import UnitWriter
+from postline.log.kafka.watching import watch_group
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, PartitionOwner
 
 __all__ = ["KafkaMembership", "join"]
@@ -70,6 +71,9 @@ class KafkaMembership:
         self._steward.polling = self.polling
         self.polling.start()
         self._steward.begin()
+        if not self.polling.classic:
+            group, client = self._spec.subscription, self._me.client
+            self._steward.run_along(watch_group(self._parts, group, client, self._steward.declared, self.polling))
 
     def _made_polling(self) -> Polling:
         make = partial(_consumer_of, self._parts, self._spec.subscription, self._me.client)

@@ -152,6 +152,10 @@ class Polling:
         """Consume on; a paused place is held back only once enough of it lies ready."""
         self._commands.put(lambda: self._set_paused([(topic, partition)], False))
 
+    def rejoin(self) -> None:
+        """Leave the group and join it again, with another client; what is owned is lost."""
+        self._commands.put(lambda: self._begin_anew("its group stands still"))
+
     # -- the thread ---------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -167,7 +171,7 @@ class Polling:
                 except KafkaException as error:
                     if not error.args[0].fatal():
                         raise
-                    self._begin_anew(error.args[0])
+                    self._begin_anew(error.args[0].str())
         except KafkaException as error:
             self._events.failed(_as_log_error(error.args[0], self._topic, self._cluster))
         except LogError as error:
@@ -175,9 +179,9 @@ class Polling:
         finally:
             self._close()
 
-    def _begin_anew(self, error: KafkaError) -> None:
+    def _begin_anew(self, why: str) -> None:
         """The client is dead, as after its group was forgotten by a coordinator that lost its memory: take another."""
-        _log.error("the consumer of %s ended and is made anew: %s", self._topic, error.str())
+        _log.error("the consumer of %s ended and is made anew: %s", self._topic, why)
         self._events.lost(list(self._ownership.granted))
         self._cursors.clear()
         self._candidate, self._held_back = None, False

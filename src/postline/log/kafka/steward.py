@@ -123,6 +123,10 @@ class Steward:
         """Look after held records until the membership ends."""
         self._begin(self.keep_copies())
 
+    def run_along(self, work: Awaitable[None]) -> None:
+        """Run this, too, until the membership ends; an error in it ends the membership."""
+        self._begin(work)
+
     def _begin(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
