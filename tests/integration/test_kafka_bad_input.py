@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import http.server
+import itertools
 import os
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ from postline.errors import (
     TopicMismatch,
     UnknownTopic,
 )
+from postline.log.kafka import transactions
+from postline.log.kafka.transactions import Outgoing
 from tests.brokers.cluster import Cluster
 from tests.brokers.fixtures import cluster_for_tests
 from tests.brokers.ready import silent
@@ -447,6 +450,23 @@ async def test_small_records_are_stored_although_the_broker_takes_small_batches_
         limit_records(kafka_one, ORDERS.name, 20_000)
         await world.publish(orders(3_000, customers=3))
         assert len(await world.read(ORDERS)) == 3_000
+
+
+async def test_a_refusal_that_comes_while_records_are_produced_is_known_by_its_reason(
+    engine: KafkaEngine, kafka_one: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, produced = transactions._produce, itertools.count(1)
+
+    def pausing(producer: Producer, each: Outgoing, now_ms: int, delivered: Callable[..., None] | None) -> None:
+        plain(producer, each, now_ms, delivered)
+        if next(produced) == 500:
+            producer.flush(10)
+
+    monkeypatch.setattr(transactions, "_produce", pausing)
+    async with World(engine) as world:
+        limit_records(kafka_one, ORDERS.name, 1_000)
+        await world.publish(orders(990, customers=3))
+        assert len(await world.read(ORDERS)) == 990
 
 
 async def _large_for_one(order: OrderPlaced, ctx: Context) -> None:

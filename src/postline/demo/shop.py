@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,11 +12,15 @@ from postline.clock import Clock
 from postline.demo.contracts import LineRead, ReceiptClosed, lines
 from postline.demo.files import FileLine, read_files
 from postline.demo.parsing import UnreadableLine, split_line
+from postline.errors import LogUnavailable
 
 __all__ = ["Allowance", "Cursor", "app", "publish_files"]
 
 app = App("shop", owns=[lines])
 
+_log = logging.getLogger("postline.demo")
+
+_AGAIN_SECONDS = 1.0
 _BATCH = 1_000
 _KEY_CHARACTERS_MAX = 64
 _LOOK_SECONDS = 0.02
@@ -53,13 +58,24 @@ async def publish_files(directory: Path, cursor: Cursor, allowance: Allowance, c
     last = next(islice(source, done - 1, None)) if done else None
     for first in source:
         chunk = [first, *islice(source, await _allowed(allowance, done, clock) - 1)]
-        await app.publish_many(_messages(last, chunk), id_of=_own_id)
+        await _publish(list(_messages(last, chunk)), clock)
         last = chunk[-1]
         done = last.number
         cursor.write(done)
     if last is not None:
         closing = _closing(last)
-        await app.publish(closing, id=_own_id(closing))
+        await _publish([closing], clock)
+
+
+async def _publish(messages: list[LineRead | ReceiptClosed], clock: Clock) -> None:
+    """Publish, and again with the same ids while the log is away: every subscription drops what it has already."""
+    while True:
+        try:
+            await app.publish_many(messages, id_of=_own_id)
+            return
+        except LogUnavailable as error:
+            _log.warning("published again: %s", error)
+            await clock.sleep(_AGAIN_SECONDS)
 
 
 async def _allowed(allowance: Allowance, done: int, clock: Clock) -> int:

@@ -303,8 +303,10 @@ class _Sets:
                 offsets = self._stored(transactions, [each for one in together for each in one.outgoing])
             except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread go on
                 refused, failure = error, error
-                if isinstance(error, Aborted | Died):
+                if isinstance(error, Aborted):
                     failure = failure_of(error, "append", self._cluster.address)
+                elif isinstance(error, Died):
+                    failure = self._not_taken(error)
             else:
                 for one in together:
                     one.succeed(offsets)
@@ -318,6 +320,14 @@ class _Sets:
             return
         for one in together:
             one.fail(failure)
+
+    def _not_taken(self, died: Died) -> LogUnavailable:
+        """Producer after producer died. Being fenced is no more than that: the id is this process's alone."""
+        options, address = self._cluster.options, self._cluster.address
+        return LogUnavailable(
+            f"{address} did not take the records within {options.publish_seconds:g} s, and stored none: {died}.",
+            remedy="Publish them again with the same ids; if it stays so, look at the brokers' health.",
+        )
 
     def _stored(self, transactions: Transactions, outgoing: Sequence[Outgoing]) -> Mapping[Place, Iterator[int]]:
         """Offsets by place, in order. Raises Aborted or Died with nothing stored, LogError where nobody can tell."""

@@ -172,7 +172,7 @@ class Transactions:
             committing = True
             self._until_done(producer.commit_transaction)
         except KafkaException as error:
-            self._rolled_back(producer, error, committing)
+            self._rolled_back(producer, _first_cause(producer, error), committing)
         except BaseException:
             self._producer = None
             raise
@@ -214,6 +214,17 @@ class Transactions:
 def _offset_of(message: Message) -> int:
     offset = message.offset()
     return UNTOLD if offset is None else offset
+
+
+def _first_cause(producer: Producer, error: KafkaException) -> KafkaException:
+    """What made the transaction fail, where `error` says only that it did: a delivery, while others were produced."""
+    if error.args[0].code() != KafkaError._STATE:
+        return error
+    try:
+        producer.begin_transaction()  # impossible now, and refused with the reason
+    except KafkaException as refusal:
+        return refusal if refusal.args[0].code() != KafkaError._STATE else error
+    return error
 
 
 def _produce(producer: Producer, each: Outgoing, now_ms: int, delivered: Callable[..., None] | None) -> None:
