@@ -26,7 +26,9 @@ __all__ = ["SUBSCRIPTIONS", "Look", "Outcome", "Wanted", "run"]
 #: All subscriptions of the shop, each behind those that publish what it reads.
 SUBSCRIPTIONS = ("counting", "billing", "packing", "refunds", "customer-totals", "country-totals")
 
-_LOOK_SECONDS, _LOOK_SECONDS_MAX = 0.05, 1.0
+_LOOK_SECONDS, _LOOK_SECONDS_MAX = 0.05, 3.0
+#: So many times as long as a look takes there is none: whoever looks must not be what a cluster is busy with.
+_REST = 4
 _LOOKS_UNTIL_WHOLE = 8
 _STALLED_SECONDS = 120.0
 #: Kills fall into this share of the lines; the shop gets this share of them ahead of the next kill.
@@ -179,8 +181,8 @@ class _Days:
                 draw(self.look)
                 self._require_movement()
             looks += 1
-            # Whoever looks must not be what a cluster is busy with.
-            await self._clock.sleep(min(max(_LOOK_SECONDS, self._clock.monotonic() - began), _LOOK_SECONDS_MAX))
+            rest_seconds = _REST * (self._clock.monotonic() - began)
+            await self._clock.sleep(min(max(_LOOK_SECONDS, rest_seconds), _LOOK_SECONDS_MAX))
 
     def _allow(self) -> None:
         """Let the shop publish a little beyond the next kill, so that the kill finds work going on."""
