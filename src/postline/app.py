@@ -22,8 +22,9 @@ from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.ids import IdSource
 from postline.log.needs import Need
-from postline.log.port import Append, Log
+from postline.log.port import SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
+from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, enroll, schemas_topic
 from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -295,9 +296,14 @@ class _Running:
         topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
         self._catalog = Catalog(topics)
         published = (*app.owns, *app.publishes_to)
-        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published)
+        self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
+        shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
+        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.consumers: list[Consumer] = []
+        self.registry: Registry = LogRegistry(self.log, self._schemas, self.outlet.fresh_id)
+        #: Ids of the schemas that this app publishes under, by topic and type.
+        self._schema_ids: dict[tuple[str, str], int] = {}
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
@@ -305,12 +311,20 @@ class _Running:
         plans = self.checked_plans()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
+        await self._enroll()
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
         for plan in plans:
             await self._start_consumer(plan, resources)
         await self._name_unserved(plans)
+
+    async def _enroll(self) -> None:
+        """Register what this app may publish, before it does. Raises ContractError where that breaks somebody."""
+        for topic in dict.fromkeys((*self._app.owns, *self._app.publishes_to)):
+            for name, contract in topic.contracts.items():
+                full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
+                self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
@@ -355,14 +369,18 @@ class _Running:
     def _route_of(self, cls: type) -> Route:
         contract = self._catalog.contract_for(cls)
         topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
+        schema_id = self._schema_ids.get((topic.name, contract.name), 0)
+        framed = topic.schemas.framed and schema_id
         return Route(
             topic=spec.name,
             type_name=contract.name,
             partitions=spec.partitions,
-            encode=contract.encode,
+            encode=contract.reading.framing(schema_id) if framed else contract.encode,
             key_of=contract.key_of,
             placed_by=contract.placed_by,
             partition_of=Partitioner(spec.partitions).partition_of,
+            content_type=topic.format.content_type,
+            schema_flags=0 if framed else schema_id << SCHEMA_ID_SHIFT,
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
@@ -388,7 +406,7 @@ class _Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
-        around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random)
+        around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources = resources
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)

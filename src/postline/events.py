@@ -156,15 +156,16 @@ class Subscription:
         handlers = {}
         for type_name, registered in self._registrations.items():
             is_async, wants_context = inspect_handler(registered.function, self.name)
-            handlers[type_name] = Handler(
+            handlers[type_name] = handler = Handler(
                 type_name=type_name,
                 function=registered.function,
-                decode=self.topic.decoder_of(type_name),
+                reading=self.topic.reading_of(type_name),
                 is_async=is_async,
                 wants_context=wants_context,
                 where=registered.where,
             )
-        if len(handlers) == 1 and self.topic.declares_one_type:
+            handlers |= dict.fromkeys(handler.reading.aliases, handler)
+        if len(self._registrations) == 1 and self.topic.declares_one_type:
             # Records without our headers, from foreign producers, can only mean that one type.
             handlers[EMPTY_TYPE] = next(iter(handlers.values()))
         return handlers

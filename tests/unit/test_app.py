@@ -356,7 +356,7 @@ async def test_a_namespace_stands_before_the_names_of_topics_and_subscriptions()
         await t.publish(Order("1", "c"))
         await t.settle()
         names = {spec.name for spec in await t.log.topics()}
-        assert names == {"test.shop.orders", "test.sub.control", "test.sub.dead-letters"}
+        assert names == {"test.shop.orders", "test.sub.control", "test.sub.dead-letters", "test.postline.schemas"}
         assert [info.name for info in await t.log.subscriptions()] == ["test.sub"]
         assert t.published(Order) == [Order("1", "c")]
     assert handled == ["1"]

@@ -76,11 +76,14 @@ async def test_topics_are_planned_made_altered_and_then_as_they_shall_be():
     first = await env.log.plan(need)
     assert told(first) == [
         ("create", "staging.shop.orders"),
+        ("create", "staging.postline.schemas"),
         ("create", "staging.billing-sub.dead-letters"),
         ("create", "staging.billing-sub.control"),
     ]
     await env.log.apply(first)
-    assert {spec.name: spec.partitions for spec in await env.log.topics()} == {change.name: 2 for change in first}
+    assert {spec.name: spec.partitions for spec in await env.log.topics()} == {
+        change.name: 1 if change.name == "staging.postline.schemas" else 2 for change in first
+    }
     assert await env.log.plan(need) == []
     longer = need_of(App("shop", owns=[topic(retention=timedelta(hours=1))]), env)
     (change,) = await env.log.plan(longer)
@@ -100,7 +103,7 @@ async def test_nothing_is_applied_beside_what_can_not_be():
         TopicMismatch, match=r"(?s)nothing was done:.*shop\.orders.*partitions are 2, the contract says 3"
     ):
         await env.log.apply(changes)
-    assert [spec.name for spec in await env.log.topics()] == ["shop.orders"]
+    assert [spec.name for spec in await env.log.topics()] == ["postline.schemas", "shop.orders"]
 
 
 async def test_a_foreign_topic_that_is_missing_can_not_be_made():

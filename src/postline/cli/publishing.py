@@ -14,7 +14,7 @@ from postline.cli.lines import Line
 from postline.cli.loading import load_app
 from postline.cli.opening import require_existing, settings_for
 from postline.clock import Clock, SystemClock
-from postline.contracts import Partitioner, Topic
+from postline.contracts import Kind, Partitioner, Topic
 from postline.contracts.keys import canonical_key
 from postline.errors import DecodeError, EncodeError, UnknownTopic, UsageError
 from postline.ids import IdSource
@@ -106,13 +106,15 @@ class _ContractPublisher:
             )
         self._app = app
         self._contract = declared.contracts[type_name]
+        #: Lines are JSON, however the topic's values are written.
+        self._read = Kind(self._contract.cls, name=type_name).decode
         self._bytes_max = declared.message_bytes_max
         self._id_of = None if id_field is None else _reader(id_field, "id")
 
     def read(self, line: Line) -> _Message:
         """The line as a message of the contract."""
         try:
-            value = self._contract.decode(line.text)
+            value = self._read(line.text)
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise DecodeError(f"It is no {self._contract.name}: {error}") from error
         # What publishing refuses must be known before a batch of lines is stored.

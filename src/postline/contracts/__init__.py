@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from postline.contracts.catalog import Catalog
 from postline.contracts.kinds import Kind
+from postline.contracts.marks import Sensitive, number, was
 from postline.contracts.partitioner import Partitioner, murmur2
-from postline.contracts.topics import PLACED_BY, Compaction, ForeignTopic, MessageContract, Retention, Topic
+from postline.contracts.reading import Reading
+from postline.contracts.topics import PLACED_BY, Compaction, ForeignTopic, MessageContract, Retention, Schemas, Topic
 
 __all__ = [
     "PLACED_BY",
@@ -15,7 +17,12 @@ __all__ = [
     "Kind",
     "MessageContract",
     "Partitioner",
+    "Reading",
     "Retention",
+    "Schemas",
+    "Sensitive",
     "Topic",
     "murmur2",
+    "number",
+    "was",
 ]

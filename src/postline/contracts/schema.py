@@ -84,6 +84,8 @@ class Scalar(_Part, frozen=True, tag_field="is", tag="scalar"):
     scale: int = 0
     #: Length that a fixed sequence of bytes has; 0 for any.
     size: int = 0
+    #: What a format with several encodings for a kind writes (Protobuf's sint64, its StringValue); "" for the usual.
+    wire: str = ""
 
 
 class Enumeration(_Part, frozen=True, tag_field="is", tag="enumeration"):
@@ -93,6 +95,8 @@ class Enumeration(_Part, frozen=True, tag_field="is", tag="enumeration"):
     symbols: tuple[str | int, ...]
     default: str | int | None = None
     aliases: tuple[str, ...] = ()
+    #: The symbols' numbers, in a format that has numbers (Protobuf) and where they don't count from 0 or 1; else ().
+    numbers: tuple[int, ...] = ()
 
 
 class ListOf(_Part, frozen=True, tag_field="is", tag="list"):
@@ -144,6 +148,8 @@ class Field(_Part, frozen=True):
     sensitive: bool = False
     #: Its number on the wire, in a format that has numbers (Protobuf); 0 where there are none.
     number: int = 0
+    #: Fields of one record that name the same here exclude each other (Protobuf's oneof); "" for none.
+    oneof: str = ""
 
 
 class Record(_Part, frozen=True, tag_field="is", tag="record"):

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
+from postline.contracts.formats import FormatName, format_named
 from postline.contracts.keys import KeySpec, compile_key, describe_key
-from postline.contracts.kinds import Kind, is_message_class
+from postline.contracts.kinds import is_message_class
+from postline.contracts.reading import Reading, Upcast
 from postline.errors import ContractError
 
-__all__ = ["DEFAULT_PARTITIONS", "PLACED_BY", "Compaction", "ForeignTopic", "MessageContract", "Retention", "Topic"]
+__all__ = [
+    "DEFAULT_PARTITIONS",
+    "PLACED_BY",
+    "Compaction",
+    "ForeignTopic",
+    "MessageContract",
+    "Retention",
+    "Schemas",
+    "Topic",
+]
 
 #: In a topic's key as text, before what places its records instead of the key.
 PLACED_BY = " placed by "
@@ -24,12 +35,18 @@ _MESSAGE_BYTES_MAX = 256 << 20
 _RESERVED = (".dead-letters", ".control")
 
 ClassT = TypeVar("ClassT", bound=type)
+FunctionT = TypeVar("FunctionT", bound=Callable[[Any], Any])
+
+#: Who must be able to read whom; the levels of the field's registries.
+Evolution: TypeAlias = Literal[
+    "NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE"
+]
 
 
 class MessageContract:
     """One message type of a topic: its wire name, its class, and how a value is written and placed."""
 
-    __slots__ = ("cls", "decode", "encode", "key_of", "key_spec", "name", "placed_by", "topic")
+    __slots__ = ("cls", "decode", "encode", "key_of", "key_spec", "name", "placed_by", "reading", "topic")
 
     #: The value's bytes; raises EncodeError for a value that isn't of the declared types.
     encode: Callable[[Any], bytes]
@@ -40,15 +57,17 @@ class MessageContract:
     #: Of value and key, the bytes that choose the partition: those of `partition_by`, else the key.
     placed_by: Callable[[Any, bytes | None], bytes | None]
 
-    def __init__(self, topic: str, name: str, cls: Any, key: KeySpec | None, partition_by: KeySpec | None) -> None:
-        if not is_message_class(cls):
-            raise ContractError(
-                f"{getattr(cls, '__qualname__', cls)} can't be a message ({name!r} of topic {topic!r}).",
-                remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
-            )
-        kind = Kind(cls, name=name)
+    def __init__(
+        self,
+        topic: str,
+        reading: Reading,
+        key: KeySpec | None,
+        partition_by: KeySpec | None,
+    ) -> None:
+        name, cls = reading.name, reading.cls
         self.topic, self.name, self.cls, self.key_spec = topic, name, cls, key
-        self.encode, self.decode = kind.encode, kind.decode
+        self.reading = reading
+        self.encode, self.decode = reading.codec
         self.key_of = _no_key if key is None else compile_key(key, cls, topic, name)
         self.placed_by = _by_key if partition_by is None else _by_other(partition_by, cls, topic, name)
 
@@ -69,7 +88,7 @@ def _by_other(spec: KeySpec, cls: Any, topic: str, name: str) -> Callable[[Any, 
 class _Declared:
     """What Topic and ForeignTopic have in common: types by wire name and by class."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, format: FormatName = "json") -> None:
         if not _NAME.fullmatch(name) or name.endswith(_RESERVED):
             raise ContractError(
                 f"{name!r} can't be a topic's name.",
@@ -77,7 +96,9 @@ class _Declared:
                 "and not ending in .dead-letters or .control.",
             )
         self.name = name
+        self.format = format_named(format)
         self._names: dict[type, str] = {}
+        self._readings: dict[str, Reading] = {}
 
     def type_name_of(self, cls: type) -> str:
         """The wire name of a class on this topic. Raises ContractError if it has none."""
@@ -90,6 +111,29 @@ class _Declared:
                 remedy='Put the topic\'s `.event("Wire.Name")` (on a foreign topic `.reads`) above the class.',
             ) from None
 
+    def reading_of(self, wire_name: str) -> Reading:
+        """How values of a type are read. Raises KeyError for one that isn't declared."""
+        return self._readings[wire_name]
+
+    def decoder_of(self, wire_name: str) -> Callable[[bytes], Any]:
+        """What reads the bytes of a type, as its present version has them."""
+        return self._readings[wire_name].decode
+
+    def upcast(self, old: type, new: type) -> Callable[[FunctionT], FunctionT]:
+        """Read what was written as `old`, a class that is kept for it, through the decorated function.
+
+        For changes that aliases and defaults can't express. `new` is a class declared here; the function, given back
+        unchanged, makes one of an `old`. It serves all versions that `old` can read and `new` can't, and may lead to a
+        class that is upcast itself. Raises ContractError.
+        """
+        reading = self._readings[self.type_name_of(new)]
+
+        def declare(function: FunctionT) -> FunctionT:
+            reading.upcasts.append(Upcast(self._read(reading.name, old), function))
+            return function
+
+        return declare
+
     @property
     def classes(self) -> frozenset[type]:
         """The classes declared or viewed on it."""
@@ -100,22 +144,36 @@ class _Declared:
         """Whether a record can only mean one type."""
         return len(self._names) == 1
 
-    def _declare(self, wire_name: str, cls: type) -> None:
-        if not wire_name or not _NAME.fullmatch(wire_name):
+    def _read(self, wire_name: str, cls: type, aliases: Sequence[str] = ()) -> Reading:
+        if not is_message_class(cls):
             raise ContractError(
-                f"{wire_name!r} can't be a wire name (topic {self.name!r}).",
-                remedy='Use one such as "shop.OrderPlaced".',
+                f"{getattr(cls, '__qualname__', cls)} can't be a message ({wire_name!r} of topic {self.name!r}).",
+                remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
             )
-        if wire_name in self._names.values():
-            raise ContractError(
-                f"Topic {self.name!r} declares {wire_name!r} twice.", remedy="Give each type its own wire name."
-            )
+        return Reading(cls, wire_name, self.format, aliases)
+
+    def _declare(self, reading: Reading) -> None:
+        wire_name, cls = reading.name, reading.cls
+        for alias in (wire_name, *reading.aliases):
+            self._check_name(alias)
         if cls in self._names:
             raise ContractError(
                 f"Topic {self.name!r} declares {cls.__qualname__} twice, as {self._names[cls]!r} and {wire_name!r}.",
                 remedy="Keep one wire name for a class.",
             )
         self._names[cls] = wire_name
+        self._readings[wire_name] = reading
+
+    def _check_name(self, wire_name: str) -> None:
+        if not wire_name or not _NAME.fullmatch(wire_name):
+            raise ContractError(
+                f"{wire_name!r} can't be a wire name (topic {self.name!r}).",
+                remedy='Use one such as "shop.OrderPlaced".',
+            )
+        if any(wire_name in (known.name, *known.aliases) for known in self._readings.values()):
+            raise ContractError(
+                f"Topic {self.name!r} declares {wire_name!r} twice.", remedy="Give each type its own wire name."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +191,26 @@ class Compaction:
     tombstone_retention: timedelta = timedelta(days=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Schemas:
+    """How a topic's values are written, and the rule that versions of its contracts keep."""
+
+    format: FormatName = "json"
+    #: Checked by `postline contracts check`, and when a service starts.
+    evolution: Evolution = "FULL_TRANSITIVE"
+    #: Name the schema in the frame of Confluent's serializers, around the value, instead of in a header beside it.
+    framed: bool = False
+    #: A larger value is refused when it is published.
+    message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
+
+
 class Topic(_Declared):
     """A named log owned by one service, cut into partitions by key.
 
     `key` is a field, a dotted path or a function; order, lanes and state belong to it. Placement
     follows `partition_by` if given, which must be the same for all messages of a key. `retention`
     is an age, or a `Retention` with a size as well; None keeps everything. `compaction` keeps the
-    newest message of each key.
+    newest message of each key. `schemas` says how values are written, how large, and who must be able to read whom.
     """
 
     def __init__(
@@ -152,14 +223,14 @@ class Topic(_Declared):
         partitions: int = DEFAULT_PARTITIONS,
         retention: timedelta | Retention | None = None,
         compaction: Compaction | None = None,
-        message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX,
+        schemas: Schemas | None = None,
     ) -> None:
-        super().__init__(name)
+        self.schemas = schemas or Schemas()
+        super().__init__(name, self.schemas.format)
         self.owner, self.partitions = owner, partitions
         self.key, self.partition_by = key, partition_by
         self.retention = retention if isinstance(retention, Retention) else Retention(age=retention)
         self.compaction = compaction
-        self.message_bytes_max = message_bytes_max
         self.contracts: dict[str, MessageContract] = {}
         if problems := self._problems():
             raise ContractError(f"Topic {name!r} can't be declared: " + " ".join(problems))
@@ -176,8 +247,13 @@ class Topic(_Declared):
         if (age is not None and age <= timedelta(0)) or (size is not None and size <= 0):
             problems.append("retention must be above zero; leave it out to keep everything.")
         if not 1 <= self.message_bytes_max <= _MESSAGE_BYTES_MAX:
-            problems.append(f"message_bytes_max must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
+            problems.append(f"message_bytes_max of its schemas must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
         return problems
+
+    @property
+    def message_bytes_max(self) -> int:
+        """What publishing refuses to go beyond; the log's own limit for the topic may be smaller."""
+        return self.schemas.message_bytes_max
 
     @property
     def keyed(self) -> bool:
@@ -190,23 +266,21 @@ class Topic(_Declared):
         placed_by = describe_key(self.partition_by)
         return describe_key(self.key) + (PLACED_BY + placed_by if placed_by else "")
 
-    def event(self, wire_name: str) -> Callable[[ClassT], ClassT]:
+    def event(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
         """Declare the decorated class, given back unchanged, as an event with a stable wire name.
 
-        Any msgspec Struct, dataclass or pydantic model. Raises ContractError.
+        Any msgspec Struct, dataclass or pydantic model. `aliases` are wire names that it had before: records under
+        them are read as this type. Raises ContractError.
         """
 
         def declare(cls: ClassT) -> ClassT:
-            contract = MessageContract(self.name, wire_name, cls, self.key, self.partition_by)
-            self._declare(wire_name, cls)
+            reading = self._read(wire_name, cls, aliases)
+            contract = MessageContract(self.name, reading, self.key, self.partition_by)
+            self._declare(reading)
             self.contracts[wire_name] = contract
             return cls
 
         return declare
-
-    def decoder_of(self, wire_name: str) -> Callable[[bytes], Any]:
-        """What reads the bytes of a type."""
-        return self.contracts[wire_name].decode
 
 
 class ForeignTopic(_Declared):
@@ -215,22 +289,15 @@ class ForeignTopic(_Declared):
     It can be subscribed to, not published to; its partitions and retention are the log's.
     """
 
-    def __init__(self, name: str, *, keyed: bool = True) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, *, keyed: bool = True, format: FormatName = "json") -> None:
+        super().__init__(name, format)
         self.keyed = keyed
-        self._decoders: dict[str, Callable[[bytes], Any]] = {}
 
-    def reads(self, wire_name: str) -> Callable[[ClassT], ClassT]:
+    def reads(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
         """Read messages of a wire name as the decorated class, which is given back unchanged."""
 
         def declare(cls: ClassT) -> ClassT:
-            kind = Kind(cls, name=wire_name)
-            self._declare(wire_name, cls)
-            self._decoders[wire_name] = kind.decode
+            self._declare(self._read(wire_name, cls, aliases))
             return cls
 
         return declare
-
-    def decoder_of(self, wire_name: str) -> Callable[[bytes], Any]:
-        """What reads the bytes of a type."""
-        return self._decoders[wire_name]

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from postline import Topic
+from postline import Schemas, Topic
 from postline.contracts import Compaction
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
 # The shop: what the tills wrote, line by line as it stands in the file. All lines of an invoice have one key, so they
 # stay in order and exact duplicates meet in one partition.
 
-lines = Topic("shop.lines", owner="shop", key="invoice_no", message_bytes_max=16 << 20)
+lines = Topic("shop.lines", owner="shop", key="invoice_no", schemas=Schemas(message_bytes_max=16 << 20))
 
 
 @lines.event("shop.LineRead")

@@ -60,6 +60,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     services: frozenset[str]
     #: Topics with a contract, their own and others'.
     topics: tuple[TopicSpec, ...] = ()
+    #: Topics that belong to nobody: made by whoever comes first, read and written by all.
+    shared: tuple[TopicSpec, ...] = ()
     #: Topics that are read as the log has them.
     foreign: tuple[str, ...] = ()
     subscriptions: tuple[SubscriptionNeed, ...] = ()

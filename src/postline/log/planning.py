@@ -58,6 +58,7 @@ def _text(value: object) -> str:
 def plan_topics(need: Need, there: Mapping[str, TopicSpec]) -> list[Change]:
     """The changes on a log where anybody may make what is missing."""
     found = [change for wanted in need.topics for change in _of_topic(wanted, there, wanted.owner in need.services)]
+    found += [change for shared in need.shared for change in _of_topic(shared, there, owned=False)]
     found += [Change(kind=ChangeKind.MISSING, name=name) for name in need.foreign if name not in there]
     counts = {spec.name: spec.partitions for spec in (*need.topics, *there.values())}
     for subscription in need.subscriptions:

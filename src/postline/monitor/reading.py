@@ -23,6 +23,7 @@ from postline.monitor.views import (
     key_text,
     record_view,
 )
+from postline.registry import SCHEMAS_TOPIC
 from postline.runtime.control import PAUSED
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
 from postline.runtime.outcomes import Outcome
@@ -34,6 +35,8 @@ __all__ = ["Monitor"]
 #: Outcomes in the order in which the audit adds them up; held is none yet, but counted with them.
 COUNTED = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING)
 
+#: How names of topics end that are no service's contract.
+_INTERNAL = (DEAD_LETTER_SUFFIX, CONTROL_SUFFIX, SCHEMAS_TOPIC)
 _STABLE_READS_MAX = 20
 #: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
 _COPY_SLACK_MS = 2_000
@@ -76,7 +79,7 @@ class Monitor:
             retention_ms=spec.retention_ms,
             retention_bytes=spec.retention_bytes,
             compacted=spec.compacted,
-            internal=spec.name in own or spec.name.endswith((DEAD_LETTER_SUFFIX, CONTROL_SUFFIX)),
+            internal=spec.name in own or spec.name.endswith(_INTERNAL),
             subscriptions=[info.name for info in subscriptions if info.topic == spec.name],
             bounds=bounds,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from postline.errors import DecodeError, LogUnavailable
-from postline.log.port import FLAG_OWN_ID, Fetched, Record
+from postline.log.port import FLAG_OWN_ID, SCHEMA_ID_SHIFT, Fetched, Record
 from postline.runtime.dedup import EVICTION_STEP, Dedup, identity_digest
 from postline.runtime.entries import DEDUP, DEDUP_ORDER
 from postline.runtime.handlers import Handler
@@ -29,7 +29,7 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
         owned.lost_to_retention(lost, fetched.log_start)
     if not records and fetched.next_offset == owned.window.fetched_to:
         return
-    await owned.load_states(records)
+    await owned.prepare(records)
     chunk = owned.window.prepare(records, fetched.next_offset)
     messages: dict[int, Any] = {}
     if owned.plan.examines or any(record[5] & FLAG_OWN_ID for record in records):
@@ -69,7 +69,7 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
 def _read(owned: OwnedPartition, handler: Handler, record: Record) -> Any:
     """The message, a `Failed`, FILTERED, or UNDECODED where the worker shall report it."""
     try:
-        message = handler.decode(record[4])  # type: ignore[arg-type]
+        message = handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001 - the worker decodes it again and makes a dead letter of it
         return UNDECODED
     try:

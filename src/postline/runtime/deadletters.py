@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from postline.errors import DecodeError
-from postline.log.port import Append, Assignment, Log, Record
+from postline.log.port import FLAG_OWN_ID, Append, Assignment, Log, Record
 from postline.message import Envelope
 
 __all__ = ["dead_letter_copy", "describe", "envelope_or_blank", "records_of_copies"]
@@ -59,7 +59,7 @@ def dead_letter_copy(
         "postline-origin": _origin(assignment, record[0]),
     }
     copy = msgspec.structs.replace(envelope, headers=headers)
-    return Append(topic, assignment.partition, record[2], record[4], copy)
+    return Append(topic, assignment.partition, record[2], record[4], copy, record[5] & ~FLAG_OWN_ID)
 
 
 def _origin(assignment: Assignment, offset: int) -> str:

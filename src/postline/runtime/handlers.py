@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from postline.contracts import Reading
 from postline.errors import UsageError
 
 __all__ = ["Handler", "HandlerFunction", "inspect_handler"]
@@ -26,10 +27,20 @@ class Handler:
 
     type_name: str
     function: HandlerFunction
-    decode: Callable[[bytes], Any]
+    reading: Reading
     is_async: bool
     wants_context: bool
     where: Callable[[Any], bool] | None = None
+    #: By the id of the schema that a value was written under; 0 where a record names none.
+    decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        self.decoders.setdefault(0, self.reading.decode)
+
+    @property
+    def decode(self) -> Callable[[bytes], Any]:
+        """Reads values of the handler's own version."""
+        return self.reading.decode
 
 
 def inspect_handler(function: HandlerFunction, subscription: str) -> tuple[bool, bool]:

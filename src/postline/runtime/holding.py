@@ -196,7 +196,7 @@ class Holding:
             return
         offsets = [lane.parked[i] for i in range(min(_UNPARK_RECORDS, len(lane.parked)))]
         found = await self._read(offsets)
-        await owned.load_states(list(found.values()))
+        await owned.prepare(list(found.values()))
         if owned.halted or lane.wait is not Wait.NOTHING:
             return
         for offset in offsets:

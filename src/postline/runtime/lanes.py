@@ -105,7 +105,7 @@ class LaneOwner(Protocol):
     def retire(self, lane: Lane) -> None:
         """Forget the lane if nothing of it is left."""
 
-    async def load_states(self, records: Sequence[Record]) -> None:
+    async def prepare(self, records: Sequence[Record]) -> None:
         """Read the keyed state that these records' handlers may ask for."""
 
     def pause(self, reason: str) -> None:

@@ -12,7 +12,7 @@ from postline.contracts.cloudevents import RESERVED
 from postline.errors import MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
-from postline.message import Envelope
+from postline.message import JSON_CONTENT_TYPE, Envelope
 from postline.runtime.context import Context
 
 __all__ = ["Outlet", "Route"]
@@ -36,6 +36,9 @@ class Route:
     placed_by: Callable[[Any, bytes | None], bytes | None]
     partition_of: Callable[[bytes], int]
     bytes_max: int
+    content_type: str = JSON_CONTENT_TYPE
+    #: The id of the schema that values are written under, where records carry it; 0 for none.
+    schema_flags: int = 0
 
 
 class Outlet:
@@ -93,9 +96,11 @@ class Outlet:
             source=self.service,
             type=route.type_name,
             time_ms=now,
+            content_type=route.content_type,
             headers=dict(headers) if headers else {},
         )
-        return Append(route.topic, partition, key, value, envelope, FLAG_OWN_ID if own_id else 0)
+        flags = route.schema_flags | FLAG_OWN_ID if own_id else route.schema_flags
+        return Append(route.topic, partition, key, value, envelope, flags)
 
     def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record of a message published by a handler: its id follows from what is handled."""
@@ -119,11 +124,12 @@ class Outlet:
             source=self.service,
             type=type_name,
             time_ms=self._clock.now_ms(),
+            content_type=route.content_type,
             correlation_id=cause.correlation_id or cause_id,
             causation_id=cause_id,
             headers=dict(headers) if headers else {},
         )
-        return Append(route.topic, route.partition_of(placed_by), key, value, envelope)
+        return Append(route.topic, route.partition_of(placed_by), key, value, envelope, route.schema_flags)
 
 
 def _too_large(route: Route, value: bytes) -> MessageTooLarge:

@@ -137,8 +137,9 @@ class OwnedPartition:
             *(self.plan.name, number, self.topic, self.partition, log_start),
         )
 
-    async def load_states(self, records: Sequence[Record]) -> None:
-        """Read the keyed state that these records' handlers may ask for, in one go."""
+    async def prepare(self, records: Sequence[Record]) -> None:
+        """Have what these records' handlers need, looked up in one go: decoders for their versions, keyed state."""
+        await self.around.versions.learn(records)
         if self.plan.state is None:
             return
         missing = list({record[2] for record in records if record[2] is not None} - self.states.keys())

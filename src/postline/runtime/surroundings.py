@@ -10,6 +10,7 @@ from postline.log.port import Log
 from postline.runtime.complaints import Complaints
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
+from postline.runtime.versions import SchemaSource, Versions
 
 __all__ = ["Surroundings"]
 
@@ -17,8 +18,17 @@ __all__ = ["Surroundings"]
 class Surroundings:
     """What all partitions of a subscription in this process share."""
 
-    def __init__(self, plan: Plan, log: Log, clock: Clock, outlet: Outlet, randomness: random.Random) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        log: Log,
+        clock: Clock,
+        outlet: Outlet,
+        randomness: random.Random,
+        schemas: SchemaSource,
+    ) -> None:
         self.plan = plan
+        self.versions = Versions(plan.handlers, schemas)
         self.log = log
         self.clock = clock
         self.outlet = outlet

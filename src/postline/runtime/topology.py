@@ -24,8 +24,15 @@ class Topology:
     """What one app declares of topics, and what the log says of them once it is `prepare`d."""
 
     def __init__(
-        self, log: Log, service: str, catalog: Catalog, settings: Settings, published: Iterable[Topic]
+        self,
+        log: Log,
+        service: str,
+        catalog: Catalog,
+        settings: Settings,
+        published: Iterable[Topic],
+        shared: Sequence[TopicSpec] = (),
     ) -> None:
+        self._shared = tuple(shared)
         self._log, self._service, self._catalog, self._settings = log, service, catalog, settings
         self._published = frozenset(settings.full_name(topic.name) for topic in published)
         #: The log's own description of each topic, by the name in the contract.
@@ -47,6 +54,7 @@ class Topology:
         return Need(
             services=frozenset({self._service}),
             topics=tuple(self.wanted(topic) for topic in self._catalog.topics.values()),
+            shared=self._shared,
             foreign=tuple(self._settings.full_name(name) for name in self._catalog.foreign),
             subscriptions=tuple(subscriptions),
             publishes=self._published,
@@ -81,7 +89,7 @@ class Topology:
         if Capability.CREATES_TOPICS in self._log.capabilities:
             await self._make(creates_missing)
             own = [spec for plan in plans for spec in own_topics(plan, self.spec_of(plan.topic).partitions)]
-            await asyncio.gather(*map(self._log.create_topic, own))
+            await asyncio.gather(*map(self._log.create_topic, (*own, *self._shared)))
             changes = await self._log.plan(need)
         else:
             changes = await self._log.plan(need)
@@ -166,6 +174,7 @@ def merged(needs: Sequence[Need]) -> Need:
     return Need(
         services=services,
         topics=tuple(topics.values()),
+        shared=tuple(dict.fromkeys(spec for need in needs for spec in need.shared)),
         foreign=tuple(dict.fromkeys(name for need in needs for name in need.foreign if name not in topics)),
         subscriptions=tuple(each for need in needs for each in need.subscriptions),
         publishes=frozenset[str]().union(*(need.publishes for need in needs)),

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from postline.errors import DecodeError, LogError
+from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import HANDLING, Calls, call_each, publish_result
 from postline.runtime.context import Context
@@ -271,12 +272,12 @@ class WorkerPool:
 
     def decode(self, handler: Handler, item: Item) -> Any:
         """The record's message; raises DecodeError, which never is retried."""
-        value = item[2][4]
+        record = item[2]
         try:
-            return handler.decode(value)  # type: ignore[arg-type]
+            return handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
         except Exception as error:
             raise DecodeError(
-                f"The {item[2][3] or 'record'} at offset {item[2][0]} can't be read as the handler's type: {error}.",
+                f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {error}.",
                 remedy="Mend the contract or the handler's view of it, then redrive; or discard it.",
             ) from error
 

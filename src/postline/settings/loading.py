@@ -12,7 +12,7 @@ from typing import Any
 from postline.errors import SettingsError
 from postline.settings.model import SUBSCRIPTIONS, TOPICS, Kind, Settings, SizesT
 from postline.settings.url import LogUrl, parse_url
-from postline.settings.values import meant, parse_namespace, parse_text
+from postline.settings.values import meant, parse_namespace, parse_registry, parse_text
 
 __all__ = ["CONFIG_NAME", "DEFAULT_URL", "load_settings"]
 
@@ -20,8 +20,8 @@ CONFIG_NAME = "postline.toml"
 DEFAULT_URL = "sqlite:///postline.db"
 
 _PREFIX = "POSTLINE_"
-_NAMES = ("url", "url_file", "namespace", "instance")
-_VARIABLES = ("URL", "URL_FILE", "NAMESPACE", "INSTANCE", "CONFIG")
+_NAMES = ("url", "url_file", "namespace", "instance", "registry")
+_VARIABLES = ("URL", "URL_FILE", "NAMESPACE", "INSTANCE", "REGISTRY", "CONFIG")
 
 
 def load_settings(
@@ -56,6 +56,7 @@ class _Reading:
             url_from=url_from,
             namespace=self._one("namespace", parse_namespace, ""),
             instance=self._one("instance", parse_text, "") or socket.gethostname(),
+            registry=self._one("registry", parse_registry, ""),
             topics=dict(self._tables(TOPICS)),
             subscriptions=dict(self._tables(SUBSCRIPTIONS)),
             topic_variables=self._variables(TOPICS),

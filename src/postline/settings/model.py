@@ -98,6 +98,8 @@ class Settings:
     url_from: str = ""
     namespace: str = ""
     instance: str = ""
+    #: Where schemas are registered, if not in the log itself: an `http(s)://` URL, which may carry credentials.
+    registry: str = field(default="", repr=False)
     topics: Mapping[str, TopicSettings] = field(default_factory=dict)
     subscriptions: Mapping[str, SubscriptionSettings] = field(default_factory=dict)
     #: The same from variables, by the part of the variable's name that stands for the topic's or the subscription's.

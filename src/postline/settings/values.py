@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from decimal import Decimal
+from urllib.parse import urlsplit
 
 from postline.errors import SettingsError
 
@@ -15,6 +16,7 @@ __all__ = [
     "parse_duration_ms",
     "parse_namespace",
     "parse_partitions",
+    "parse_registry",
     "parse_seconds",
     "parse_size",
     "parse_text",
@@ -96,6 +98,15 @@ def parse_text(value: object) -> str:
     text = value.strip() if isinstance(value, str) else ""
     if not text or _CONTROL_CHARACTER.search(text):
         raise SettingsError("this is no line of text.", remedy="Write one line of text.")
+    return text
+
+
+def parse_registry(value: object) -> str:
+    """The URL of a schema registry. Raises SettingsError, not showing the value: it may hold a password."""
+    text = parse_text(value)
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingsError("this is no registry's URL.", remedy='Write one such as "https://registry.example:8081".')
     return text
 
 

@@ -169,7 +169,7 @@ def test_dead_letters_are_listed_and_shown(broken: Project) -> None:
 def test_topics_hide_what_is_internal_unless_asked(broken: Project) -> None:
     assert [view["name"] for view in broken.run("topics").json] == ["shop.orders"]
     names = [view["name"] for view in broken.run("topics", "list", "--all").json]
-    assert names == ["billing.control", "billing.dead-letters", "shop.orders"]
+    assert names == ["billing.control", "billing.dead-letters", "postline.schemas", "shop.orders"]
     assert broken.run("topics", "show", "shop.orders").json["subscriptions"] == ["billing"]
     assert broken.run("topics", "show", "nothing").code == 3
 

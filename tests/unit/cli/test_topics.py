@@ -36,6 +36,7 @@ def test_what_is_planned_is_applied_once(project: Project) -> None:
     assert (made.code, {change["kind"] for change in made.json}) == (0, {"create"})
     assert [change["name"] for change in made.json] == [
         "shop.orders",
+        "postline.schemas",
         "billing.dead-letters",
         "billing.control",
         "packing.dead-letters",

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from postline.contracts import Catalog, Compaction, ForeignTopic, Retention, Topic
+from postline.contracts import Catalog, Compaction, ForeignTopic, Retention, Schemas, Topic
 from postline.errors import ContractError, EncodeError, UsageError
 
 
@@ -108,7 +108,7 @@ def test_all_that_is_wrong_with_a_topic_is_told_at_once() -> None:
             partitions=0,
             retention=Retention(age=timedelta(0), bytes_per_partition=0),
             compaction=Compaction(),
-            message_bytes_max=0,
+            schemas=Schemas(message_bytes_max=0),
         )
     for word in ("owner", "partitions", "retention", "compaction", "message_bytes_max"):
         assert word in str(caught.value)

@@ -114,6 +114,7 @@ class Planner:
         self, need: Need, subscriptions: Mapping[str, SubscriptionEntry], counts: Mapping[str, int]
     ) -> Iterator[_Wanted]:
         yield _Wanted(self._parts.catalog.spec)
+        yield from map(_Wanted, need.shared)
         for spec in need.topics:
             if spec.owner in need.services:
                 yield _Wanted(spec, contract=True)

@@ -66,7 +66,8 @@ def rights_for(
         topics[name] = {"READ", "DESCRIBE_CONFIGS"} if name in reads else set()
         topics[name] |= {"WRITE"} if name in need.publishes else set()
     contracts = [spec.name for spec in need.topics if spec.owner in need.services]
-    own: dict[str, set[str]] = {catalog: {"READ", "WRITE"}} | {name: topics.pop(name) for name in contracts}
+    own: dict[str, set[str]] = {name: {"READ", "WRITE"} for name in (catalog, *(spec.name for spec in need.shared))}
+    own |= {name: topics.pop(name) for name in contracts}
     for each in need.subscriptions:
         own |= {spec.name: {"WRITE"} | ({"READ"} if spec.name in each.followed else set()) for spec in each.own}
         own[facts[each.name].state_topic] = {"READ", "WRITE"}

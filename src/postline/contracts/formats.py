@@ -1,0 +1,136 @@
+"""The formats that values can be written in: JSON and Protobuf, each loaded when a topic asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+
+import msgspec
+
+from postline.contracts.kinds import Kind
+from postline.contracts.schema import Schema
+from postline.errors import ContractError, SettingsError
+from postline.message import JSON_CONTENT_TYPE
+
+__all__ = ["JSON", "Codec", "Format", "FormatName", "SchemaType", "format_named", "format_of_type"]
+
+FormatName: TypeAlias = Literal["json", "protobuf"]
+
+#: What registries call a format.
+SchemaType: TypeAlias = Literal["JSON", "PROTOBUF"]
+
+
+class Codec(NamedTuple):
+    """How values of one class become bytes and back."""
+
+    #: Raises EncodeError for a value that isn't of the declared types.
+    encode: Callable[[Any], bytes]
+    #: Raises what the format's library raises, for hot loops.
+    decode: Callable[[bytes], Any]
+
+
+class Format(Protocol):
+    """One way to write values of a schema, and the schema itself."""
+
+    name: FormatName
+    schema_type: SchemaType
+    content_type: str
+    #: Whether every field is written, or has its place, whatever its value.
+    whole: bool
+
+    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
+        """How values of a class are written; `schema` is asked only by formats that need it."""
+
+    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+        """What reads another version's bytes as values of the class; the reader can read them (`compatibility`)."""
+
+    def document(self, schema: Schema) -> str:
+        """The schema in the format's own words."""
+
+    def parse(self, text: str) -> Schema:
+        """The schema of a document. Raises ContractError for what is none, or can't be said in the model."""
+
+
+class _Json:
+    name: FormatName = "json"
+    schema_type: SchemaType = "JSON"
+    content_type = JSON_CONTENT_TYPE
+    whole = False
+
+    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
+        kind = Kind(cls, name=name)
+        return Codec(kind.encode, kind.decode)
+
+    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+        from postline.contracts.resolution import needs_resolution, resolver
+
+        if needs_resolution(reader, writer):
+            return resolver(cls, name, reader, writer)
+        return Kind(cls, name=name).decode
+
+    def document(self, schema: Schema) -> str:
+        from postline.contracts.jsonschema import document
+
+        return _text(document(schema))
+
+    def parse(self, text: str) -> Schema:
+        from postline.contracts.jsonschema import parse
+
+        return parse(_content(text))
+
+
+class _Protobuf:
+    name: FormatName = "protobuf"
+    schema_type: SchemaType = "PROTOBUF"
+    content_type = "application/protobuf"
+    whole = True
+
+    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
+        from postline.contracts.protobuf_codec import codec
+
+        return Codec(*codec(cls, name, schema()))
+
+    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+        from postline.contracts.protobuf_codec import decoder
+
+        return decoder(cls, name, reader, writer)
+
+    def document(self, schema: Schema) -> str:
+        from postline.contracts.protobuf import document
+
+        return document(schema)
+
+    def parse(self, text: str) -> Schema:
+        from postline.contracts.protobuf import parse
+
+        return parse(text)
+
+
+JSON: Format = _Json()
+_FORMATS: dict[str, Format] = {"json": JSON, "protobuf": _Protobuf()}
+
+
+def format_named(name: str) -> Format:
+    """The format of that name. Raises SettingsError."""
+    if (found := _FORMATS.get(name)) is None:
+        raise SettingsError(f"There is no format {name!r}.", remedy=f"Use one of {', '.join(_FORMATS)}.")
+    return found
+
+
+def format_of_type(schema_type: str) -> Format:
+    """The format that registries call so. Raises ContractError."""
+    for each in _FORMATS.values():
+        if each.schema_type == schema_type:
+            return each
+    raise ContractError(f"There is no schema type {schema_type!r}.", remedy="Use JSON or PROTOBUF.")
+
+
+def _text(document: Any) -> str:
+    return msgspec.json.encode(document, order="sorted").decode()
+
+
+def _content(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise ContractError(f"The schema is no JSON: {error}.", remedy="Correct it.") from error

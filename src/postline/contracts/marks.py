@@ -1,0 +1,43 @@
+"""What message classes say of their fields that types alone can't: sensitive ones, former names, numbers.
+
+All of it works for Structs, dataclasses and pydantic models, and changes nothing of how values are read or written.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+__all__ = ["MARKS", "Sensitive", "marks_of", "number", "was"]
+
+ValueT = TypeVar("ValueT")
+
+#: In `msgspec.Meta.extra`, under this name, stands what is said here.
+MARKS = "postline"
+
+#: `email: Sensitive[str]`: people who look at messages are shown a mask instead of the value.
+Sensitive = Annotated[ValueT, msgspec.Meta(extra={MARKS: {"sensitive": True}})]
+
+
+def was(*names: str) -> msgspec.Meta:
+    """Names on the wire that a field had before: `total: Annotated[Decimal, was("amount")]`.
+
+    Records that older versions wrote under one of them are read into the field.
+    """
+    return msgspec.Meta(extra={MARKS: {"was": list(names)}})
+
+
+def number(value: int) -> msgspec.Meta:
+    """The number that a field has on the wire, in a format that has numbers: `note: Annotated[str, number(7)] = ""`.
+
+    Protobuf numbers fields in their order where nothing is said; say it where a field was taken out or put between.
+    """
+    return msgspec.Meta(extra={MARKS: {"number": value}})
+
+
+def marks_of(metadata: Any) -> dict[str, Any]:
+    """What one piece of annotation metadata says; {} if it is none of ours."""
+    extra = getattr(metadata, "extra", None)
+    found = extra.get(MARKS) if isinstance(extra, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,136 @@
+"""Values of message classes as Protobuf messages, which are made at run time from the schema, without generated code.
+
+A value goes by way of plain dicts and lists: msgspec or pydantic make and check them, Protobuf's own library writes and
+reads them. Bytes are read by the schema that wrote them, and fields go to the reader's by name and alias, so that
+numbers need not agree.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postline.contracts.protobuf_faults import fault_in
+from postline.contracts.protobuf_layout import GOOGLE, Layout
+from postline.contracts.protobuf_reading import record_reader
+from postline.contracts.protobuf_writing import RecordWriter
+from postline.contracts.schema import Record, Schema
+from postline.errors import ContractError, DecodeError, EncodeError
+
+__all__ = ["codec", "decoder"]
+
+#: What stays as it is between a class and a message; all else becomes text, numbers, lists and dicts.
+_NATIVE = (bytes, datetime, timedelta)
+
+
+class _Plain(NamedTuple):
+    """How values of a class become plain ones and back."""
+
+    dump: Callable[[Any], Any]
+    load: Callable[[Any], Any]
+
+
+def codec(cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """How values of a class are written and read in one version of its schema; made once, thread-safe.
+
+    The writer raises EncodeError for a value that isn't of the declared types or that its class could not read again,
+    the reader DecodeError; both name the field. Raises ContractError for a schema that Protobuf can't say.
+    """
+    layout = Layout(schema)
+    messages, plain = _message_classes(layout), _plain(cls)
+    return _encoder(name, layout, messages, plain), _decoder(name, layout, messages, plain, schema)
+
+
+def decoder(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+    """What reads bytes of the writer's version as values of the class, whose schema is `reader`. Raises as `codec`."""
+    layout = Layout(writer)
+    return _decoder(name, layout, _message_classes(layout), _plain(cls), reader)
+
+
+def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: _Plain) -> Callable[[Any], bytes]:
+    writer = RecordWriter(layout.schema, messages)
+    dump, load, write = plain.dump, plain.load, writer.root
+    message_class = messages[layout.root_name]
+    parse = message_class.FromString
+
+    def encode(value: Any) -> bytes:
+        found = None
+        try:
+            found = dump(value)
+            load(found)  # as every format: what is written can be read by its own class
+            data: bytes = message_class(**write(found)).SerializeToString(deterministic=True)
+            parse(data)
+        except Exception as error:
+            # Whatever a user's own __post_init__ or validator raises is a refusal too.
+            path = writer.fault_in(found)
+            raise EncodeError(
+                f"A {name} can't be written: {path + ': ' if path else ''}{error}.",
+                remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
+            ) from error
+        return data
+
+    return encode
+
+
+def _decoder(
+    name: str, layout: Layout, messages: Mapping[str, Any], plain: _Plain, reader: Schema
+) -> Callable[[bytes], Any]:
+    message_class, load = messages[layout.root_name], plain.load
+    parse = message_class.FromString
+    read = record_reader(reader, layout.schema)
+
+    def decode(data: bytes) -> Any:
+        try:
+            return load(read(parse(data)))
+        except Exception as error:
+            raise DecodeError(
+                f"Bytes can't be read as {name}: {fault_in(message_class.DESCRIPTOR, data) or error}.",
+                remedy="Mend the contract, or the producer.",
+            ) from error
+
+    return decode
+
+
+def _message_classes(layout: Layout) -> dict[str, Any]:
+    """The class of messages for each record by its name in the schema, and for Google's that hold anything."""
+    from google.protobuf import descriptor_pool, message_factory  # type: ignore[import-untyped]
+
+    pool = descriptor_pool.DescriptorPool()
+    for path in layout.file.dependency:
+        module = importlib.import_module(path.replace("/", ".").removesuffix(".proto") + "_pb2")
+        pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+    try:
+        pool.AddSerializedFile(layout.file.SerializeToString())
+    except TypeError as error:
+        raise ContractError(
+            f"{layout.root} can't be said in Protobuf: {error}.", remedy="Rename what has the same name there."
+        ) from error
+    names = {name: layout.names[name] for name, part in layout.schema.definitions.items() if isinstance(part, Record)}
+    if "google/protobuf/struct.proto" in layout.file.dependency:
+        names |= {GOOGLE + name: GOOGLE + name for name in ("Value", "Struct", "ListValue")}
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full)) for name, full in names.items()}
+
+
+def _plain(cls: Any) -> _Plain:
+    if hasattr(cls, "__pydantic_validator__"):
+        return _pydantic(cls)
+    return _Plain(
+        partial(msgspec.to_builtins, builtin_types=_NATIVE), partial(msgspec.convert, type=cls, builtin_types=_NATIVE)
+    )
+
+
+def _pydantic(cls: Any) -> _Plain:
+    from pydantic_core import to_jsonable_python
+
+    # By alias and without computed fields, as the model itself reads it; and an assigned value of another type than
+    # declared is an error, which its lax reading alone would let through.
+    dumped = partial(cls.__pydantic_serializer__.to_python, by_alias=True, round_trip=True, warnings="error")
+    return _Plain(
+        lambda value: msgspec.to_builtins(dumped(value), builtin_types=_NATIVE, enc_hook=to_jsonable_python),
+        cls.__pydantic_validator__.validate_python,
+    )

@@ -1,0 +1,84 @@
+"""How values of one message class are read, whichever version of the contract wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from postline.contracts.formats import JSON, Format
+from postline.contracts.frame import framed
+from postline.contracts.schema import Schema
+from postline.errors import ContractError
+
+__all__ = ["Reading", "Upcast"]
+
+
+class Upcast(NamedTuple):
+    """A step from an older class, which is kept for it, to a newer one."""
+
+    old: Reading
+    function: Callable[[Any], Any]
+
+
+class Reading:
+    """Reads values of one class. Thread-safe once declared; decoders are made anew at each call, for others to keep."""
+
+    def __init__(self, cls: Any, name: str, format: Format = JSON, aliases: Sequence[str] = ()) -> None:
+        self.cls, self.name, self.format = cls, name, format
+        #: Wire names that the type had before.
+        self.aliases = tuple(aliases)
+        self.upcasts: list[Upcast] = []
+        self.codec = format.codec(cls, name, lambda: self.schema)
+        #: Reads values of this very version; raises what the format's library raises.
+        self.decode = self.codec.decode
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The class as a schema. Raises ContractError for what the model can't say."""
+        from postline.contracts.reflection import schema_of
+
+        return schema_of(self.cls, name=self.name)
+
+    @property
+    def framed_with_indexes(self) -> bool:
+        """Whether Confluent's frame carries the place of the message in its file, too."""
+        return self.format.schema_type == "PROTOBUF"
+
+    def framing(self, schema_id: int) -> Callable[[Any], bytes]:
+        """What writes values in the frame of Confluent's serializers, with that id."""
+        # A document of ours has the message first in its file.
+        head, encode = framed(schema_id, b"", (0,) if self.framed_with_indexes else None), self.codec.encode
+        return lambda value: head + encode(value)
+
+    def reads(self, writer: Schema) -> bool:
+        """Whether values written under that schema can be read, by an upcast if need be."""
+        return self._way(writer) is not None
+
+    def decoder(self, writer: Schema) -> Callable[[bytes], Any]:
+        """What reads values that were written under another schema. Raises ContractError if nothing can."""
+        way = self._way(writer)
+        if way is None:
+            from postline.contracts.compatibility import breaks
+
+            first = breaks(self.schema, writer, whole=self.format.whole)[0]
+            raise ContractError(
+                f"{self.name} can't be read from the version that wrote it: {first.path or 'the value'}: {first.said}.",
+                remedy=first.remedy,
+            )
+        decode, upcast = way
+        if upcast is None:
+            return decode
+        return lambda data: upcast.function(decode(data))
+
+    def _way(self, writer: Schema) -> tuple[Callable[[bytes], Any], Upcast | None] | None:
+        if writer == self.schema:
+            return self.decode, None
+        from postline.contracts.compatibility import breaks
+
+        if not breaks(self.schema, writer, whole=self.format.whole):
+            return self.format.decoder(self.cls, self.name, self.schema, writer), None
+        for upcast in self.upcasts:
+            if upcast.old.reads(writer):
+                return upcast.old.decoder(writer), upcast
+        return None

@@ -1,0 +1,141 @@
+"""Which records of two schemas are read as each other, and which of them plain decoding would misread.
+
+Plain decoding skips what it does not know, fills in what is missing, and takes whole numbers for others. What is left
+are names: of fields, and tags of unions, that the writer called otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+import msgspec
+
+from postline.contracts.compatibility import breaks
+from postline.contracts.schema import (
+    Field,
+    ListOf,
+    MapOf,
+    Record,
+    Reference,
+    Schema,
+    TupleOf,
+    Type,
+    UnionOf,
+)
+
+__all__ = ["FieldPair", "Names", "Pairs"]
+
+#: The names of a reader's and a writer's record.
+Names: TypeAlias = tuple[str, str]
+
+
+class FieldPair(NamedTuple):
+    """A field of the reader, and the writer's field that it is read from."""
+
+    ours: Field
+    theirs: Field
+
+
+class Pairs:
+    """Two schemas side by side, of which the reader's can read whatever the writer's says (`compatibility.breaks`)."""
+
+    def __init__(self, reader: Schema, writer: Schema) -> None:
+        self.reader, self.writer = reader, writer
+        #: All pairs of records that are read within a message, each with those in its fields.
+        self._within: dict[Names, set[Names]] = {}
+        self._collect(set(self._records_in(reader.root, writer.root)))
+        #: Pairs of records whose values plain decoding would misread, here or deeper.
+        self.changed = self._all_changed()
+
+    def __iter__(self) -> Iterator[Names]:
+        """Every pair of records."""
+        return iter(self._within)
+
+    @property
+    def differ(self) -> bool:
+        """Whether plain decoding misreads any message."""
+        return self.differs(self.reader.root, self.writer.root)
+
+    def differs(self, ours: Type, theirs: Type) -> bool:
+        """Whether plain decoding of a type misreads what is written as the other."""
+        return any(pair in self.changed for pair in self._records_in(ours, theirs))
+
+    def records(self, names: Names) -> tuple[Record, Record]:
+        """The reader's record and the writer's."""
+        ours, theirs = self.reader.definitions[names[0]], self.writer.definitions[names[1]]
+        assert isinstance(ours, Record)
+        assert isinstance(theirs, Record)
+        return ours, theirs
+
+    def fields(self, names: Names) -> list[FieldPair]:
+        """The reader's fields that the writer writes: under the same name, or an alias; or in the same place."""
+        ours, theirs = self.records(names)
+        if ours.positional:
+            return [FieldPair(*pair) for pair in zip(ours.fields, theirs.fields, strict=False)]
+        written = {field.name: field for field in theirs.fields}
+        return [
+            FieldPair(field, written[name])
+            for field in ours.fields
+            if (name := next((each for each in (field.name, *field.aliases) if each in written), None)) is not None
+        ]
+
+    def has_other_tag(self, names: Names) -> bool:
+        """Whether the writer's tag is in the way of plain decoding."""
+        ours, theirs = self.records(names)
+        if (ours.tag_field, ours.tag) == (theirs.tag_field, theirs.tag):
+            return False
+        # Who has no tag skips the writer's; not where unknown fields are refused, or a place is counted.
+        return bool(ours.tag_field) or ours.closed or ours.positional
+
+    def option(self, reader: UnionOf, writer: Type) -> Type | None:
+        """The reader's option that reads what the writer writes; None for none."""
+        for each in reader.options:
+            if not breaks(_part(self.reader, each), _part(self.writer, writer)):
+                return each
+        return None
+
+    def _records_in(self, ours: Type, theirs: Type) -> Iterator[Names]:
+        """Pairs of records in two types, without those in their fields."""
+        match ours, theirs:
+            case _, UnionOf(options=options):
+                for each in options:
+                    yield from self._records_in(ours, each)
+            case UnionOf(), _:
+                if (option := self.option(ours, theirs)) is not None:
+                    yield from self._records_in(option, theirs)
+            case Reference(), Reference():
+                if isinstance(self.reader.resolve(ours), Record) and isinstance(self.writer.resolve(theirs), Record):
+                    yield ours.name, theirs.name
+            case ListOf(), ListOf():
+                yield from self._records_in(ours.items, theirs.items)
+            case MapOf(), MapOf():
+                yield from self._records_in(ours.values, theirs.values)
+            case TupleOf(), TupleOf():
+                for one, other in zip(ours.items, theirs.items, strict=True):
+                    yield from self._records_in(one, other)
+
+    def _collect(self, found: set[Names]) -> None:
+        while found:
+            names = found.pop()
+            inner = {pair for one, other in self.fields(names) for pair in self._records_in(one.type, other.type)}
+            self._within[names] = inner
+            found |= inner - self._within.keys()
+
+    def _all_changed(self) -> set[Names]:
+        changed = {names for names in self if self._is_renamed(names)}
+        before = -1
+        while before != len(changed):
+            before = len(changed)
+            changed |= {names for names, inner in self._within.items() if inner & changed}
+        return changed
+
+    def _is_renamed(self, names: Names) -> bool:
+        if self.has_other_tag(names):
+            return True
+        positional = self.records(names)[0].positional
+        return not positional and any(ours.name != theirs.name for ours, theirs in self.fields(names))
+
+
+def _part(schema: Schema, part: Type) -> Schema:
+    return msgspec.structs.replace(schema, root=part)

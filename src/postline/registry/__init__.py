@@ -1,0 +1,21 @@
+"""The registry of schemas: built into the log, or another one that speaks the field's REST interface."""
+
+from __future__ import annotations
+
+from postline.registry.enrolling import enroll, subject_of
+from postline.registry.model import Document, IncompatibleSchema, Registry, UnknownSubject, Version, meaning_of
+from postline.registry.store import SCHEMAS_TOPIC, LogRegistry, schemas_topic
+
+__all__ = [
+    "SCHEMAS_TOPIC",
+    "Document",
+    "IncompatibleSchema",
+    "LogRegistry",
+    "Registry",
+    "UnknownSubject",
+    "Version",
+    "enroll",
+    "meaning_of",
+    "schemas_topic",
+    "subject_of",
+]

@@ -1,0 +1,40 @@
+"""Registering contracts before their app publishes: checked against what is there, refused if one breaks somebody."""
+
+from __future__ import annotations
+
+from postline.contracts import Reading
+from postline.contracts.checking import findings, read_by_upcast
+from postline.contracts.compatibility import Level
+from postline.contracts.topics import Evolution
+from postline.registry.model import Document, IncompatibleSchema, Registry, Version, meaning_of
+
+__all__ = ["enroll", "subject_of"]
+
+
+def subject_of(topic: str, type_name: str) -> str:
+    """The subject of a message type, by the topic's full name (Confluent's TopicRecordNameStrategy)."""
+    return f"{topic}-{type_name}"
+
+
+async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
+    """The id of a type's present version, registered if it is new. Raises IncompatibleSchema; LogUnavailable."""
+    subject = subject_of(topic, reading.name)
+    document = Document(reading.format.schema_type, reading.format.document(reading.schema))
+    there = await registry.versions(subject)
+    if (known := next((each for each in there if each.document == document), None)) is not None:
+        return known.id
+    before = there or await _under_former_names(registry, topic, reading)
+    meanings = {version.number: meaning_of(version.document) for version in before}
+    if found := findings(reading, meanings, evolution):
+        raise IncompatibleSchema(subject, found)
+    if await registry.level(subject) is not (level := Level(evolution)):
+        await registry.set_level(subject, level)
+    agreed = frozenset(each.id for each in there if read_by_upcast(reading, meanings[each.number]))
+    return await registry.register(subject, document, agreed=agreed)
+
+
+async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> list[Version]:
+    for alias in reading.aliases:
+        if found := await registry.versions(subject_of(topic, alias)):
+            return found
+    return []

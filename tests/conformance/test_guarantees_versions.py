@@ -1,0 +1,188 @@
+"""Versions of a contract at once on one topic, with real apps on every engine: nobody misreads anybody."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from postline import App, Context, Topic
+from postline.contracts import Partitioner, Schemas
+from postline.contracts.frame import framed
+from postline.contracts.marks import was
+from postline.log.port import SCHEMA_ID_SHIFT, Append
+from postline.message import Envelope
+from postline.registry import IncompatibleSchema
+from tests.conformance.apps import NEVER, World
+from tests.conformance.harness import Engine
+
+BOOKED = Topic("billing.booked", owner="billing", key="customer", partitions=4)
+
+
+class OrderV1(Struct, frozen=True):
+    """What version 1 published."""
+
+    customer: str
+    amount: int
+
+
+class OrderV2(Struct, frozen=True):
+    """A rename and an addition, which resolution bridges."""
+
+    customer: str
+    total: Annotated[int, was("amount")] = 0
+    note: str = "none"
+
+
+class OrderV3(Struct, frozen=True):
+    """What no version before can be read as without an upcast."""
+
+    customer: str
+    cents: int
+
+
+@BOOKED.event("billing.Booked")
+class Booked(Struct, frozen=True):
+    """The effect of an order."""
+
+    customer: str
+    total: int
+    note: str = ""
+
+
+def orders_of(kind: type, evolution: Any = "BACKWARD_TRANSITIVE") -> Topic:
+    """The topic as one version of the shop declares it."""
+    topic = Topic("shop.placed", owner="shop", key="customer", partitions=4, schemas=Schemas(evolution=evolution))
+    topic.event("shop.Placed")(kind)
+    return topic
+
+
+def shop(topic: Topic) -> App:
+    return App("shop", owns=[topic])
+
+
+def billing(topic: Topic, kind: Any) -> App:
+    app = App("billing", owns=[BOOKED])
+
+    @app.subscribe("billing", topic, start="earliest", retry=NEVER).on(kind)
+    async def book(order: Any, ctx: Context) -> Booked:
+        del ctx
+        if isinstance(order, OrderV3):
+            return Booked(order.customer, order.cents // 100)
+        return Booked(order.customer, order.total, order.note)
+
+    return app
+
+
+def foreign(customer: str, value: bytes, *, schema_id: int = 0) -> Append:
+    key = customer.encode()
+    envelope = Envelope(id=f"f-{customer}", source="legacy", type="shop.Placed", content_type="application/json")
+    place = Partitioner(4).partition_of(key)
+    return Append("shop.placed", place, key, value, envelope, schema_id << SCHEMA_ID_SHIFT)
+
+
+async def booked(world: World) -> list[tuple[str, int, str]]:
+    return sorted((each.message.customer, each.message.total, each.message.note) for each in await world.read(BOOKED))
+
+
+async def publish(world: World, topic: Topic, *messages: Any) -> None:
+    """One version of the shop starts, publishes and ends."""
+    app = shop(topic)
+    await world.start(app)
+    await app.publish_many(messages)
+    await world.stop(app)
+
+
+async def schema_ids(world: World) -> set[int]:
+    """The ids that records of the topic name."""
+    found: set[int] = set()
+    for partition, bounds in enumerate(await world.log.bounds("shop.placed")):
+        found |= {each[5] >> SCHEMA_ID_SHIFT for each in await world.log.read("shop.placed", partition, bounds.start)}
+    return found
+
+
+async def test_records_of_an_older_version_are_read_into_the_new_one(engine: Engine) -> None:
+    v1, v2 = orders_of(OrderV1), orders_of(OrderV2)
+    async with World(engine) as world:
+        await publish(world, v1, *(OrderV1(f"c{n}", n) for n in range(8)))
+        await publish(world, v2, *(OrderV2(f"d{n}", n, "new") for n in range(8)))
+        assert len(await schema_ids(world)) == 2
+        await world.start(billing(v2, OrderV2))
+        await world.until_handled()
+        old = [(f"c{n}", n, "none") for n in range(8)]
+        assert await booked(world) == old + [(f"d{n}", n, "new") for n in range(8)]
+        await world.balanced(done=16)
+
+
+async def test_two_versions_of_a_service_share_a_topic_of_two_versions(engine: Engine) -> None:
+    v1, v2 = orders_of(OrderV1), orders_of(OrderV2)
+    async with World(engine) as world:
+        first, second = shop(v1), shop(v2)
+        await world.start(first)
+        await world.start(second)
+        await world.start(billing(v2, OrderV2))
+        for n in range(10):
+            await first.publish_many([OrderV1(f"c{key}", n) for key in range(6)])
+            await second.publish_many([OrderV2(f"c{key}", 100 + n) for key in range(6)])
+        await world.until_handled()
+        wanted = [(f"c{key}", total, "none") for key in range(6) for n in range(10) for total in (n, 100 + n)]
+        assert await booked(world) == sorted(wanted)
+
+
+async def test_an_upcast_reads_what_resolution_cannot(engine: Engine) -> None:
+    v1, v3 = orders_of(OrderV1), orders_of(OrderV3)
+
+    @v3.upcast(OrderV1, OrderV3)
+    def in_cents(order: OrderV1) -> OrderV3:
+        return OrderV3(order.customer, order.amount * 100)
+
+    async with World(engine) as world:
+        await publish(world, v1, OrderV1("c1", 7))
+        await publish(world, v3, OrderV3("c2", 900))
+        await world.start(billing(v3, OrderV3))
+        await world.until_handled()
+        assert await booked(world) == [("c1", 7, ""), ("c2", 9, "")]
+
+
+async def test_a_version_that_breaks_the_rule_is_refused_before_it_publishes(engine: Engine) -> None:
+    async with World(engine) as world:
+        await publish(world, orders_of(OrderV1), OrderV1("c1", 7))
+        app = shop(orders_of(OrderV3))
+        with pytest.raises(IncompatibleSchema, match=r"shop\.Placed breaks records of version 1") as told:
+            await world.start(app)
+        assert "cents" in told.value.message
+        assert told.value.remedy
+        assert len(await schema_ids(world)) == 1
+
+
+async def test_a_record_that_names_a_schema_nobody_knows_is_a_dead_letter(
+    engine: Engine,
+) -> None:
+    v2 = orders_of(OrderV2)
+    async with World(engine) as world:
+        await publish(world, v2, OrderV2("c1", 1))
+        await world.start(billing(v2, OrderV2))
+        await world.log.append([foreign("c2", b'{"customer":"c2","total":2}', schema_id=2_000_000_000)])
+        await world.until_handled(dead=1)
+        (letter,) = await world.letters()
+        assert "Schema id 2000000000 is not in the registry" in letter.error
+        assert await booked(world) == [("c1", 1, "none")]
+
+
+async def test_values_in_the_frame_of_other_serializers_are_read_by_their_schema(engine: Engine) -> None:
+    v1, v2 = orders_of(OrderV1), orders_of(OrderV2)
+    async with World(engine) as world:
+        await publish(world, v1, OrderV1("c1", 1))
+        (old,) = await schema_ids(world)
+        await publish(world, v2, OrderV2("c2", 2))
+        (new,) = await schema_ids(world) - {old}
+        await world.log.append([foreign("c3", framed(old, msgspec.json.encode(OrderV1("c3", 3))))])
+        await world.log.append([foreign("c4", framed(new, msgspec.json.encode(OrderV2("c4", 4, "framed"))))])
+        await world.log.append([foreign("c5", b"\0\0\0")])
+        await world.start(billing(v2, OrderV2))
+        await world.until_handled(dead=1)
+        (letter,) = await world.letters()
+        assert "frame" in letter.error
+        assert await booked(world) == [("c1", 1, "none"), ("c2", 2, "none"), ("c3", 3, "none"), ("c4", 4, "framed")]

@@ -1,0 +1,147 @@
+"""The registry in the log: the same ids for everybody, versions in order, and no breaking version by haste."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from postline.clock import SystemClock
+from postline.contracts.compatibility import Level
+from postline.contracts.formats import format_named
+from postline.contracts.reflection import schema_of
+from postline.errors import LogUnavailable
+from postline.log.port import Append
+from postline.log.sqlite import SqliteLog
+from postline.message import Envelope
+from postline.registry import Document, IncompatibleSchema, LogRegistry, schemas_topic
+
+TOPIC = "postline.schemas"
+_ids = itertools.count()
+
+
+def document(*fields: Any, format: Any = "json") -> Document:
+    """The document of a record with these fields."""
+    made = format_named(format)
+    return Document(made.schema_type, made.document(schema_of(msgspec.defstruct("Order", [("id", str), *fields]))))
+
+
+V1, V2, BREAKING = document(), document(("total", int, 0)), document(("currency", str))
+
+
+@pytest.fixture
+async def log() -> AsyncIterator[SqliteLog]:
+    made = SqliteLog(None, clock=SystemClock())
+    await made.start()
+    await made.create_topic(schemas_topic(TOPIC))
+    yield made
+    await made.close()
+
+
+def registry_on(log: Any) -> LogRegistry:
+    return LogRegistry(log, TOPIC, lambda: f"id-{next(_ids)}")
+
+
+async def test_two_that_read_the_same_log_come_to_the_same_ids_and_versions(log: SqliteLog) -> None:
+    one, other = registry_on(log), registry_on(log)
+    first = await one.register("orders", V1)
+    second = await other.register("orders", V2)
+    assert first != second
+    assert [(each.number, each.id) for each in await one.versions("orders")] == [(1, first), (2, second)]
+    assert await one.versions("orders") == await other.versions("orders")
+    assert await one.subjects() == ["orders"]
+    assert set(await registry_on(log).schemas([first, second, 999])) == {first, second}
+
+
+async def test_a_document_that_is_there_is_registered_once_and_has_one_id_under_all_subjects(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    first = await registry.register("orders", V1)
+    assert await registry.register("orders", V1) == first
+    assert await registry.register("returns", V1) == first
+    assert len(await registry.versions("orders")) == 1
+
+
+async def test_those_who_register_the_same_at_once_get_one_version(log: SqliteLog) -> None:
+    found = await asyncio.gather(*(registry_on(log).register("orders", V1) for _ in range(5)))
+    assert len(set(found)) == 1
+    assert len(await registry_on(log).versions("orders")) == 1
+
+
+async def test_what_breaks_the_rule_is_refused_and_not_kept(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    await registry.register("orders", V1)
+    with pytest.raises(IncompatibleSchema, match="currency") as told:
+        await registry.register("orders", BREAKING)
+    assert [each.version for each in told.value.findings] == [1]
+    assert len(await registry.versions("orders")) == 1
+
+
+async def test_of_two_that_fit_what_was_there_but_not_each_other_the_later_loses(log: SqliteLog) -> None:
+    one, other = registry_on(log), registry_on(log)
+    text, number = document(("n", str, "")), document(("n", int, 0))
+    await one.register("orders", V1)
+    await other.refresh()
+    ended = await asyncio.gather(one.register("orders", text), other.register("orders", number), return_exceptions=True)
+    assert sorted(type(each).__name__ for each in ended) == ["IncompatibleSchema", "int"]
+    everybody = [await each.versions("orders") for each in (one, other, registry_on(log))]
+    assert everybody[0] == everybody[1] == everybody[2]
+    assert len(everybody[0]) == 2
+
+
+async def test_an_agreed_break_is_let_pass(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    first = await registry.register("orders", V1)
+    await registry.set_level("orders", Level.BACKWARD_TRANSITIVE)
+    second = await registry.register("orders", BREAKING, agreed=frozenset({first}))
+    assert [each.id for each in await registry_on(log).versions("orders")] == [first, second]
+
+
+async def test_a_subject_has_its_own_rule_or_the_registrys(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    assert await registry.level("orders") is Level.FULL_TRANSITIVE
+    await registry.set_level("", Level.BACKWARD)
+    assert await registry.level("orders") is Level.BACKWARD
+    await registry.set_level("orders", Level.NONE)
+    assert await registry_on(log).level("orders") is Level.NONE
+    await registry.register("orders", V1)
+    assert await registry.register("orders", BREAKING)
+
+
+async def test_documents_of_another_format_are_kept_apart(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    first = await registry.register("orders", V1)
+    second = await registry.register("proto", document(format="protobuf"))
+    found = await registry.schemas([first, second])
+    assert found[first].record is not None
+    assert found[second].record is not None
+
+
+async def test_records_of_other_programs_in_its_topic_are_passed_over(log: SqliteLog) -> None:
+    await log.append(
+        [Append(TOPIC, 0, b"x", value, Envelope(id="x")) for value in (b"{", b"[]", b'{"kind":"new"}', None)]
+    )
+    registry = registry_on(log)
+    assert await registry.register("orders", V1)
+
+
+async def test_what_was_read_stays_known_when_the_log_is_away(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    first = await registry.register("orders", V1)
+    await log.close()
+    assert set(await registry.schemas([first])) == {first}
+    with pytest.raises(LogUnavailable):
+        await registry.schemas([first + 100])
+
+
+async def test_a_log_without_the_topic_knows_nothing() -> None:
+    log = SqliteLog(None, clock=SystemClock())
+    await log.start()
+    try:
+        assert await registry_on(log).versions("orders") == []
+        assert await registry_on(log).schemas([1]) == {}
+    finally:
+        await log.close()
