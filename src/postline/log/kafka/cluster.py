@@ -67,9 +67,10 @@ _PASSING = frozenset(
         KafkaError.NETWORK_EXCEPTION,
     }
 )
-_AGAIN_SECONDS = 0.05
+#: Longer from one time to the next: a cluster in trouble must not be kept from mending itself by those who ask.
+_AGAIN_SECONDS, _AGAIN_SECONDS_MAX = 0.05, 1.0
 _RENEWED_SECONDS = 3.0
-_GIVEN_UP_MAX = 16
+_GIVEN_UP_MAX = 4
 #: Errors after which asking again in the same way is pointless.
 _DECISIVE = frozenset(
     {
@@ -80,7 +81,7 @@ _DECISIVE = frozenset(
     }
 )
 #: Without this every transaction after another one takes 100 ms (research: kafka §4.10).
-_QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "100"}
+_QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "1000"}
 
 
 class Cluster:
@@ -167,7 +168,7 @@ class Cluster:
     def ask(self, doing: str, call: Callable[[], T], seconds: float | None = None) -> T:
         """Call until it is answered: where leaders and coordinators move, asking again is left to us."""
         patience = max(_ANSWER_SECONDS, self.options.connect_seconds) if seconds is None else seconds
-        until = self.clock.monotonic() + patience
+        until, pause_seconds = self.clock.monotonic() + patience, _AGAIN_SECONDS
         while True:
             asked = self._admin
             try:
@@ -183,8 +184,9 @@ class Cluster:
                 self._renew_admin(asked)
                 if self.clock.monotonic() > until:
                     raise self._unanswered(doing) from error
-            if self.stopping.wait(_AGAIN_SECONDS):
+            if self.stopping.wait(pause_seconds):
                 raise self.closed()
+            pause_seconds = min(2 * pause_seconds, _AGAIN_SECONDS_MAX)
             with contextlib.suppress(KafkaException):  # who leads what may have changed
                 self.admin.list_topics(timeout=_GREETING_SECONDS)
 

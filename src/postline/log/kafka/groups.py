@@ -65,6 +65,7 @@ class Groups:
         """What is committed for these partitions; None if `stable` was asked for and a transaction is still open."""
         places = [TopicPartition(topic, number) for number in partitions]
         until = self._cluster.clock.monotonic() + (_STABLE_SECONDS if stable else _ANSWER_SECONDS)
+        pause_seconds = _SETTLE_SECONDS
         while (found := self._look(group, places, stable)) is None:
             self.members(group)  # says at once what a look only waits for: a missing right, say
             if self._cluster.clock.monotonic() > until:
@@ -74,8 +75,9 @@ class Groups:
                     f"{self._cluster.address} did not tell the positions of group {group} in time.",
                     remedy="Try again; look at the brokers.",
                 )
-            if self._cluster.stopping.is_set():
+            if self._cluster.stopping.wait(pause_seconds):
                 raise self._cluster.closed()
+            pause_seconds = min(2 * pause_seconds, _LOOK_SECONDS)
         return sorted(_committed(group, place) for place in found)
 
     def _look(self, group: str, places: list[TopicPartition], stable: bool) -> list[TopicPartition] | None:

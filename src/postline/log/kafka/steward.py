@@ -32,7 +32,8 @@ _log = logging.getLogger("postline.log.kafka")
 
 _CHECKPOINT_SECONDS = 2.0
 _METADATA_SECONDS = 1.0
-_RETRY_SECONDS = 0.2
+#: Longer from one time to the next, until partitions are taken up.
+_RETRY_SECONDS, _RETRY_SECONDS_MAX = 0.2, 1.0
 #: Retention is checked by brokers every five minutes unless they are told otherwise.
 _COPY_SECONDS = 60.0
 #: Beyond what the owner and the checkpoint may take, for the loop to come round.
@@ -47,6 +48,7 @@ class Steward:
         self._loop = asyncio.get_running_loop()
         self._one_at_a_time = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retry_seconds = _RETRY_SECONDS
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="postline kafka commit")
         #: Assignments that the owner has been told of.
         self._told: dict[int, Assignment] = {}
@@ -154,9 +156,12 @@ class Steward:
                     raise
                 _log.warning("partitions %s could not be taken up and are tried again: %s", [*wanted], error)
                 self._begin(self._take_up_later([*wanted]))
+            else:
+                self._retry_seconds = _RETRY_SECONDS
 
     async def _take_up_later(self, partitions: Sequence[int]) -> None:
-        await self._parts.cluster.clock.sleep(_RETRY_SECONDS)
+        seconds, self._retry_seconds = self._retry_seconds, min(2 * self._retry_seconds, _RETRY_SECONDS_MAX)
+        await self._parts.cluster.clock.sleep(seconds)
         await self._take_up(partitions)
 
     def _still_granted(self, partitions: Sequence[int]) -> dict[int, int]:

@@ -32,6 +32,7 @@ __all__ = [
 _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
+_PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.002, 0.5
 _AT_ONCE = 8
 _TIMES = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT})
 _TOO_LARGE = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
@@ -194,6 +195,7 @@ class Transactions:
 
     def _until_done(self, step: Callable[[float], Any]) -> None:
         until = self._cluster.clock.monotonic() + (self._seconds or 2 * self._cluster.options.transaction_seconds)
+        pause_seconds = _PAUSE_SECONDS
         while True:
             try:
                 step(_STEP_SECONDS)
@@ -206,9 +208,11 @@ class Transactions:
                     # By now its time limit has ended the transaction; a client that doesn't find back is replaced.
                     self._producer = None
                     raise
-            if self._cluster.stopping.is_set():
+            # Some answers come at once, and a cluster in trouble must not be asked by everybody in a loop.
+            if self._cluster.stopping.wait(pause_seconds):
                 self._producer = None
                 raise self._cluster.closed()
+            pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
 
 
 def _offset_of(message: Message) -> int:
