@@ -24,7 +24,7 @@ from postline.ids import IdSource
 from postline.log.needs import Need
 from postline.log.port import SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, enroll, schemas_topic
+from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, Usage, enroll, schemas_topic
 from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -316,6 +316,7 @@ class _Running:
         if not consume:
             return
         for plan in plans:
+            await self._note_views(plan)
             await self._start_consumer(plan, resources)
         await self._name_unserved(plans)
 
@@ -325,6 +326,12 @@ class _Running:
             for name, contract in topic.contracts.items():
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
+
+    async def _note_views(self, plan: Plan) -> None:
+        """Tell owners which fields this subscription reads."""
+        readers = {handler.type_name: handler.reading.schema for handler in plan.handlers.values()}
+        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        await usage.note(plan.service, plan.topic, plan.name, readers)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:

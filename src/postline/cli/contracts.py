@@ -12,8 +12,10 @@ import msgspec
 
 from postline.app import App
 from postline.cli.failures import NEGATIVE, OK
+from postline.cli.importing import import_command
 from postline.cli.loading import load_apps
 from postline.cli.output import emit_json, json_option, plain, wants_json
+from postline.cli.usage import usage
 from postline.contracts import Topic
 from postline.contracts.checking import broken_promises, findings
 from postline.contracts.compatibility import Finding, report
@@ -35,7 +37,9 @@ Examples:
   postline contracts check shop:app              for CI: refuse what breaks somebody
   postline contracts check shop:app --against origin/main
   postline contracts diff shop:app
-  postline contracts show shop:app shop.OrderPlaced --format protobuf
+  postline contracts show shop:app shop.OrderPlaced --format avro
+  postline contracts usage shop.orders           who reads which field
+  postline contracts import order.avsc --topic shop.orders   typed Python for another's schema
 """
 
 
@@ -55,6 +59,10 @@ class _Changed(msgspec.Struct, frozen=True):
 @click.group(epilog=_EPILOG)
 def command() -> None:
     """Write contracts down, compare them, and check that a change breaks nobody."""
+
+
+command.add_command(usage)
+command.add_command(import_command)
 
 
 def _targets_argument(command: CommandT) -> CommandT:
@@ -166,10 +174,10 @@ def diff(targets: tuple[str, ...], directory: Path, revision: str | None, as_jso
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["words", "json", "protobuf"]),
+    type=click.Choice(["words", "json", "avro", "protobuf"]),
     default="words",
     show_default=True,
-    help="In words, as JSON Schema or as .proto.",
+    help="In words, as JSON Schema, as .avsc or as .proto.",
 )
 def show(target: str, type_name: str | None, format_name: str) -> int:
     """Show the contracts of an app's topics, or one type.

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from postline.cli.failures import NEGATIVE, OK, show_error
-from postline.cli.opening import Opened, url_option, with_log
+from postline.cli.opening import Opened, reveal_option, url_option, with_log
 from postline.cli.output import ago, console, emit_json, json_option, plain, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.errors import UsageError
@@ -105,9 +105,10 @@ def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
 @command.command("show")
 @click.argument("name", metavar="SUBSCRIPTION")
 @click.argument("record", metavar="ID")
+@reveal_option
 @json_option
 @url_option
-def show(name: str, record: str, as_json: bool | None, url: str | None) -> int:
+def show(name: str, record: str, reveal: bool, as_json: bool | None, url: str | None) -> int:
     """Show a dead letter: its error with the stack, its envelope and its content.
 
     \b
@@ -118,7 +119,7 @@ def show(name: str, record: str, as_json: bool | None, url: str | None) -> int:
 
     async def work(opened: Opened) -> DeadLetterDetail | HeldView | None:
         full = await opened.subscription_name(name)
-        detail = await opened.monitor.dead_letter(full, wanted)
+        detail = await opened.monitor_of(reveal=reveal).dead_letter(full, wanted)
         return detail or await _held(opened, full, wanted)
 
     detail = with_log(url, work)

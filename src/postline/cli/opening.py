@@ -17,14 +17,25 @@ from postline.app import open_log
 from postline.clock import Clock, SystemClock
 from postline.errors import LogUnavailable, UsageError
 from postline.log.port import Log
-from postline.monitor import Monitor
+from postline.monitor import Contents, Monitor
 from postline.operations import Operations
+from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry
 from postline.settings import LogUrl, Settings, load_settings
 
-__all__ = ["Opened", "require_existing", "settings_for", "url_option", "with_log"]
+__all__ = ["Opened", "require_existing", "reveal_option", "settings_for", "url_option", "with_log"]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 ResultT = TypeVar("ResultT")
+
+
+def reveal_option(command: CommandT) -> CommandT:
+    """Let a command be told to mask nothing."""
+    option = click.option("--reveal", is_flag=True, help="Show also what contracts mark as sensitive.")
+    return option(command)
+
+
+def _registers_nothing() -> str:
+    raise AssertionError("who only looks registers nothing")
 
 
 def url_option(command: CommandT) -> CommandT:
@@ -47,8 +58,17 @@ class Opened:
 
     @cached_property
     def monitor(self) -> Monitor:
-        """Reads it."""
-        return Monitor(self.log, self.clock)
+        """Reads it, with sensitive fields masked."""
+        return self.monitor_of(reveal=False)
+
+    def monitor_of(self, *, reveal: bool) -> Monitor:
+        """Reads it; with `reveal` nothing is masked."""
+        return Monitor(self.log, self.clock, Contents(self.registry, reveal=reveal))
+
+    @cached_property
+    def registry(self) -> Registry:
+        """Knows the schemas of its records."""
+        return LogRegistry(self.log, self.settings.full_name(SCHEMAS_TOPIC), _registers_nothing)
 
     @cached_property
     def operations(self) -> Operations:

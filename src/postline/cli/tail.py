@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import click
 import msgspec
 
 from postline.cli.failures import OK
-from postline.cli.opening import Opened, url_option, with_log
+from postline.cli.opening import Opened, reveal_option, url_option, with_log
 from postline.cli.output import json_option, plain, wants_json
 from postline.cli.times import parse_time_ms
 from postline.errors import UsageError
@@ -48,6 +49,7 @@ _PLACE = re.compile(r"[0-9]+:[0-9]+")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until interrupted.")
 @click.option("--key", help="Records of this key only.")
 @click.option("--type", "type_name", help="Records of this type only.")
+@reveal_option
 @json_option
 @url_option
 def command(
@@ -55,10 +57,9 @@ def command(
     start: str | None,
     count: int | None,
     follow: bool,
-    key: str | None,
-    type_name: str | None,
     as_json: bool | None,
     url: str | None,
+    **which: Any,
 ) -> int:
     """Show the records of TOPIC: the last 10, or from anywhere on.
 
@@ -66,11 +67,13 @@ def command(
     """
     write = _write_json if wants_json(as_json) else _write_line
 
+    key, type_name = which["key"], which["type_name"]
+
     def chosen(view: RecordView) -> bool:
         return (key is None or view.key == key) and (type_name is None or view.type == type_name)
 
     async def work(opened: Opened) -> int:
-        tailing = _Tail(opened, await opened.topic_name(topic), chosen, write)
+        tailing = _Tail(opened, which["reveal"], await opened.topic_name(topic), chosen, write)
         if start is None:
             await tailing.show_last(count or _DEFAULT_RECORDS, everything=key is None and type_name is None)
             left = None if follow else 0
@@ -92,9 +95,15 @@ class _Tail:
     """A place in a topic, by partition, and how records from there on are shown."""
 
     def __init__(
-        self, opened: Opened, topic: str, chosen: Callable[[RecordView], bool], write: Callable[[RecordView], None]
+        self,
+        opened: Opened,
+        reveal: bool,
+        topic: str,
+        chosen: Callable[[RecordView], bool],
+        write: Callable[[RecordView], None],
     ) -> None:
         self._opened = opened
+        self._monitor = opened.monitor_of(reveal=reveal)
         self._topic = topic
         self._chosen = chosen
         self._write = write
@@ -142,7 +151,7 @@ class _Tail:
                 left = None if left is None else left - 1
 
     async def _page(self) -> list[RecordView]:
-        return await self._opened.monitor.read(self._topic, self._offsets, _PAGE)
+        return await self._monitor.read(self._topic, self._offsets, _PAGE)
 
 
 def _write_json(view: RecordView) -> None:

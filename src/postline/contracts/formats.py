@@ -1,4 +1,4 @@
-"""The formats that values can be written in: JSON and Protobuf, each loaded when a topic asks for it."""
+"""The formats that values can be written in: JSON, Avro, Protobuf, each loaded when a topic asks for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from postline.contracts.schema import Schema
 from postline.errors import ContractError, SettingsError
 from postline.message import JSON_CONTENT_TYPE
 
-__all__ = ["JSON", "Codec", "Format", "FormatName", "SchemaType", "format_named", "format_of_type"]
+__all__ = ["JSON", "Codec", "Format", "FormatName", "SchemaType", "format_named", "format_of_content", "format_of_type"]
 
-FormatName: TypeAlias = Literal["json", "protobuf"]
+FormatName: TypeAlias = Literal["json", "avro", "protobuf"]
 
 #: What registries call a format.
-SchemaType: TypeAlias = Literal["JSON", "PROTOBUF"]
+SchemaType: TypeAlias = Literal["JSON", "AVRO", "PROTOBUF"]
 
 
 class Codec(NamedTuple):
@@ -44,6 +44,9 @@ class Format(Protocol):
     def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
         """What reads another version's bytes as values of the class; the reader can read them (`compatibility`)."""
 
+    def plain(self, schema: Schema) -> Callable[[bytes], Any]:
+        """What reads values as JSON has them, for people; it raises as `Codec.decode` does."""
+
     def document(self, schema: Schema) -> str:
         """The schema in the format's own words."""
 
@@ -68,6 +71,9 @@ class _Json:
             return resolver(cls, name, reader, writer)
         return Kind(cls, name=name).decode
 
+    def plain(self, schema: Schema) -> Callable[[bytes], Any]:
+        return msgspec.json.decode
+
     def document(self, schema: Schema) -> str:
         from postline.contracts.jsonschema import document
 
@@ -75,6 +81,36 @@ class _Json:
 
     def parse(self, text: str) -> Schema:
         from postline.contracts.jsonschema import parse
+
+        return parse(_content(text))
+
+
+class _Avro:
+    name: FormatName = "avro"
+    schema_type: SchemaType = "AVRO"
+    content_type = "application/avro"
+    whole = True
+
+    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
+        from postline.contracts.avro_codec import codec
+
+        return Codec(*codec(cls, name, schema()))
+
+    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+        from postline.contracts.avro_codec import decoder
+
+        return decoder(cls, name, reader, writer)
+
+    def plain(self, schema: Schema) -> Callable[[bytes], Any]:
+        return self.decoder(Any, _ANY, schema, schema)
+
+    def document(self, schema: Schema) -> str:
+        from postline.contracts.avro import document
+
+        return _text(document(schema))
+
+    def parse(self, text: str) -> Schema:
+        from postline.contracts.avro import parse
 
         return parse(_content(text))
 
@@ -95,6 +131,9 @@ class _Protobuf:
 
         return decoder(cls, name, reader, writer)
 
+    def plain(self, schema: Schema) -> Callable[[bytes], Any]:
+        return self.decoder(Any, _ANY, schema, schema)
+
     def document(self, schema: Schema) -> str:
         from postline.contracts.protobuf import document
 
@@ -106,8 +145,10 @@ class _Protobuf:
         return parse(text)
 
 
+#: Stands for the class in errors about values that are read without one.
+_ANY = "value"
 JSON: Format = _Json()
-_FORMATS: dict[str, Format] = {"json": JSON, "protobuf": _Protobuf()}
+_FORMATS: dict[str, Format] = {"json": JSON, "avro": _Avro(), "protobuf": _Protobuf()}
 
 
 def format_named(name: str) -> Format:
@@ -122,7 +163,15 @@ def format_of_type(schema_type: str) -> Format:
     for each in _FORMATS.values():
         if each.schema_type == schema_type:
             return each
-    raise ContractError(f"There is no schema type {schema_type!r}.", remedy="Use JSON or PROTOBUF.")
+    raise ContractError(f"There is no schema type {schema_type!r}.", remedy="Use JSON, AVRO or PROTOBUF.")
+
+
+def format_of_content(content_type: str) -> Format | None:
+    """The format that values of a media type are in; None for one that is none of these."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type.endswith("+json"):
+        return JSON
+    return next((each for each in _FORMATS.values() if each.content_type == media_type), None)
 
 
 def _text(document: Any) -> str:

@@ -134,4 +134,6 @@ def parse(document: Any) -> Schema:
             raise ContractError(
                 f"{MODEL} can't be read: {error}.", remedy="A newer version may have written it."
             ) from error
-    raise ContractError("A JSON Schema of others can't be read yet.", remedy="Declare a class for it.")
+    from postline.contracts.jsonschema_parsing import parse_foreign
+
+    return parse_foreign(document)

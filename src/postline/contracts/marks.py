@@ -9,15 +9,15 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-__all__ = ["MARKS", "Sensitive", "marks_of", "number", "was"]
+__all__ = ["Sensitive", "marks_of", "number", "was"]
 
 ValueT = TypeVar("ValueT")
 
-#: In `msgspec.Meta.extra`, under this name, stands what is said here.
-MARKS = "postline"
+#: What keys of `msgspec.Meta.extra` begin with. One key for each mark: msgspec lets the last one of a key win.
+_PREFIX = "postline."
 
 #: `email: Sensitive[str]`: people who look at messages are shown a mask instead of the value.
-Sensitive = Annotated[ValueT, msgspec.Meta(extra={MARKS: {"sensitive": True}})]
+Sensitive = Annotated[ValueT, msgspec.Meta(extra={_PREFIX + "sensitive": True})]
 
 
 def was(*names: str) -> msgspec.Meta:
@@ -25,7 +25,7 @@ def was(*names: str) -> msgspec.Meta:
 
     Records that older versions wrote under one of them are read into the field.
     """
-    return msgspec.Meta(extra={MARKS: {"was": list(names)}})
+    return msgspec.Meta(extra={_PREFIX + "was": list(names)})
 
 
 def number(value: int) -> msgspec.Meta:
@@ -33,11 +33,11 @@ def number(value: int) -> msgspec.Meta:
 
     Protobuf numbers fields in their order where nothing is said; say it where a field was taken out or put between.
     """
-    return msgspec.Meta(extra={MARKS: {"number": value}})
+    return msgspec.Meta(extra={_PREFIX + "number": value})
 
 
 def marks_of(metadata: Any) -> dict[str, Any]:
     """What one piece of annotation metadata says; {} if it is none of ours."""
     extra = getattr(metadata, "extra", None)
-    found = extra.get(MARKS) if isinstance(extra, dict) else None
-    return found if isinstance(found, dict) else {}
+    said = extra.items() if isinstance(extra, dict) else ()
+    return {key.removeprefix(_PREFIX): value for key, value in said if key.startswith(_PREFIX)}

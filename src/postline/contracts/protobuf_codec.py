@@ -10,11 +10,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
+from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.protobuf_faults import fault_in
 from postline.contracts.protobuf_layout import GOOGLE, Layout
 from postline.contracts.protobuf_reading import record_reader
@@ -28,13 +26,6 @@ __all__ = ["codec", "decoder"]
 _NATIVE = (bytes, datetime, timedelta)
 
 
-class _Plain(NamedTuple):
-    """How values of a class become plain ones and back."""
-
-    dump: Callable[[Any], Any]
-    load: Callable[[Any], Any]
-
-
 def codec(cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     """How values of a class are written and read in one version of its schema; made once, thread-safe.
 
@@ -42,17 +33,17 @@ def codec(cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], 
     the reader DecodeError; both name the field. Raises ContractError for a schema that Protobuf can't say.
     """
     layout = Layout(schema)
-    messages, plain = _message_classes(layout), _plain(cls)
+    messages, plain = _message_classes(layout), plain_values(cls, _NATIVE)
     return _encoder(name, layout, messages, plain), _decoder(name, layout, messages, plain, schema)
 
 
 def decoder(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
     """What reads bytes of the writer's version as values of the class, whose schema is `reader`. Raises as `codec`."""
     layout = Layout(writer)
-    return _decoder(name, layout, _message_classes(layout), _plain(cls), reader)
+    return _decoder(name, layout, _message_classes(layout), plain_values(cls, _NATIVE), reader)
 
 
-def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: _Plain) -> Callable[[Any], bytes]:
+def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: PlainValues) -> Callable[[Any], bytes]:
     writer = RecordWriter(layout.schema, messages)
     dump, load, write = plain.dump, plain.load, writer.root
     message_class = messages[layout.root_name]
@@ -78,7 +69,7 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: _Pla
 
 
 def _decoder(
-    name: str, layout: Layout, messages: Mapping[str, Any], plain: _Plain, reader: Schema
+    name: str, layout: Layout, messages: Mapping[str, Any], plain: PlainValues, reader: Schema
 ) -> Callable[[bytes], Any]:
     message_class, load = messages[layout.root_name], plain.load
     parse = message_class.FromString
@@ -114,23 +105,3 @@ def _message_classes(layout: Layout) -> dict[str, Any]:
     if "google/protobuf/struct.proto" in layout.file.dependency:
         names |= {GOOGLE + name: GOOGLE + name for name in ("Value", "Struct", "ListValue")}
     return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(full)) for name, full in names.items()}
-
-
-def _plain(cls: Any) -> _Plain:
-    if hasattr(cls, "__pydantic_validator__"):
-        return _pydantic(cls)
-    return _Plain(
-        partial(msgspec.to_builtins, builtin_types=_NATIVE), partial(msgspec.convert, type=cls, builtin_types=_NATIVE)
-    )
-
-
-def _pydantic(cls: Any) -> _Plain:
-    from pydantic_core import to_jsonable_python
-
-    # By alias and without computed fields, as the model itself reads it; and an assigned value of another type than
-    # declared is an error, which its lax reading alone would let through.
-    dumped = partial(cls.__pydantic_serializer__.to_python, by_alias=True, round_trip=True, warnings="error")
-    return _Plain(
-        lambda value: msgspec.to_builtins(dumped(value), builtin_types=_NATIVE, enc_hook=to_jsonable_python),
-        cls.__pydantic_validator__.validate_python,
-    )

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET, inspect
 
-from postline.contracts.marks import MARKS
+from postline.contracts.marks import marks_of
 from postline.contracts.schema import (
     NO_LIMITS,
     Definition,
@@ -208,10 +208,7 @@ def _as_json(value: Any) -> Any:
 
 def _marks_in(info: _Info) -> dict[str, Any]:
     """What a field's metadata says; msgspec has merged several pieces into one."""
-    if not isinstance(info, inspect.Metadata) or not info.extra:
-        return _marks_in(info.type) if isinstance(info, inspect.Metadata) else {}
-    found = info.extra.get(MARKS, {})
-    return {**_marks_in(info.type), **found} if isinstance(found, dict) else {}
+    return {**_marks_in(info.type), **marks_of(info)} if isinstance(info, inspect.Metadata) else {}
 
 
 def _limits_of(info: Any) -> Limits:

@@ -6,6 +6,7 @@ of numbers and texts, so that a table, JSON and a page in a browser show the sam
 
 from __future__ import annotations
 
+from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
 from postline.monitor.views import (
     AuditView,
@@ -20,11 +21,11 @@ from postline.monitor.views import (
     SubscriptionView,
     TopicView,
     key_text,
-    record_view,
 )
 
 __all__ = [
     "AuditView",
+    "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
     "HeldView",
@@ -37,5 +38,4 @@ __all__ = [
     "SubscriptionView",
     "TopicView",
     "key_text",
-    "record_view",
 ]

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from postline.clock import Clock
 from postline.errors import UnknownSubscription, UnknownTopic
 from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
+from postline.monitor.contents import Contents
 from postline.monitor.views import (
     AuditView,
     DeadLetterDetail,
@@ -43,11 +44,12 @@ _COPY_SLACK_MS = 2_000
 
 
 class Monitor:
-    """The read model; keeps nothing between calls but the log it reads."""
+    """The read model; keeps nothing between calls but the log it reads, and how contents are shown."""
 
-    def __init__(self, log: Log, clock: Clock) -> None:
+    def __init__(self, log: Log, clock: Clock, contents: Contents | None = None) -> None:
         self._log = log
         self._clock = clock
+        self._contents = contents or Contents(None)
 
     # -- topics -------------------------------------------------------------------------------
 
@@ -93,16 +95,20 @@ class Monitor:
         """
         found: list[tuple[int, int, int, RecordView]] = []
         for partition, offset in offsets.items():
-            for record in await self._log.read(topic, partition, offset, limit=limit):
-                found.append((record[1], partition, record[0], self.record_view(topic, partition, record)))
+            records = await self._log.read(topic, partition, offset, limit=limit)
+            await self._contents.learn(topic, records)
+            for record in records:
+                found.append((record[1], partition, record[0], self._record_view(topic, partition, record)))
         found.sort(key=lambda each: each[:3])
         for _, partition, offset, _ in found[:limit]:
             offsets[partition] = offset + 1
         return [view for *_, view in found[:limit]]
 
-    def record_view(self, topic: str, partition: int, record: Record) -> RecordView:
-        """One record, opened."""
-        return record_view(topic, partition, record, self._log.envelope(record))
+    def _record_view(self, topic: str, partition: int, record: Record) -> RecordView:
+        envelope = self._log.envelope(record)
+        return record_view(
+            topic, partition, record, envelope, self._contents.shown(topic, record, envelope.content_type)
+        )
 
     # -- subscriptions ------------------------------------------------------------------------
 
@@ -256,7 +262,8 @@ class Monitor:
         records = await self._log.read_offsets(info.topic, record.partition, [record.offset])
         copy = await self._copy(name, f"{info.topic}/{record.partition}/{record.offset}", found[0])
         stack = None if copy is None else self._log.envelope(copy).headers.get("postline-error-stack")
-        view = self.record_view(info.topic, record.partition, records[0]) if records else None
+        await self._contents.learn(info.topic, records)
+        view = self._record_view(info.topic, record.partition, records[0]) if records else None
         return DeadLetterDetail(letter=found[0], record=view, stack=stack)
 
     async def _copy(self, name: str, origin: str, letter: DeadLetterView) -> Record | None:

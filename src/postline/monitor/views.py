@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -10,7 +9,8 @@ import msgspec
 
 from postline.errors import UsageError
 from postline.log.port import Bounds, Record
-from postline.message import JSON_CONTENT_TYPE, Envelope
+from postline.message import Envelope
+from postline.monitor.contents import Shown
 
 __all__ = [
     "AuditView",
@@ -235,9 +235,8 @@ class DeadLetterDetail(msgspec.Struct, frozen=True, kw_only=True):
     stack: str | None
 
 
-def record_view(topic: str, partition: int, record: Record, envelope: Envelope) -> RecordView:
-    """A record and its envelope as they are shown."""
-    value, is_json = record[4], envelope.content_type == JSON_CONTENT_TYPE and _is_json(record[4])
+def record_view(topic: str, partition: int, record: Record, envelope: Envelope, content: Shown) -> RecordView:
+    """A record, its envelope and its content as they are shown."""
     return RecordView(
         topic=topic,
         partition=partition,
@@ -253,8 +252,8 @@ def record_view(topic: str, partition: int, record: Record, envelope: Envelope) 
         correlation_id=envelope.correlation_id,
         causation_id=envelope.causation_id,
         headers=envelope.headers,
-        data=msgspec.Raw(value) if value is not None and is_json else msgspec.UNSET,
-        data_base64=base64.b64encode(value).decode() if value is not None and not is_json else msgspec.UNSET,
+        data=content.data,
+        data_base64=content.data_base64,
     )
 
 
@@ -266,14 +265,6 @@ def key_text(key: bytes | None) -> str | None:
         return key.decode()
     except UnicodeDecodeError:
         return "0x" + key.hex()
-
-
-def _is_json(value: bytes | None) -> bool:
-    try:
-        msgspec.json.decode(value or b"", type=msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    return True
 
 
 def _iso(time_ms: int) -> str:

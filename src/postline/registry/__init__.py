@@ -5,6 +5,7 @@ from __future__ import annotations
 from postline.registry.enrolling import enroll, subject_of
 from postline.registry.model import Document, IncompatibleSchema, Registry, UnknownSubject, Version, meaning_of
 from postline.registry.store import SCHEMAS_TOPIC, LogRegistry, schemas_topic
+from postline.registry.usage import Usage, View
 
 __all__ = [
     "SCHEMAS_TOPIC",
@@ -13,7 +14,9 @@ __all__ = [
     "LogRegistry",
     "Registry",
     "UnknownSubject",
+    "Usage",
     "Version",
+    "View",
     "enroll",
     "meaning_of",
     "schemas_topic",

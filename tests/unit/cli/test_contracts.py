@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 
@@ -98,6 +99,7 @@ def test_a_type_nobody_has_written_down_is_new_and_breaks_nobody(project: Projec
     [
         ("words", "OrderPlaced.total: integer"),
         ("json", '"type": "integer"'),
+        ("avro", '"long"'),
         ("protobuf", "int64 total"),
     ],
 )
@@ -118,3 +120,118 @@ def test_a_damaged_snapshot_is_named(written: Project) -> None:
     result = written.run("contracts", "check", "app.py")
     assert result.code not in (0, 1)
     assert "shop.orders.json" in result.err
+
+
+# -- who reads what -----------------------------------------------------------------------------------
+
+LEAN = """
+from msgspec import Struct
+from postline import App, ForeignTopic
+
+view = ForeignTopic("shop.orders")
+
+@view.reads("shop.OrderPlaced")
+class Order(Struct):
+    customer: str
+
+app = App("packing")
+
+@app.subscribe("packing", view, start="earliest").on(Order)
+async def pack(order: Order) -> None: ...
+"""
+
+
+@pytest.fixture
+def used(project: Project) -> Project:
+    """The shop with two consumers that have run once: one reads all fields, one the customer alone."""
+    project.write("lean.py", LEAN)
+    project.handle_all()
+    project.handle_all("lean.py")
+    return project
+
+
+def readers(project: Project, *arguments: str) -> dict[str, list[str]]:
+    return {each["field"]: each["read_by"] for each in project.run("contracts", "usage", *arguments).json}
+
+
+def test_usage_names_for_each_field_the_services_that_read_it(used: Project) -> None:
+    assert readers(used) == {"customer": ["shop (billing)", "packing (packing)"], "total": ["shop (billing)"]}
+    assert readers(used, "shop.nothing") == {}
+    assert "packing (packing)" in used.run("contracts", "usage", "shop.orders", "--table").out
+
+
+def test_usage_follows_a_consumer_that_reads_less_or_is_removed(used: Project) -> None:
+    used.write("lean2.py", LEAN.replace("    customer: str", '    note: str = ""'))
+    used.handle_all("lean2.py")
+    assert readers(used)["customer"] == ["shop (billing)"]
+    assert readers(used, "--unused") == {}
+
+
+def test_a_log_without_contracts_has_no_usage(project: Project) -> None:
+    project.run("topics", "apply", "app.py")
+    assert readers(project) == {}
+
+
+def test_sensitive_fields_are_masked_where_records_are_shown(project: Project) -> None:
+    text = APP.replace(
+        "from msgspec import Struct", "from msgspec import Struct\nfrom postline.contracts import Sensitive"
+    )
+    project.write("app.py", text.replace("    total: int", "    total: Sensitive[int]"))
+    project.run(
+        "publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given='{"customer":"ann","total":-3}\n'
+    )
+    project.handle_all()
+    shown = json.loads(project.run("tail", "shop.orders").out)
+    assert shown["data"] == {"customer": "ann", "total": "***"}
+    assert json.loads(project.run("tail", "shop.orders", "--reveal").out)["data"]["total"] == -3
+    letter = project.run("dlq", "list", "billing").json
+    record = letter[0]["dead_letters"][0]["id"] if "dead_letters" in letter[0] else letter[0]["id"]
+    assert project.run("dlq", "show", "billing", record).json["record"]["data"]["total"] == "***"
+    assert project.run("dlq", "show", "billing", record, "--reveal").json["record"]["data"]["total"] == -3
+
+
+# -- importing ----------------------------------------------------------------------------------------
+
+AVSC = """{"type": "record", "name": "Order", "namespace": "shop",
+    "fields": [{"name": "id", "type": "string"}, {"name": "n", "type": "int"}]}"""
+PROTO = """syntax = "proto3";
+package shop;
+message Order { string id = 1; int32 n = 3; Inner inner = 2; }
+message Inner { string x = 1; }
+"""
+JSON_SCHEMA = """{"title": "Order", "type": "object", "required": ["id"],
+    "properties": {"id": {"type": "string"}, "n": {"type": "integer"}}}"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "type_name"),
+    [("order.avsc", AVSC, "shop.Order"), ("order.proto", PROTO, "shop.Order"), ("order.json", JSON_SCHEMA, "Order")],
+)
+def test_typed_python_is_made_for_files_of_each_format(
+    project: Project, monkeypatch: pytest.MonkeyPatch, name: str, content: str, type_name: str
+) -> None:
+    project.write(name, content)
+    result = project.run("contracts", "import", name, "--topic", "shop.orders", "-o", "orders.py")
+    assert result.code == 0, result.err
+    monkeypatch.syspath_prepend(project.folder)
+    (cls,) = (topic := importlib.import_module("orders").topic).classes
+    assert topic.type_name_of(cls) == type_name
+    assert {"id", "n"} <= set(cls.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("order.avsc", "{", "order.avsc: It is no JSON"),
+        ("order.avsc", '{"type":"record"}', "order.avsc: It is no Avro schema"),
+        ("order.avsc", '"string"', "root is no record"),
+        ("order.proto", "message {", "order.proto"),
+        ("order.json", '{"type":"text"}', "there is no type 'text'"),
+        ("order.txt", "", "of no known format"),
+    ],
+)
+def test_a_file_that_is_no_schema_is_refused_by_name(project: Project, name: str, content: str, said: str) -> None:
+    project.write(name, content)
+    result = project.run("contracts", "import", name, "--topic", "shop.orders")
+    assert result.code not in (0, 1)
+    assert said in result.err

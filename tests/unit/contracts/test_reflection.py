@@ -14,7 +14,7 @@ import pydantic
 import pytest
 from msgspec import UNSET, Meta, Struct
 
-from postline.contracts.marks import Sensitive, was
+from postline.contracts.marks import Sensitive, number, was
 from postline.contracts.reflection import schema_of
 from postline.contracts.schema import (
     TEXT,
@@ -264,3 +264,12 @@ def test_a_schema_is_the_same_after_its_canonical_json_and_has_a_stable_fingerpr
     assert [path for path, _ in schema_of(Plain).paths()] == [
         *("number", "point", "point.x", "point.y", "extra", "extra.note", "colour"),
     ]
+
+
+def test_several_marks_on_one_field_are_all_heard() -> None:
+    marked = Annotated[Sensitive[str], was("a"), number(7), Meta(max_length=3)]
+    (field,) = record_of(msgspec.defstruct("One", [("b", marked)])).fields
+    assert (field.sensitive, field.aliases, field.number) == (True, ("a",), 7)
+    assert field.type == Scalar(kind="text", limits=Limits(max_length=3))
+    (field,) = record_of(pydantic.create_model("One", b=(marked, ...))).fields
+    assert (field.sensitive, field.aliases, field.number) == (True, ("a",), 7)

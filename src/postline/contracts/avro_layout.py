@@ -1,0 +1,252 @@
+"""How a schema lies in Avro: the names of its records and fields there, and each type in Avro's words.
+
+Source: Apache Avro 1.12, "Specification". What Avro has no type for has a rule here that loses nothing: a decimal of no
+fixed precision is text, a duration a long of microseconds, a tuple a record, a value of any type JSON text, and keys of
+maps are text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec import UNSET
+
+from postline.contracts.schema import (
+    Definition,
+    Enumeration,
+    Field,
+    ListOf,
+    MapOf,
+    Record,
+    Reference,
+    Scalar,
+    Schema,
+    TupleOf,
+    Type,
+    UnionOf,
+)
+from postline.errors import ContractError
+
+__all__ = ["DURATION", "JSON_TEXT", "PLAIN_DECIMAL", "Layout", "avro_name", "symbol_names"]
+
+#: Logical types of ours; readers that don't know them see the type below.
+PLAIN_DECIMAL, DURATION, JSON_TEXT = "decimal-text", "duration-micros", "json"
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCALARS: dict[str, Any] = {
+    "null": "null",
+    "boolean": "boolean",
+    "text": "string",
+    "bytes": "bytes",
+    "date": {"type": "int", "logicalType": "date"},
+    "time": {"type": "long", "logicalType": "time-micros"},
+    "datetime": {"type": "long", "logicalType": "timestamp-micros"},
+    "uuid": {"type": "string", "logicalType": "uuid"},
+    "duration": {"type": "long", "logicalType": DURATION},
+    "any": {"type": "string", "logicalType": JSON_TEXT},
+}
+_INT_LOGICAL = frozenset({"time-millis"})
+#: What an Avro default looks like as JSON has it; others are made by the class alone.
+_PLAIN_DEFAULTS = (bool, int, float, str, type(None))
+
+
+class Layout:
+    """A schema with its names in Avro. Raises ContractError for what Avro can't say."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self._taken: set[str] = set()
+        #: Full names of records and enumerations by their names in the schema, and of tuples.
+        self.names = {name: self._free(_full(name)) for name in schema.definitions}
+        self.tuples: dict[TupleOf, str] = {}
+        self._written: set[str] = set()
+        self._path: list[str] = []
+        self.content: Any = self._type(schema.root)
+
+    def _free(self, name: str) -> str:
+        free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, 10_000))) if each not in self._taken)
+        self._taken.add(free)
+        return free
+
+    def fields(self, record: Record) -> Iterator[tuple[Field, str]]:
+        """A record's fields with their names in Avro."""
+        taken: set[str] = set()
+        for field in record.fields:
+            name = avro_name(field.name)
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            yield field, name
+
+    # -- in Avro's words ----------------------------------------------------------------------
+
+    def _type(self, part: Type) -> Any:
+        match part:
+            case Scalar():
+                return self._scalar(part)
+            case ListOf():
+                return {"type": "array", "items": self._type(part.items)}
+            case MapOf():
+                return {"type": "map", "values": self._type(part.values)}
+            case UnionOf():
+                return self._union([self._type(each) for each in part.options])
+            case TupleOf():
+                return self._tuple(part)
+            case Reference(name=name):
+                return self._definition(self.names[name], self.schema.definitions[name])
+
+    def _scalar(self, part: Scalar) -> Any:
+        if part.kind == "decimal":
+            return self._decimal(part)
+        if part.size:
+            name = self._free(f"Fixed{part.size}")
+            logical = {"logicalType": "uuid"} if part.kind == "uuid" else {}
+            return {"type": "fixed", "name": name, "size": part.size, **logical}
+        if part.kind == "integer":
+            return "int" if part.bits == 32 else "long"
+        if part.kind == "number":
+            return "float" if part.bits == 32 else "double"
+        if part.wire and part.kind in {"time", "datetime"}:
+            return {"type": "int" if part.wire in _INT_LOGICAL else "long", "logicalType": part.wire}
+        return _SCALARS[part.kind]
+
+    def _decimal(self, part: Scalar) -> Any:
+        if not part.precision:
+            return {"type": "string", "logicalType": PLAIN_DECIMAL}
+        logical = {"logicalType": "decimal", "precision": part.precision, "scale": part.scale}
+        if part.size:
+            return {"type": "fixed", "name": self._free(f"Decimal{part.size}"), "size": part.size, **logical}
+        return {"type": "bytes", **logical}
+
+    def _union(self, options: list[Any]) -> list[Any]:
+        """Avro tells alternatives apart by their types alone, but for named ones."""
+        kinds = [_kind(each) for each in options]
+        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+            where = ".".join(self._path) or "The message"
+            raise ContractError(
+                f"{where} can't be said in Avro: two of its alternatives are {twice} there.",
+                remedy="Make one of them a class of its own, or use another format.",
+            )
+        return options
+
+    def _tuple(self, part: TupleOf) -> Any:
+        if (known := self.tuples.get(part)) is not None:
+            return known
+        self.tuples[part] = name = self._free(f"Tuple{len(self.tuples) + 1}")
+        items = [{"name": f"item_{n}", "type": self._type(each)} for n, each in enumerate(part.items, 1)]
+        return {"type": "record", "name": name, "fields": items}
+
+    def _definition(self, name: str, found: Definition) -> Any:
+        if name in self._written:
+            return name
+        self._written.add(name)
+        aliases = {"aliases": [_full(each) for each in found.aliases]} if found.aliases else {}
+        if isinstance(found, Enumeration):
+            names = symbol_names(found)
+            default = {} if found.default is None else {"default": names[found.default]}
+            return {"type": "enum", "name": name, "symbols": list(names.values()), **default, **aliases}
+        return {
+            "type": "record",
+            "name": name,
+            "fields": [self._field(*each) for each in self.fields(found)],
+            **aliases,
+        }
+
+    def _field(self, field: Field, name: str) -> Any:
+        self._path.append(field.name)
+        content = self._type(field.type)
+        self._path.pop()
+        default = field.default
+        said: dict[str, Any] = {"name": name, "type": content}
+        if not field.required and default is not UNSET and _is_plain(self.schema, field.type, default):
+            if isinstance(content, list):  # a default is of the first alternative
+                fitting = [each for each in content if _takes(each, default)]
+                said["type"] = fitting[:1] + [each for each in content if each not in fitting[:1]]
+            said["default"] = default
+        if field.aliases:
+            said["aliases"] = [avro_name(each) for each in field.aliases]
+        return said
+
+
+def avro_name(name: str) -> str:
+    """The nearest name that Avro allows."""
+    found = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return found if _NAME.fullmatch(found) else f"_{found}"
+
+
+def symbol_names(found: Enumeration) -> dict[str | int, str]:
+    """Each symbol's name in Avro."""
+    names: dict[str | int, str] = {}
+    for symbol in found.symbols:
+        name = avro_name(str(symbol))
+        while name in names.values():
+            name += "_"
+        names[symbol] = name
+    return names
+
+
+def _full(name: str) -> str:
+    return ".".join(avro_name(each) for each in name.split("."))
+
+
+def _kind(content: Any) -> str:
+    """What must differ between the alternatives of a union."""
+    if isinstance(content, dict):
+        return str(content.get("name") or content["type"])
+    return str(content)
+
+
+def _is_plain(schema: Schema, part: Type, default: Any) -> bool:
+    """Whether a default is the same in Avro's JSON as in ours."""
+    if default in ([], {}) and not isinstance(part, Reference):
+        return True
+    if not isinstance(default, _PLAIN_DEFAULTS):
+        return False
+    options = part.options if isinstance(part, UnionOf) else (part,)
+    for each in options:
+        found = schema.resolve(each)
+        if isinstance(found, Enumeration) and isinstance(default, str) and default in found.symbols:
+            return symbol_names(found)[default] == default
+        if isinstance(found, Scalar) and _is_of(found, default):
+            return True
+    return False
+
+
+def _is_of(part: Scalar, default: Any) -> bool:
+    match part.kind:
+        case "null":
+            return default is None
+        case "boolean":
+            return isinstance(default, bool)
+        case "integer":
+            return isinstance(default, int) and not isinstance(default, bool)
+        case "number":
+            return isinstance(default, float)
+        case "text":
+            return isinstance(default, str)
+    return False
+
+
+def _takes(content: Any, default: Any) -> bool:
+    kind = content.get("type") if isinstance(content, dict) else content
+    match default:
+        case None:
+            return kind == "null"
+        case bool():
+            return kind == "boolean"
+        case int():
+            return kind in {"int", "long"}
+        case float():
+            return kind in {"float", "double"}
+        case str():
+            return kind in {"string", "enum"} or (isinstance(content, str) and kind not in _PRIMITIVES)
+        case list():
+            return kind == "array"
+        case dict():
+            return kind == "map"
+    return False
+
+
+_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})

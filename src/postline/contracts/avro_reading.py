@@ -1,0 +1,249 @@
+"""What Avro's decoder gives for one version of a schema, as plain values (dicts, lists, text, numbers) of another."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+import msgspec
+from msgspec import UNSET
+
+from postline.contracts.avro_layout import Layout, symbol_names
+from postline.contracts.avro_writing import NATIVE_OF, fits
+from postline.contracts.schema import (
+    Enumeration,
+    ListOf,
+    MapOf,
+    Record,
+    Reference,
+    Scalar,
+    Schema,
+    TupleOf,
+    Type,
+    UnionOf,
+)
+
+__all__ = ["reader_of"]
+
+#: What a decoded value becomes; None leaves it as it is.
+_Read: TypeAlias = Callable[[Any], Any] | None
+#: The reader's side of a type; None where it has none, and the writer's own is read.
+_Wanted: TypeAlias = Type | None
+
+#: What is text to a reader that asks for text, written as JSON has it.
+_AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid", "bytes"})
+
+
+def reader_of(reader: Schema, layout: Layout) -> Callable[[Any], Any]:
+    """What makes a plain value of the reader's schema out of what Avro's decoder gives for the layout's.
+
+    Fields go by name and alias; what the reader does not know is left out.
+    """
+    return _Reading(reader, layout).part(reader.root, layout.schema.root) or (lambda value: value)
+
+
+class _Reading:
+    """Two versions side by side; records are compiled once per pair, lazily, since they may contain themselves."""
+
+    def __init__(self, reader: Schema, layout: Layout) -> None:
+        self._reader, self._layout, self._writer = reader, layout, layout.schema
+        self._records: dict[tuple[str, str], Callable[[Any], Any]] = {}
+
+    def part(self, wanted: _Wanted, part: Type) -> _Read:
+        match part:
+            case Scalar():
+                return self._scalar(wanted, part)
+            case ListOf(items=items):
+                return _each_item(self.part(_items_of(wanted), items))
+            case MapOf(values=values):
+                return _each_entry(self._key(part.keys), self.part(_values_of(wanted), values))
+            case TupleOf(items=items):
+                return self._tuple(wanted, items)
+            case UnionOf():
+                return self._union(wanted, part)
+            case Reference(name=name):
+                found, goal = self._writer.definitions[name], self._counterpart(wanted, part)
+                return self._symbols(goal, found) if isinstance(found, Enumeration) else self._record(goal, name, found)
+
+    # -- records ------------------------------------------------------------------------------
+
+    def _record(self, mine: Any, name: str, theirs: Record) -> Callable[[Any], Any]:
+        goal = mine if isinstance(mine, Record) else None
+        key = (goal.name if goal else "", name)
+        if key not in self._records:
+            steps: list[tuple[str, str, _Read]] = []
+            self._records[key] = _reads(steps, goal)
+            steps += self._steps(goal, theirs)
+        return self._records[key]
+
+    def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read]]:
+        if mine is not None and mine.positional:
+            pairs = zip(mine.fields, self._layout.fields(theirs), strict=False)
+            return [(avro, goal.name, self.part(goal.type, field.type)) for goal, (field, avro) in pairs]
+        wanted = {name: each for each in (mine.fields if mine else ()) for name in reversed(each.aliases)}
+        wanted |= {each.name: each for each in (mine.fields if mine else ())}  # a name comes before an alias
+        steps = []
+        for field, avro in self._layout.fields(theirs):
+            goal = wanted.get(field.name)
+            if goal is not None or mine is None:
+                steps.append((avro, (goal or field).name, self.part(goal.type if goal else None, field.type)))
+        return steps
+
+    # -- other types --------------------------------------------------------------------------
+
+    def _scalar(self, wanted: _Wanted, part: Scalar) -> _Read:
+        read = _of_scalar(part)
+        kinds = {each.kind for each in _options(wanted) if isinstance(each, Scalar)}
+        if part.kind in _AS_TEXT and "text" in kinds and part.kind not in kinds:
+            return lambda value: msgspec.to_builtins(value if read is None else read(value))
+        return read
+
+    def _symbols(self, mine: Any, theirs: Enumeration) -> _Read:
+        symbols = {name: symbol for symbol, name in symbol_names(theirs).items()}
+        if isinstance(mine, Enumeration) and mine.default is not None:
+            symbols = {name: each if each in mine.symbols else mine.default for name, each in symbols.items()}
+        return None if all(name == symbol for name, symbol in symbols.items()) else symbols.__getitem__
+
+    def _key(self, part: Type) -> _Read:
+        """What makes a key of the text that it is in Avro."""
+        match part:
+            case Scalar(kind="integer"):
+                return int
+            case Scalar(kind="number"):
+                return float
+            case Scalar(kind=kind) if kind in NATIVE_OF:
+                return partial(msgspec.convert, type=NATIVE_OF[kind], strict=False)
+            case Reference() if isinstance(found := self._writer.resolve(part), Enumeration):
+                return {str(symbol): symbol for symbol in found.symbols}.__getitem__
+        return None
+
+    def _tuple(self, wanted: _Wanted, items: tuple[Type, ...]) -> Callable[[Any], Any]:
+        goal = next((each for each in _options(wanted) if isinstance(each, TupleOf)), None)
+        goals = goal.items if goal and len(goal.items) == len(items) else (None,) * len(items)
+        reads = [(f"item_{n}", self.part(*pair)) for n, pair in enumerate(zip(goals, items, strict=True), 1)]
+        return lambda found: [found[key] if read is None else read(found[key]) for key, read in reads]
+
+    def _union(self, wanted: _Wanted, part: UnionOf) -> _Read:
+        named: dict[str, Callable[[Any], Any]] = {}
+        others: list[tuple[Callable[[Any], bool], Callable[[Any], Any]]] = []
+        for option in part.options:
+            read = self.part(wanted, option)
+            if isinstance(option, TupleOf):
+                named[self._layout.tuples[option]] = read or _as_it_is
+            elif isinstance(option, Reference) and isinstance(self._writer.resolve(option), Record):
+                named[self._layout.names[option.name]] = read or _as_it_is
+            elif read is not None:
+                others.append((_decoded_as(self._writer, option), read))
+        if not named and not others:
+            return None
+
+        def read_one(value: Any) -> Any:
+            if type(value) is tuple:  # a record with its name
+                return named[value[0]](value[1])
+            for takes, read in others:
+                if takes(value):
+                    return read(value)
+            return value
+
+        return read_one
+
+    def _counterpart(self, wanted: _Wanted, part: Reference) -> Record | Enumeration | None:
+        """The reader's definition in place of one of the writer's: of its alternatives, the one that is the same."""
+        theirs = self._writer.definitions[part.name]
+        alike = [self._reader.resolve(each) for each in _options(wanted)]
+        alike = [each for each in alike if isinstance(each, type(theirs))]
+        for mine in alike:
+            if isinstance(mine, Record | Enumeration) and _is_same(mine, theirs):
+                return mine
+        return alike[0] if len(alike) == 1 else None  # type: ignore[return-value]
+
+
+def _is_same(mine: Record | Enumeration, theirs: Record | Enumeration) -> bool:
+    if isinstance(mine, Record) and isinstance(theirs, Record) and mine.tag_field and theirs.tag_field:
+        return theirs.tag in (mine.tag, *mine.aliases)
+    return theirs.name in (mine.name, *mine.aliases)
+
+
+def _options(wanted: _Wanted) -> tuple[Type, ...]:
+    if wanted is None:
+        return ()
+    return wanted.options if isinstance(wanted, UnionOf) else (wanted,)
+
+
+def _items_of(wanted: _Wanted) -> _Wanted:
+    return next((each.items for each in _options(wanted) if isinstance(each, ListOf)), None)
+
+
+def _values_of(wanted: _Wanted) -> _Wanted:
+    return next((each.values for each in _options(wanted) if isinstance(each, MapOf)), None)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _reads(steps: list[tuple[str, str, _Read]], mine: Record | None) -> Callable[[Any], Any]:
+    tagged = {mine.tag_field: mine.tag} if mine is not None and mine.tag_field else {}
+
+    def read(found: Any) -> dict[str, Any]:
+        plain: dict[str, Any] = {**tagged}
+        for avro, name, convert in steps:
+            value = found[avro]
+            plain[name] = value if convert is None else convert(value)
+        return plain
+
+    if mine is None or not mine.positional:
+        return read
+    return lambda found: _in_order(read(found), mine)
+
+
+def _in_order(plain: dict[str, Any], record: Record) -> list[Any]:
+    """A record that is written as a list; what can be left out is so at the end only."""
+    values: list[Any] = [record.tag] if record.tag_field else []
+    for field in record.fields:
+        value = plain.get(field.name, field.default)
+        if value is UNSET:
+            return values
+        values.append(value)
+    return values
+
+
+def _each_item(read: _Read) -> _Read:
+    return None if read is None else lambda found: [read(each) for each in found]
+
+
+def _each_entry(read_key: _Read, read: _Read) -> _Read:
+    if read_key is None and read is None:
+        return None
+    key_of, value_of = read_key or _as_it_is, read or _as_it_is
+    return lambda found: {key_of(key): value_of(each) for key, each in found.items()}
+
+
+def _of_scalar(part: Scalar) -> _Read:
+    match part.kind:
+        case "decimal" if not part.precision:
+            return decimal.Decimal
+        case "duration":
+            return lambda value: datetime.timedelta(microseconds=value)
+        case "any":
+            return msgspec.json.decode
+        case _:
+            return None
+
+
+def _decoded_as(schema: Schema, part: Type) -> Callable[[Any], bool]:
+    """Whether the decoder's value is of this alternative, where it differs from the plain one."""
+    match part:
+        case Scalar(kind="decimal", precision=0) | Scalar(kind="any"):
+            return lambda value: isinstance(value, str)
+        case Scalar(kind="duration"):
+            return lambda value: isinstance(value, int)
+        case Reference():
+            found = schema.resolve(part)
+            if isinstance(found, Enumeration):
+                names = frozenset(symbol_names(found).values())
+                return lambda value: isinstance(value, str) and value in names
+    return fits(schema, part)

@@ -1,0 +1,79 @@
+"""Masks: what people who look at messages are shown in place of what a contract marks as sensitive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from postline.contracts.schema import ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
+
+__all__ = ["MASK", "has_sensitive", "masked"]
+
+MASK = "***"
+
+
+def has_sensitive(schema: Schema) -> bool:
+    """Whether anything in it is marked."""
+    return any(
+        field.sensitive
+        for definition in schema.definitions.values()
+        if isinstance(definition, Record)
+        for field in definition.fields
+    )
+
+
+def masked(schema: Schema, value: Any) -> Any:
+    """The value, as JSON has it, with a mask for whatever is sensitive; a null stays one.
+
+    What does not look as the schema says is masked as far as the names of its fields say so.
+    """
+    return _masked(schema, schema.root, value)
+
+
+def _masked(schema: Schema, part: Type, value: Any) -> Any:
+    match part:
+        case Reference(name=name):
+            found = schema.definitions[name]
+            return _record(schema, found, value) if isinstance(found, Record) else value
+        case ListOf(items=items) if isinstance(value, list):
+            return [_masked(schema, items, each) for each in value]
+        case TupleOf(items=items) if isinstance(value, list) and len(value) == len(items):
+            return [_masked(schema, item, each) for item, each in zip(items, value, strict=True)]
+        case MapOf(values=values) if isinstance(value, dict):
+            return {key: _masked(schema, values, each) for key, each in value.items()}
+        case UnionOf(options=options):
+            for option in _likely(schema, options, value):
+                value = _masked(schema, option, value)
+    return value
+
+
+def _likely(schema: Schema, options: tuple[Type, ...], value: Any) -> list[Type]:
+    """The options that a value may be of: records by its tag, where it has one that is known."""
+    if isinstance(value, dict):
+        for option in options:
+            found = schema.resolve(option)
+            if isinstance(found, Record) and found.tag_field and value.get(found.tag_field) == found.tag:
+                return [option]
+    return list(options)
+
+
+def _record(schema: Schema, record: Record, value: Any) -> Any:
+    if record.positional and isinstance(value, list):
+        start = 1 if record.tag_field else 0
+        behind = value[start:]
+        fields = record.fields[: len(behind)]
+        shown = [_field(schema, field.type, field.sensitive, each) for field, each in zip(fields, behind, strict=False)]
+        return [*value[:start], *shown, *behind[len(fields) :]]
+    if not isinstance(value, Mapping):
+        return value
+    fields_by_name = {name: field for field in record.fields for name in (field.name, *field.aliases)}
+    return {
+        name: _field(schema, field.type, field.sensitive, each) if (field := fields_by_name.get(name)) else each
+        for name, each in value.items()
+    }
+
+
+def _field(schema: Schema, part: Type, sensitive: bool, value: Any) -> Any:
+    if sensitive:
+        return value if value is None else MASK
+    return _masked(schema, part, value)

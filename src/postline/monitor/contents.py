@@ -1,0 +1,100 @@
+"""`Contents`: what values say, for people who look at them: read by their writer's schema, sensitive fields masked."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from postline.contracts.formats import JSON, format_of_content
+from postline.contracts.frame import looks_framed, unframe
+from postline.contracts.masking import MASK, has_sensitive, masked
+from postline.contracts.schema import Schema
+from postline.errors import ContractError
+from postline.log.port import SCHEMA_ID_SHIFT, Record
+from postline.registry import Registry, meaning_of, subject_of
+
+__all__ = ["Contents", "Shown"]
+
+
+class Shown(NamedTuple):
+    """A value as it is shown: as JSON, or in base64 where it can't be; a tombstone has neither."""
+
+    data: Raw | UnsetType = UNSET
+    data_base64: str | UnsetType = UNSET
+
+
+class Contents:
+    """Shows values. Without a registry, or with `reveal`, nothing is masked. Event loop only."""
+
+    def __init__(self, registry: Registry | None, *, reveal: bool = False) -> None:
+        self._registry, self._reveal = registry, reveal
+        self._schemas: dict[int, Schema] = {}
+        #: The newest schema of subjects whose records named none.
+        self._newest: dict[str, Schema | None] = {}
+
+    async def learn(self, topic: str, records: Sequence[Record]) -> None:
+        """Have the schemas of these records. Raises LogUnavailable where the registry can't be asked."""
+        if self._registry is None:
+            return
+        ids = {number for record in records if (number := _id_of(record))} - self._schemas.keys()
+        if ids:
+            self._schemas |= await self._registry.schemas(ids)
+        for name in {record[3] for record in records if _id_of(record) not in self._schemas}:
+            if (subject := subject_of(topic, name)) not in self._newest:
+                self._newest[subject] = await self._newest_of(self._registry, subject)
+
+    async def _newest_of(self, registry: Registry, subject: str) -> Schema | None:
+        versions = await registry.versions(subject)
+        try:
+            return meaning_of(versions[-1].document) if versions else None
+        except ContractError:  # another program's, of which we can't say what is in it
+            return None
+
+    def shown(self, topic: str, record: Record, content_type: str) -> Shown:
+        """The value as it is shown."""
+        value = record[4]
+        if value is None:
+            return Shown()
+        schema = self._schemas.get(_id_of(record)) or self._newest.get(subject_of(topic, record[3]))
+        made = format_of_content(content_type)
+        payload = _without_frame(record, value, indexes=made is not None and made.schema_type == "PROTOBUF")
+        hides = not self._reveal and schema is not None and has_sensitive(schema)
+        if schema is None or (made is JSON and not hides):
+            is_json = made is JSON and _is_json(payload)
+            return Shown(data=Raw(payload)) if is_json else Shown(data_base64=_base64(value))
+        try:
+            content = made.plain(schema)(payload) if made is not None else msgspec.json.decode(payload)
+        except (msgspec.MsgspecError, ContractError, ValueError):
+            # Nobody can say which of its bytes are the sensitive ones.
+            return Shown(data=Raw(msgspec.json.encode(MASK))) if hides else Shown(data_base64=_base64(value))
+        return Shown(data=Raw(msgspec.json.encode(masked(schema, content) if hides else content)))
+
+
+def _base64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
+
+
+def _id_of(record: Record) -> int:
+    """The schema's id, beside the value or in the frame around it; 0 if there is none."""
+    value = record[4]
+    if number := record[5] >> SCHEMA_ID_SHIFT:
+        return number
+    return unframe(value).schema_id if value and looks_framed(value) else 0
+
+
+def _without_frame(record: Record, value: bytes, *, indexes: bool) -> bytes:
+    if record[5] >> SCHEMA_ID_SHIFT or not looks_framed(value):
+        return value
+    return unframe(value, protobuf=indexes).payload
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value, type=Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
