@@ -12,12 +12,15 @@ import importlib
 import logging
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from postline import App
 from postline.clock import SystemClock
 from postline.demo.scenario import Scenario
+from postline.errors import LogUnavailable
 
 __all__ = ["ALLOWANCE", "CURSOR", "SERVICES", "main"]
 
@@ -25,6 +28,7 @@ __all__ = ["ALLOWANCE", "CURSOR", "SERVICES", "main"]
 SERVICES = ("billing", "packing", "refunds", "statistics")
 CURSOR = "shop-cursor"
 ALLOWANCE = "shop-allowance"
+_AGAIN_SECONDS = 1.0
 
 
 def main(service: str) -> None:
@@ -38,7 +42,7 @@ async def _shop() -> None:
 
     scenario = Scenario.load(Path.cwd())
     stop = _stop_requested()
-    async with shop.app:
+    async with _started(shop.app, stop):
         publishing = asyncio.create_task(
             shop.publish_files(
                 Path(scenario.input), shop.Cursor(Path(CURSOR)), shop.Allowance(Path(ALLOWANCE)), SystemClock()
@@ -55,13 +59,31 @@ async def _shop() -> None:
 async def _consumer(service: str) -> None:
     app: App = importlib.import_module(f"postline.demo.{service}").app
     stop = _stop_requested()
-    async with app:
+    async with _started(app, stop):
         failed = asyncio.create_task(app.wait_failed())
         _say_ready()
         await _first_of(failed, stop)
         if failed.done():
             raise failed.result()
         failed.cancel()
+
+
+@asynccontextmanager
+async def _started(app: App, stop: asyncio.Future[None]) -> AsyncIterator[None]:
+    """The app between start and stop; it starts again and again while the log is away, as under a service manager."""
+    while True:
+        try:
+            await app.start()
+            break
+        except LogUnavailable as error:
+            if stop.done():
+                raise
+            logging.getLogger("postline.demo").warning("started again: %s", error)
+            await SystemClock().sleep(_AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        await app.stop()
 
 
 async def _first_of(*futures: asyncio.Future[Any]) -> None:

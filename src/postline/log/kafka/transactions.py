@@ -32,6 +32,7 @@ __all__ = [
 _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
+_SETTLE_SECONDS = 0.2
 _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.002, 0.5
 _AT_ONCE = 8
 _TIMES = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT})
@@ -180,14 +181,22 @@ class Transactions:
         return placed
 
     def _rolled_back(self, producer: Producer, error: KafkaException, committing: bool) -> None:
-        """Abort what failed and raise how it ended."""
+        """Abort what failed and raise how it ended.
+
+        Records that the broker may have stored without our hearing of it are purged by the abort, and the client
+        library gives their sequence numbers to the next ones: as many of these are then taken for repetitions of the
+        aborted ones and dropped, and the next transaction commits without them. So a producer goes on after an abort
+        only if nothing was under way; a new one has another epoch and counts anew.
+        """
         told: KafkaError = error.args[0]
+        settled = told.code() in _STALE_GROUP and producer.flush(_SETTLE_SECONDS) == 0
         if self._producer is not None and not told.fatal():
             try:
                 self._until_done(producer.abort_transaction)
             except KafkaException as another:
                 told = another.args[0]
             else:
+                self._producer = producer if settled else None
                 raise Aborted(told) from error
         _log.info("the producer %s ended: %s", self.id, told.str())
         self._producer = None
