@@ -24,7 +24,7 @@ from postline.ids import IdSource
 from postline.log.needs import Need
 from postline.log.port import SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, Usage, enroll, schemas_topic
+from postline.registry import SCHEMAS_TOPIC, Registry, Usage, enroll, open_registry, schemas_topic
 from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -301,7 +301,7 @@ class _Running:
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.consumers: list[Consumer] = []
-        self.registry: Registry = LogRegistry(self.log, self._schemas, self.outlet.fresh_id)
+        self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
         self._stack = AsyncExitStack()
@@ -449,5 +449,6 @@ class _Running:
         try:
             await self._stack.aclose()
         finally:
+            await self.registry.close()
             if self._owns_log:
                 await self.log.close()

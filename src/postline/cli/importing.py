@@ -44,7 +44,7 @@ def import_command(files: tuple[Path, ...], topic: str, type_name: str | None, o
         raise UsageError("The files are of several formats.", remedy="Import those of one format at a time.")
     types: dict[str, Schema] = {}
     for path in files:
-        types |= _schemas_in(path)
+        types |= _schemas_in(path, foreign=not owner)
     if type_name is not None:
         if len(types) > 1:
             raise UsageError(f"There are {len(types)} types: {', '.join(types)}.", remedy="Leave --type out.")
@@ -65,7 +65,7 @@ def _format_of(path: Path) -> str:
     return found
 
 
-def _schemas_in(path: Path) -> dict[str, Schema]:
+def _schemas_in(path: Path, foreign: bool) -> dict[str, Schema]:
     """The records in a file by their wire names."""
     try:
         match _format_of(path):
@@ -77,7 +77,7 @@ def _schemas_in(path: Path) -> dict[str, Schema]:
             case "protobuf":
                 from postline.contracts.protobuf import messages
 
-                return _outermost(messages(path.read_text(), foreign=True))
+                return _outermost(messages(path.read_text(), foreign=foreign))
             case _:
                 from postline.contracts.jsonschema import parse as parse_json
 

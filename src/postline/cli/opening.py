@@ -16,10 +16,11 @@ import click
 from postline.app import open_log
 from postline.clock import Clock, SystemClock
 from postline.errors import LogUnavailable, UsageError
+from postline.ids import IdSource
 from postline.log.port import Log
 from postline.monitor import Contents, Monitor
 from postline.operations import Operations
-from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry
+from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, open_registry
 from postline.settings import LogUrl, Settings, load_settings
 
 __all__ = ["Opened", "require_existing", "reveal_option", "settings_for", "url_option", "with_log"]
@@ -68,7 +69,12 @@ class Opened:
     @cached_property
     def registry(self) -> Registry:
         """Knows the schemas of its records."""
-        return LogRegistry(self.log, self.settings.full_name(SCHEMAS_TOPIC), _registers_nothing)
+        return open_registry(self.settings, self.log, self.clock, _registers_nothing)
+
+    def registering(self) -> LogRegistry:
+        """The registry in the log, for others who register."""
+        ids = IdSource(self.clock.now_ms, Random())
+        return LogRegistry(self.log, self.settings.full_name(SCHEMAS_TOPIC), ids.next_id)
 
     @cached_property
     def operations(self) -> Operations:
@@ -119,7 +125,9 @@ async def _with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]
     require_existing(settings.url)
     log = open_log(settings, clock)
     await log.start()
+    opened = Opened(log, settings, clock)
     try:
-        return await work(Opened(log, settings, clock))
+        return await work(opened)
     finally:
+        await opened.registry.close()
         await log.close()

@@ -18,6 +18,7 @@ __all__ = ["main", "postline"]
 #: Command: where it lives, and what the list of commands says of it. Nothing of it is imported for `--help`.
 _COMMANDS = {
     "audit": ("postline.cli.audit:command", "Check that every record has its outcome."),
+    "registry": ("postline.cli.registry:command", "Serve the log's schemas as a schema registry over HTTP."),
     "contracts": ("postline.cli.contracts:command", "Write contracts down, compare and check them."),
     "demo": ("postline.demo:command", "Run a small shop, kill its workers, and prove that nothing was lost."),
     "dlq": ("postline.cli.dlq:command", "List, show, redrive and discard dead letters."),

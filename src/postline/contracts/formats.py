@@ -142,7 +142,8 @@ class _Protobuf:
     def parse(self, text: str) -> Schema:
         from postline.contracts.protobuf import parse
 
-        return parse(text)
+        # Whoever registers one has it already; only own classes can avoid what proto2 requires.
+        return parse(text, foreign=True)
 
 
 #: Stands for the class in errors about values that are read without one.

@@ -38,7 +38,7 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["document", "messages", "numbered", "parse", "wire_breaks"]
+__all__ = ["document", "messages", "numbered", "parse", "serialized", "wire_breaks"]
 
 #: Before the whole schema in a comment, so that what Protobuf can't say (limits, aliases, dates) is not lost.
 _COMMENT = "// postline: "
@@ -113,6 +113,11 @@ def parse(
         return known
     found = messages(source, imports=imports, foreign=foreign, only=message)
     return next(iter(found.values()))
+
+
+def serialized(source: str | bytes) -> str:
+    """A source's file descriptor in base64, as clients of registries ask for it. Raises ContractError."""
+    return base64.b64encode(_Files({}).read(source).SerializeToString()).decode()
 
 
 def messages(

@@ -81,6 +81,9 @@ class Registry(Protocol):
     async def set_level(self, subject: str, level: Level) -> None:
         """Set the subject's rule; "" is the registry's own."""
 
+    async def close(self) -> None:
+        """Let go of what it holds. Idempotent."""
+
 
 @lru_cache(4_096)
 def meaning_of(document: Document) -> Schema:

@@ -26,7 +26,7 @@ __all__ = ["SCHEMAS_TOPIC", "LogRegistry", "schemas_topic"]
 #: The topic's name, without the namespace.
 SCHEMAS_TOPIC = "postline.schemas"
 
-_SCHEMA, _LEVEL = "schema", "level"
+_SCHEMA, _LEVEL, _DELETED = "schema", "level", "deleted"
 _TYPE = "postline.Schema"
 _DEFAULT_LEVEL = Level.FULL_TRANSITIVE
 
@@ -41,6 +41,9 @@ class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     compared: int = 0
     agreed: tuple[int, ...] = ()
     level: str = ""
+    #: Of a version that is deleted: its number, and whether for good.
+    number: int = 0
+    permanent: bool = False
 
 
 def schemas_topic(name: str) -> TopicSpec:
@@ -59,6 +62,8 @@ class LogRegistry:
         self._documents: dict[int, Document] = {}
         self._versions: dict[str, list[Version]] = {}
         self._levels: dict[str, Level] = {}
+        #: Deleted versions by subject and number; whether for good.
+        self._deleted: dict[tuple[str, int], bool] = {}
         #: What was found against registrations that came too late, by their ids.
         self._refused: dict[int, list[Finding]] = {}
         self._turn = asyncio.Lock()
@@ -104,24 +109,44 @@ class LogRegistry:
                 found[number] = meaning_of(document)
         return found
 
-    async def versions(self, subject: str) -> list[Version]:
-        """See `Registry`."""
-        await self.refresh()
-        return list(self._versions.get(subject, ()))
+    async def document(self, number: int) -> Document | None:
+        """The document of an id, also of one that was deleted."""
+        if number not in self._documents:
+            await self.refresh()
+        return self._documents.get(number)
 
-    async def subjects(self) -> list[str]:
-        """See `Registry`."""
+    async def versions(self, subject: str, *, deleted: bool = False) -> list[Version]:
+        """See `Registry`; with `deleted` also those that were, but not for good."""
         await self.refresh()
-        return sorted(subject for subject, versions in self._versions.items() if versions)
+        return self._there(subject, deleted=deleted)
+
+    async def subjects(self, *, deleted: bool = False) -> list[str]:
+        """See `Registry`; with `deleted` also those whose versions all were, but not for good."""
+        await self.refresh()
+        return sorted(subject for subject in self._versions if self._there(subject, deleted=deleted))
 
     async def level(self, subject: str) -> Level:
         """See `Registry`."""
         await self.refresh()
         return self._level(subject)
 
-    async def set_level(self, subject: str, level: Level) -> None:
-        """See `Registry`."""
-        await self._append(f"{_LEVEL}/{subject}", _Entry(_LEVEL, subject, level=level.value))
+    async def own_level(self, subject: str) -> Level | None:
+        """The subject's own rule, if it has one."""
+        await self.refresh()
+        return self._levels.get(subject)
+
+    async def set_level(self, subject: str, level: Level | None) -> None:
+        """See `Registry`; None takes the subject's own rule away."""
+        await self._append(f"{_LEVEL}/{subject}", _Entry(_LEVEL, subject, level=level.value if level else ""))
+        await self.refresh()
+
+    async def close(self) -> None:
+        """See `Registry`; the log is its opener's to close."""
+
+    async def delete(self, version: Version, *, permanent: bool = False) -> None:
+        """Hide a version, and for good if it is hidden already. Its id stays: records may carry it."""
+        entry = _Entry(_DELETED, version.subject, number=version.number, permanent=permanent)
+        await self._append(f"{_DELETED}/{version.subject}/{version.number}", entry)
         await self.refresh()
 
     # -- the records --------------------------------------------------------------------------
@@ -137,14 +162,18 @@ class LogRegistry:
             entry = msgspec.json.decode(record[4] or b"", type=_Entry)
         except msgspec.MsgspecError:
             return  # another program's, or a newer version's
-        if entry.kind == _LEVEL:
+        if entry.kind == _LEVEL and entry.level:
             self._levels[entry.subject] = Level(entry.level)
+        elif entry.kind == _LEVEL:
+            self._levels.pop(entry.subject, None)
+        elif entry.kind == _DELETED:
+            self._deleted[entry.subject, entry.number] = entry.permanent
         elif entry.document is not None:
             self._register(record[0] + 1, entry, entry.document)
 
     def _register(self, number: int, entry: _Entry, document: Document) -> None:
         there = self._versions.setdefault(entry.subject, [])
-        if any(version.document == document for version in there):
+        if self._known(entry.subject, document) is not None:
             return
         overtaken = len(there) != entry.compared
         if overtaken and (found := self._findings(entry.subject, document, frozenset(entry.agreed))):
@@ -156,14 +185,21 @@ class LogRegistry:
 
     # -- looking ------------------------------------------------------------------------------
 
+    def _there(self, subject: str, *, deleted: bool = False) -> list[Version]:
+        versions = self._versions.get(subject, ())
+        hidden = self._deleted
+        return [
+            each for each in versions if (gone := hidden.get((subject, each.number))) is None or (deleted and not gone)
+        ]
+
     def _known(self, subject: str, document: Document) -> Version | None:
-        return next((each for each in self._versions.get(subject, ()) if each.document == document), None)
+        return next((each for each in self._there(subject) if each.document == document), None)
 
     def _level(self, subject: str) -> Level:
         return self._levels.get(subject) or self._levels.get("") or _DEFAULT_LEVEL
 
     def _findings(self, subject: str, document: Document, agreed: frozenset[int]) -> list[Finding]:
-        there = {version.number: version for version in self._versions.get(subject, ())}
+        there = {version.number: version for version in self._there(subject)}
         if not there:
             return []
         meanings = {number: meaning_of(version.document) for number, version in there.items()}

@@ -1,0 +1,169 @@
+"""`RemoteRegistry`: another registry, which speaks the REST interface of Confluent's.
+
+Ids and documents never change, so that what was seen once is not asked for again: a registry that is down keeps nobody
+from going on with schemas that were met before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from postline.clock import Clock
+from postline.contracts.compatibility import Level
+from postline.contracts.schema import Schema
+from postline.errors import ContractError, LogUnavailable, SettingsError
+from postline.registry.model import Document, Reference, Version, meaning_of
+
+try:
+    import httpx
+except ImportError as missing:
+    raise SettingsError("A registry over HTTP needs httpx.", remedy="pip install 'postline[http]'") from missing
+
+__all__ = ["RemoteRegistry"]
+
+_MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
+_TIMEOUT_SECONDS = 10.0
+_TRIES = 3
+_AGAIN_SECONDS = 0.2
+_NOT_FOUND = 404
+_CONFLICT = 409
+#: Answers of a registry that is starting, or of what stands before it.
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class _Shown(msgspec.Struct):
+    """A schema as the registry shows it."""
+
+    schema: str
+    schemaType: str = "AVRO"  # noqa: N815 - the interface's name
+    references: list[Reference] = []
+    id: int = 0
+    version: int = 0
+
+
+class RemoteRegistry:
+    """Schemas in a registry at an `http(s)://` URL, which may carry a user and a password. Event loop only.
+
+    `transport` is for tests. Raises LogUnavailable where it does not answer, ContractError where it refuses.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        parts = urlsplit(url)
+        login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        host = parts.netloc.rpartition("@")[2]
+        #: Without what is secret.
+        self.address = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        self._clock = clock
+        self._client = httpx.AsyncClient(
+            base_url=self.address,
+            auth=login,
+            timeout=_TIMEOUT_SECONDS,
+            headers={"accept": _MEDIA_TYPE, "content-type": _MEDIA_TYPE},
+            transport=transport,
+            trust_env=False,
+        )
+        self._schemas: dict[int, Schema] = {}
+
+    async def close(self) -> None:
+        """Let go of its connections."""
+        await self._client.aclose()
+
+    async def register(self, subject: str, document: Document, *, agreed: frozenset[int] = frozenset()) -> int:
+        """See `Registry`; the registry judges by its own rules, and knows of no agreed breaks."""
+        del agreed
+        answer = await self._ask("POST", f"/subjects/{_escaped(subject)}/versions", _body(document))
+        return int(msgspec.json.decode(answer, type=dict[str, Any])["id"])
+
+    async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
+        """See `Registry`."""
+        for number in ids:
+            if number not in self._schemas and (found := await self._found(f"/schemas/ids/{number}")) is not None:
+                self._schemas[number] = meaning_of(_document(found))
+        return {number: self._schemas[number] for number in ids if number in self._schemas}
+
+    async def versions(self, subject: str) -> list[Version]:
+        """See `Registry`."""
+        numbers = await self._ask("GET", f"/subjects/{_escaped(subject)}/versions", missing=b"[]")
+        found = []
+        for number in msgspec.json.decode(numbers, type=list[int]):
+            shown = await self._found(f"/subjects/{_escaped(subject)}/versions/{number}")
+            if shown is not None:  # deleted meanwhile
+                found.append(Version(subject, shown.version, shown.id, _document(shown)))
+        return found
+
+    async def subjects(self) -> list[str]:
+        """See `Registry`."""
+        return msgspec.json.decode(await self._ask("GET", "/subjects"), type=list[str])
+
+    async def level(self, subject: str) -> Level:
+        """See `Registry`."""
+        answer = await self._ask("GET", f"/config/{_escaped(subject)}", missing=b"")
+        answer = answer or await self._ask("GET", "/config")
+        return Level(msgspec.json.decode(answer, type=dict[str, Any])["compatibilityLevel"])
+
+    async def set_level(self, subject: str, level: Level) -> None:
+        """See `Registry`."""
+        body = msgspec.json.encode({"compatibility": level.value})
+        await self._ask("PUT", f"/config/{_escaped(subject)}" if subject else "/config", body)
+
+    async def _found(self, path: str) -> _Shown | None:
+        answer = await self._ask("GET", path, missing=b"")
+        return msgspec.json.decode(answer, type=_Shown) if answer else None
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None, missing: bytes | None = None) -> bytes:
+        """The answer's body; `missing` stands for one that there is none. Asks again where that may help."""
+        said = ""
+        for attempt in range(_TRIES):
+            if attempt:
+                await self._clock.sleep(_AGAIN_SECONDS * 2**attempt)
+            try:
+                response = await self._client.request(method, path, content=body)
+            except httpx.HTTPError as error:
+                said = f"{type(error).__name__}: {error}"
+                continue
+            if response.is_success:
+                return response.content
+            said = _said(response)
+            if response.status_code == _NOT_FOUND and missing is not None:
+                return missing
+            if response.status_code not in _PASSING:
+                raise ContractError(
+                    f"The registry {self.address} refused {method} {path}: {said}.",
+                    remedy=_remedy(response.status_code),
+                )
+        raise LogUnavailable(
+            f"The registry {self.address} does not answer ({said}).",
+            remedy="It is asked again; see that it runs, and that registry= or POSTLINE_REGISTRY names it.",
+        )
+
+
+def _remedy(status: int) -> str:
+    if status in (401, 403):
+        return "Give the URL a user and a password that may do it: https://user:password@host."
+    if status == _CONFLICT:
+        return "Make the change so that nobody breaks, or change the subject's rule there."
+    return "Mend what it says."
+
+
+def _said(response: httpx.Response) -> str:
+    try:
+        return str(msgspec.json.decode(response.content, type=dict[str, Any])["message"])
+    except (msgspec.MsgspecError, KeyError):
+        return f"HTTP {response.status_code}"
+
+
+def _escaped(subject: str) -> str:
+    return quote(subject, safe="")
+
+
+def _document(shown: _Shown) -> Document:
+    return Document(shown.schemaType, shown.schema, tuple(shown.references))  # type: ignore[arg-type]
+
+
+def _body(document: Document) -> bytes:
+    references = [msgspec.to_builtins(each) for each in document.references]
+    return msgspec.json.encode({"schema": document.text, "schemaType": document.schema_type, "references": references})
