@@ -152,6 +152,11 @@ class Subscription:
             remedy='Say start="earliest", start="latest", or a datetime with a time zone.',
         )
 
+    @property
+    def types(self) -> list[str]:
+        """The wire names of the message types that it handles."""
+        return list(self._registrations)
+
     def _handlers(self) -> dict[str, Handler]:
         handlers = {}
         for type_name, registered in self._registrations.items():
