@@ -149,6 +149,6 @@ def test_an_app_uses_another_registry_over_http(
     data = asyncio.run(publish(Order, Order("o-2", 8)))
     with SchemaRegistryClient({"url": registry_url}) as client:
         found = client.get_schema(unframe(data).schema_id)
-    assert json.loads(found.schema_str or "")["name"] == "shop.Order"
+    assert json.loads(found.schema_str or "")["namespace"] == "shop"
     with pytest.raises(IncompatibleSchema):
         asyncio.run(publish(Breaking, Breaking("o-3", "x")))

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from postline.app import App
+from postline.cli.asyncapi import asyncapi
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.importing import import_command
 from postline.cli.loading import load_apps
@@ -39,6 +40,7 @@ Examples:
   postline contracts diff shop:app
   postline contracts show shop:app shop.OrderPlaced --format avro
   postline contracts usage shop.orders           who reads which field
+  postline contracts asyncapi shop:app -o asyncapi.json
   postline contracts import order.avsc --topic shop.orders   typed Python for another's schema
 """
 
@@ -62,6 +64,7 @@ def command() -> None:
 
 
 command.add_command(usage)
+command.add_command(asyncapi)
 command.add_command(import_command)
 
 

@@ -58,6 +58,8 @@ class Layout:
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
         self._taken: set[str] = set()
+        #: What is in no namespace is in the root's: Avro resolves names that have none by where they stand.
+        self._namespace = _full(schema.root.name).rpartition(".")[0] if isinstance(schema.root, Reference) else ""
         #: Full names of records and enumerations by their names in the schema, and of tuples.
         self.names = {name: self._free(_full(name)) for name in schema.definitions}
         self.tuples: dict[TupleOf, str] = {}
@@ -66,6 +68,8 @@ class Layout:
         self.content: Any = self._type(schema.root)
 
     def _free(self, name: str) -> str:
+        if self._namespace and "." not in name:
+            name = f"{self._namespace}.{name}"
         free = next(each for each in (name, *(f"{name}_{n}" for n in range(2, 10_000))) if each not in self._taken)
         self._taken.add(free)
         return free
@@ -101,9 +105,8 @@ class Layout:
         if part.kind == "decimal":
             return self._decimal(part)
         if part.size:
-            name = self._free(f"Fixed{part.size}")
             logical = {"logicalType": "uuid"} if part.kind == "uuid" else {}
-            return {"type": "fixed", "name": name, "size": part.size, **logical}
+            return {"type": "fixed", **_named(self._free(f"Fixed{part.size}")), "size": part.size, **logical}
         if part.kind == "integer":
             return "int" if part.bits == 32 else "long"
         if part.kind == "number":
@@ -117,7 +120,7 @@ class Layout:
             return {"type": "string", "logicalType": PLAIN_DECIMAL}
         logical = {"logicalType": "decimal", "precision": part.precision, "scale": part.scale}
         if part.size:
-            return {"type": "fixed", "name": self._free(f"Decimal{part.size}"), "size": part.size, **logical}
+            return {"type": "fixed", **_named(self._free(f"Decimal{part.size}")), "size": part.size, **logical}
         return {"type": "bytes", **logical}
 
     def _union(self, options: list[Any]) -> list[Any]:
@@ -136,7 +139,7 @@ class Layout:
             return known
         self.tuples[part] = name = self._free(f"Tuple{len(self.tuples) + 1}")
         items = [{"name": f"item_{n}", "type": self._type(each)} for n, each in enumerate(part.items, 1)]
-        return {"type": "record", "name": name, "fields": items}
+        return {"type": "record", **_named(name), "fields": items}
 
     def _definition(self, name: str, found: Definition) -> Any:
         if name in self._written:
@@ -146,10 +149,10 @@ class Layout:
         if isinstance(found, Enumeration):
             names = symbol_names(found)
             default = {} if found.default is None else {"default": names[found.default]}
-            return {"type": "enum", "name": name, "symbols": list(names.values()), **default, **aliases}
+            return {"type": "enum", **_named(name), "symbols": list(names.values()), **default, **aliases}
         return {
             "type": "record",
-            "name": name,
+            **_named(name),
             "fields": [self._field(*each) for each in self.fields(found)],
             **aliases,
         }
@@ -191,10 +194,15 @@ def _full(name: str) -> str:
     return ".".join(avro_name(each) for each in name.split("."))
 
 
+def _named(name: str) -> dict[str, str]:
+    namespace, _, short = name.rpartition(".")
+    return {"name": short, "namespace": namespace} if namespace else {"name": short}
+
+
 def _kind(content: Any) -> str:
     """What must differ between the alternatives of a union."""
     if isinstance(content, dict):
-        return str(content.get("name") or content["type"])
+        return ".".join(filter(None, (content.get("namespace"), content.get("name")))) or str(content["type"])
     return str(content)
 
 

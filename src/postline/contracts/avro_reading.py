@@ -133,15 +133,17 @@ class _Reading:
             read = self.part(wanted, option)
             if isinstance(option, TupleOf):
                 named[self._layout.tuples[option]] = read or _as_it_is
-            elif isinstance(option, Reference) and isinstance(self._writer.resolve(option), Record):
+                continue
+            if isinstance(option, Reference):
+                # An enumeration comes with its name, too, but only where it was defined before.
                 named[self._layout.names[option.name]] = read or _as_it_is
-            elif read is not None:
+            if read is not None:
                 others.append((_decoded_as(self._writer, option), read))
         if not named and not others:
             return None
 
         def read_one(value: Any) -> Any:
-            if type(value) is tuple:  # a record with its name
+            if type(value) is tuple:  # with its name
                 return named[value[0]](value[1])
             for takes, read in others:
                 if takes(value):

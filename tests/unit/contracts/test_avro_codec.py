@@ -45,6 +45,16 @@ def test_values_come_back_as_they_were(value: Order) -> None:
     assert decode(encode(value)) == value
 
 
+def test_records_in_unions_are_told_apart_in_a_namespace_too() -> None:
+    schema = schema_of(Order, name="shop.orders.Order")
+    encode, decode = codec(Order, "Order", schema)
+    assert decode(encode(SAMPLE)) == SAMPLE
+    assert decoder(Order, "Order", schema_of(Order), schema)(encode(SAMPLE)) == SAMPLE
+    made = document(schema)
+    assert (made["namespace"], made["name"]) == ("shop.orders", "Order")
+    assert parse(msgspec.json.decode(msgspec.json.encode(made))) == schema
+
+
 def test_bytes_are_those_that_avros_own_library_reads_and_writes() -> None:
     schema = schema_of(Line)
     encode, decode = codec(Line, "Line", schema)

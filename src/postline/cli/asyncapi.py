@@ -1,0 +1,47 @@
+"""`postline contracts asyncapi`: an AsyncAPI 3 document of an app, or of several as one system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from postline.app import App
+from postline.cli.failures import OK
+from postline.cli.loading import load_apps
+from postline.contracts.asyncapi import Receiving, Service, document
+
+__all__ = ["asyncapi"]
+
+
+@click.command("asyncapi")
+@click.argument("targets", metavar="APP...", nargs=-1, required=True)
+@click.option("--title", default="", help="What the document calls it; the apps' names, if it is left out.")
+@click.option("--version", "api_version", default="1.0.0", show_default=True, help="The document's version.")
+@click.option("--server", "url", default="", help="The log's URL; secrets in it are left out.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write there, not to the screen.")
+def asyncapi(targets: tuple[str, ...], title: str, api_version: str, url: str, output: Path | None) -> int:
+    """Write an AsyncAPI 3.0.0 document, as JSON, of these apps.
+
+    \b
+    Examples:
+      postline contracts asyncapi shop:app -o asyncapi.json
+      postline contracts asyncapi shop:app billing:app --title "The whole shop" --server kafka://broker:9092
+    """
+    services = [_service(app) for app in load_apps(targets)]
+    made = document(services, title=title, version=api_version, url=url)
+    text = msgspec.json.format(msgspec.json.encode(made), indent=2)
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_bytes(text + b"\n")
+        click.echo(
+            f"written  {output}: {len(made['channels'])} channels, {len(made['operations'])} operations", err=True
+        )
+    return OK
+
+
+def _service(app: App) -> Service:
+    receives = [Receiving(each.name, each.topic, each.types) for each in app.subscriptions.values()]
+    return Service(app.name, [*app.owns, *app.publishes_to], receives)
