@@ -9,6 +9,7 @@ import pytest
 
 from postline.errors import LogUnavailable, UsageError
 from postline.log.port import REVOKE_SECONDS, Assignment, Log, PartitionCommit
+from tests.conformance.apps import all_records
 from tests.conformance.harness import (
     Engine,
     Owner,
@@ -43,7 +44,7 @@ async def test_overlapping_appends_keep_each_calls_own_order(log: Log) -> None:
     await log.create_topic(topic())
     calls = [[b"%d-%d" % (call, number) for number in range(5)] for call in range(40)]
     offsets = await asyncio.gather(*(appended(log, *call) for call in calls))
-    stored = {record[0]: record[4] for record in await log.read("shop.orders", 0, 0)}
+    stored = {record[0]: record[4] for _, record in await all_records(log, "shop.orders")}
     assert len(stored) == 200
     for call, given in zip(calls, offsets, strict=True):
         assert given == sorted(given)

@@ -2,50 +2,86 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import pytest
 
-from postline.contracts.asyncapi import document
-from tests.unit.contracts.test_asyncapi import BILLING, SHOP
+from postline import Schemas, Topic
+from postline.contracts.asyncapi import Service, document
+from tests.asyncapi.install import require_parser
+from tests.unit.contracts.protobuf_samples import Order
+from tests.unit.contracts.test_asyncapi import BILLING, SHOP, STATES
 
-CHECK = Path(__file__).parents[1] / "asyncapi"
 pytestmark = pytest.mark.timeout(300)
 
-
-@pytest.fixture(scope="session")
-def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The parser's script, with what it needs beside it; without node, or npm's packages, tests skip and say so."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("the official AsyncAPI parser needs node and npm, which are not installed")
-    folder = tmp_path_factory.mktemp("asyncapi")
-    shutil.copytree(CHECK, folder, dirs_exist_ok=True)
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"npm could not install the official AsyncAPI parser: {done.stderr.strip()[-300:]}")
-    return folder / "validate.mjs"
+Checked: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def checked(checker: Path, content: Any) -> subprocess.CompletedProcess[str]:
-    path = checker.parent / "document.json"
-    path.write_bytes(msgspec.json.encode(content))
-    return subprocess.run(["node", str(checker), str(path)], capture_output=True, text=True, check=False)
+@pytest.fixture
+def checked(tmp_path: Path) -> Checked:
+    """What the parser says of documents."""
+    script = require_parser()
+
+    def check(*documents: Any) -> subprocess.CompletedProcess[str]:
+        paths = [tmp_path / f"{number}.json" for number in range(len(documents))]
+        for path, each in zip(paths, documents, strict=True):
+            path.write_bytes(msgspec.json.encode(each))
+        return subprocess.run(["node", script, *paths], capture_output=True, text=True, check=False)
+
+    return check
 
 
-def test_documents_of_a_service_and_of_a_system_are_valid(checker: Path) -> None:
-    for services in ([SHOP], [BILLING], [SHOP, BILLING]):
-        done = checked(checker, document(services, url="kafka://broker:9092"))
-        assert done.returncode == 0, done.stdout + done.stderr
+def of_every_type(format: Any) -> Service:
+    """A service whose messages have fields of every type."""
+    topic = Topic(f"all.{format}", owner="all", schemas=Schemas(format=format))
+    topic.event(f"all.{format}.Order")(Order)
+    return Service(f"all-{format}", [topic], [])
 
 
-def test_the_check_finds_what_is_wrong(checker: Path) -> None:
-    made = document([SHOP])
-    del made["info"]["version"]
-    done = checked(checker, made)
-    assert done.returncode == 1
-    assert "version" in done.stdout
+def test_documents_of_a_service_and_of_a_system_are_valid(checked: Checked) -> None:
+    everything = [SHOP, BILLING, Service("states", [STATES], []), *map(of_every_type, ("json", "avro", "protobuf"))]
+    urls = ("", "kafka://broker:9092,other:9092", "sqlite:///shop.db")
+    systems: list[list[Service]] = [[SHOP], [BILLING], everything]
+    done = checked(*(document(services, url=url) for services, url in zip(systems, urls, strict=True)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+WRONG: list[tuple[tuple[str, ...], Any, str]] = [
+    (("info",), {"title": "without a version"}, "version"),
+    (("channels", "shop.orders", "bindings", "kafka", "partitions"), -1, "partitions"),
+    (("channels", "shop.orders", "messages", "shop.OrderPlaced"), {"$ref": "#/none"}, "'#/none' does not exist"),
+    (("operations", "shop.send.shop.orders", "action"), "sned", "action"),
+    (("components", "schemas", "shop.OrderPlaced", "type"), "objcet", "type"),
+]
+
+
+def with_fault(path: tuple[str, ...], value: Any) -> Any:
+    """The shop's document with another value at a place."""
+    made = part = json.loads(msgspec.json.encode(document([SHOP])))
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    return made
+
+
+def test_the_parser_finds_what_is_wrong(checked: Checked) -> None:
+    done = checked(*(with_fault(path, value) for path, value, _ in WRONG))
+    assert (done.returncode, done.stderr) == (1, "")
+    for number, (_, _, said) in enumerate(WRONG):
+        found = "".join(line for line in done.stdout.splitlines() if f"{number}.json: " in line)
+        assert said in found, number
+
+
+@pytest.mark.parametrize(("variable", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_without_node_tests_are_skipped_and_in_ci_they_fail(
+    variable: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", variable)
+    monkeypatch.setattr("tests.asyncapi.install.shutil.which", lambda name: None)
+    with pytest.raises(outcome, match="needs node and npm"):
+        require_parser()

@@ -17,8 +17,8 @@ from msgspec import Struct
 
 from postline import App, Context, ForeignTopic, Topic
 from postline.contracts import Partitioner
-from postline.contracts.cloudevents import to_headers
-from postline.log.port import Append
+from postline.contracts.cloudevents import SCHEMA_ID, to_headers
+from postline.log.port import SCHEMA_ID_SHIFT, Append
 from postline.message import Envelope
 from tests.brokers.cluster import Cluster
 from tests.brokers.ready import silent
@@ -190,7 +190,8 @@ async def as_we_see_it(world: World, topic: Topic) -> list[Seen]:
             partition,
             None if record[2] is None else record[2].decode(),
             None if record[4] is None else record[4].decode(),
-            to_headers(world.log.envelope(record)),
+            ({SCHEMA_ID: str(number)} if (number := record[5] >> SCHEMA_ID_SHIFT) else {})
+            | to_headers(world.log.envelope(record)),
         )
         for partition, record in await all_records(world.log, topic.name)
     ]

@@ -213,6 +213,7 @@ async def billing_view(environment: Environment, place: Place) -> SubscriptionVi
 
 EVERYTHING = {
     "postline.catalog",
+    "postline.schemas",
     "shop.orders",
     "billing.invoices",
     "billing.control",
@@ -235,7 +236,7 @@ async def test_what_apps_need_is_shown_made_once_and_then_there(place: Place):
     assert told["cleanup.policy"].value == "compact"
     async with place.running(*apps) as environment:
         listed = {spec.name for spec in await environment.log.topics()}
-        hidden = {place.name("postline.catalog"), place.name("billing.state")}
+        hidden = {place.name(name) for name in ("postline.catalog", "postline.schemas", "billing.state")}
         assert {place.name(name) for name in EVERYTHING} - listed == hidden
 
 

@@ -44,4 +44,4 @@ def asyncapi(targets: tuple[str, ...], title: str, api_version: str, url: str, o
 
 def _service(app: App) -> Service:
     receives = [Receiving(each.name, each.topic, each.types) for each in app.subscriptions.values()]
-    return Service(app.name, [*app.owns, *app.publishes_to], receives)
+    return Service(app.name, list(dict.fromkeys((*app.owns, *app.publishes_to))), receives)

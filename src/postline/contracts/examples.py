@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import re
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
+import msgspec
 from msgspec import UNSET
 
+from postline.contracts.examples_scalars import scalar_example
 from postline.contracts.schema import (
-    NO_LIMITS,
     Enumeration,
-    Limits,
+    Field,
     ListOf,
     MapOf,
     Record,
@@ -26,147 +27,188 @@ from postline.errors import ContractError
 
 __all__ = ["examples_of"]
 
-_DEPTH_MAX = 4
-_TEXTS = (
-    "text",
-    "a",
-    "A",
-    "1",
-    "x-1",
-    "ABC",
-    "abc",
-    "EUR",
-    "2026-01-02",
-    "a@example.com",
-    "https://example.com",
-    "123",
-)
-_PLAIN: dict[str, tuple[Any, ...]] = {
-    "null": (None,),
-    "boolean": (True, False),
-    "decimal": ("12.50", "0", "-0.01"),
-    "bytes": ("AQI=", "", "/w=="),
-    "date": ("2026-01-02", "1970-01-01", "9999-12-31"),
-    "time": ("12:30:00", "00:00:00", "23:59:59.999999"),
-    "datetime": ("2026-01-02T12:30:00Z", "1970-01-01T00:00:00Z", "2026-06-30T23:59:59.999999+02:00"),
-    "duration": ("PT1H", "PT0S", "-P1DT0.5S"),
-    "uuid": ("6ba7b810-9dad-41d1-80b4-00c04fd430c8", "00000000-0000-0000-0000-000000000000"),
-    "any": ({"note": "anything"}, None, [1, "two"]),
-}
+#: How deep what can be left out is filled in, and how much of it there may be.
+_DEPTH_MAX = 5
+_FILLED_MAX = 500
+#: More parts than that are no example of anything.
+_PARTS_MAX = 20_000
+#: A longer list is not made only to show that it is allowed.
+_ITEMS_SHOWN_MAX = 10
+#: Numbers that are tried for one more item of a set, or one more key.
+_TRIES = 20
+_NOTHING = Scalar(kind="null")
+_ENDLESS = 1_000_000
 
 
 def examples_of(schema: Schema, count: int = 3) -> list[Any]:
     """So many values, as JSON has them: the first has every field, the second what must be there, others the edges.
 
-    Values keep the schema's limits. Raises ContractError for a pattern that none of a few common texts matches, and for
-    records that must contain themselves without end.
+    Values keep the schema's limits. Raises ContractError, with the path, for limits that no value could be made for,
+    for records that must contain themselves without end, and for types that are too large.
     """
-    return [_Making(schema, number).value(schema.root, "", 0) for number in range(count)]
+    heights = _heights(schema)
+    return [_Making(schema, heights).value(schema.root, "", 0, number) for number in range(count)]
 
 
 class _Making:
-    """One example; what there are several of is chosen by its number."""
+    """One example. Of what there is several, a number chooses: the example's own, or another one for items of a set."""
 
-    def __init__(self, schema: Schema, number: int) -> None:
-        self._schema, self._number = schema, number
+    def __init__(self, schema: Schema, heights: dict[str, int]) -> None:
+        self._schema, self._heights = schema, heights
+        self._parts = 0
 
-    def value(self, part: Type, path: str, depth: int) -> Any:
+    def value(self, part: Type, path: str, depth: int, number: int) -> Any:
         """An example of a type."""
+        self._parts += 1
+        if self._parts > _PARTS_MAX:
+            raise ContractError(f"{path} is too large for an example.", remedy="Nest fewer records in each other.")
         match part:
             case Scalar():
-                return self._scalar(part, path)
+                return self._scalar(part, path, number)
             case ListOf():
-                return self._list(part, path, depth)
+                return self._list(part, path, depth, number)
             case TupleOf():
-                return [self.value(each, path, depth + 1) for each in part.items]
+                return [self.value(each, path, depth + 1, number) for each in part.items]
             case MapOf():
-                return self._map(part, path, depth)
+                return self._map(part, path, depth, number)
             case UnionOf():
-                return self.value(self._option(part, depth), path, depth)
+                return self.value(self._option(part, depth, number), path, depth, number)
             case Reference():
-                found = self._schema.resolve(part)
-                if isinstance(found, Enumeration):
-                    return found.symbols[self._number % len(found.symbols)]
-                assert isinstance(found, Record)
-                return self._record(found, path, depth)
+                return self._definition(part.name, path, depth, number)
 
-    def _option(self, part: UnionOf, depth: int) -> Type:
-        """Something first, nothing second and where it gets deep, then one after the other."""
-        nothing = Scalar(kind="null")
-        if nothing in part.options and (self._number == 1 or depth > _DEPTH_MAX):
-            return nothing
-        options = [each for each in part.options if each != nothing] or [nothing]
-        return options[self._number % len(options)]
+    def _is_sparse(self, depth: int, number: int) -> bool:
+        """Whether only what must be there is filled in."""
+        return number == 1 or depth > _DEPTH_MAX or self._parts > _FILLED_MAX
 
-    def _record(self, record: Record, path: str, depth: int) -> Any:
-        if depth > 4 * _DEPTH_MAX:
-            raise ContractError(f"{path} must contain itself without end.", remedy="Make a field of it optional.")
-        found: dict[str, Any] = {record.tag_field: record.tag} if record.tag_field else {}
-        for field in record.fields:
-            if not field.required and (self._number == 1 or depth > _DEPTH_MAX) and not record.positional:
-                continue
-            here = f"{path}.{field.name}" if path else field.name
-            if not field.required and depth > _DEPTH_MAX and field.default is not UNSET:
-                found[field.name] = field.default
-                continue
-            found[field.name] = self.value(field.type, here, depth + 1)
-        return list(found.values()) if record.positional else found
+    def _option(self, part: UnionOf, depth: int, number: int) -> Type:
+        """Something first, nothing second; what comes to an end soonest where it gets deep."""
+        if self._is_sparse(depth, number) and _NOTHING in part.options:
+            return _NOTHING
+        heights = [_height(each, self._heights) for each in part.options]
+        if depth > _DEPTH_MAX:
+            return part.options[heights.index(min(heights))]
+        ending = [each for each, height in zip(part.options, heights, strict=True) if height < _ENDLESS]
+        options = [each for each in ending if each != _NOTHING] or list(part.options)
+        return options[number % len(options)]
 
-    def _list(self, part: ListOf, path: str, depth: int) -> list[Any]:
-        least, most = part.limits.min_length or 0, part.limits.max_length
-        size = least if self._number == 1 or depth > _DEPTH_MAX else max(least, 1 if most is None else min(1, most))
-        if self._number == 2 and most is not None:
-            size = min(most, least + 3)
-        # Items of a set differ by the numbers of their examples.
-        makings = (_Making(self._schema, self._number + each) for each in range(size))
-        return [making.value(part.items, path + "[]", depth + 1) for making in makings]
+    # -- records ------------------------------------------------------------------------------
 
-    def _map(self, part: MapOf, path: str, depth: int) -> dict[str, Any]:
-        least = int(part.limits.min_length or 0)
-        size = least if self._number == 1 or depth > _DEPTH_MAX else max(least, 1)
-        keys = (str(_Making(self._schema, each).value(part.keys, path, depth + 1)) for each in range(size))
-        return {key: self.value(part.values, path + "[]", depth + 1) for key in keys}
+    def _definition(self, name: str, path: str, depth: int, number: int) -> Any:
+        found = self._schema.definitions[name]
+        if isinstance(found, Enumeration):
+            return found.symbols[number % len(found.symbols)]
+        if self._heights[name] >= _ENDLESS:
+            raise ContractError(
+                f"{path or name} must contain itself without end.", remedy="Make a field of it optional."
+            )
+        values: dict[str, Any] = {found.tag_field: found.tag} if found.tag_field else {}
+        for field in _fields(found, number):
+            if field.required or found.positional or not self._is_left_out(field, depth, number):
+                here = f"{path}.{field.name}" if path else field.name
+                values[field.name] = self._field(found, field, here, depth, number)
+        return list(values.values()) if found.positional else values
 
-    def _scalar(self, part: Scalar, path: str) -> Any:
-        match part.kind:
-            case "integer":
-                return _whole(part.limits, self._number)
-            case "number":
-                return _number(part.limits, self._number)
-            case "text":
-                return _text(part.limits, self._number, path)
-        if part.size and part.kind == "bytes":
-            return base64.b64encode(b"x" * part.size).decode()
-        values = _PLAIN[part.kind]
-        return values[self._number % len(values)]
+    def _is_left_out(self, field: Field, depth: int, number: int) -> bool:
+        return self._is_sparse(depth, number) or _height(field.type, self._heights) >= _ENDLESS
+
+    def _field(self, record: Record, field: Field, path: str, depth: int, number: int) -> Any:
+        if record.positional and field.default is not UNSET and self._is_left_out(field, depth, number):
+            return field.default
+        return self.value(field.type, path, depth + 1, number)
+
+    # -- several values -----------------------------------------------------------------------
+
+    def _list(self, part: ListOf, path: str, depth: int, number: int) -> list[Any]:
+        least, most = int(part.limits.min_length or 0), part.limits.max_length
+        size = self._size(least, most, depth, number, _height(part.items, self._heights))
+
+        def item(which: int) -> Any:
+            return self.value(part.items, path + "[]", depth + 1, which)
+
+        if not part.unique:
+            return [item(number if each == 0 else number + each + 1) for each in range(size)]
+        return self._different(item, least, size, path, number)
+
+    def _map(self, part: MapOf, path: str, depth: int, number: int) -> dict[str, Any]:
+        least, most = int(part.limits.min_length or 0), part.limits.max_length
+        size = self._size(least, most, depth, number, _height(part.values, self._heights))
+
+        def key(which: int) -> str:
+            made = self.value(part.keys, path, depth + 1, which)
+            return made if isinstance(made, str) else msgspec.json.encode(made).decode()
+
+        keys = self._different(key, least, size, path, number)
+        return {each: self.value(part.values, path + "[]", depth + 1, number) for each in keys}
+
+    def _size(self, least: int, most: int | None, depth: int, number: int, height: int) -> int:
+        if self._is_sparse(depth, number) or height >= _ENDLESS:
+            return least
+        if number == 2:
+            return most if most is not None and most <= _ITEMS_SHOWN_MAX else least + 2
+        return max(least, 1 if most is None else min(1, most))
+
+    def _different(self, make: Callable[[int], Any], least: int, size: int, path: str, number: int) -> list[Any]:
+        """So many that differ from each other, or as many as there are."""
+        found = list(islice(_unlike(make(number + each) for each in range(size + _TRIES)), size))
+        if len(found) < least:
+            raise ContractError(
+                f"There is no example of {path or 'the value'}: it takes {least} different ones.",
+                remedy="Record examples of it instead.",
+            )
+        return found
+
+    def _scalar(self, part: Scalar, path: str, number: int) -> Any:
+        try:
+            return scalar_example(part, number)
+        except LookupError as error:
+            raise ContractError(
+                f"There is no example of {path or 'the value'}: {error.args[0]}.",
+                remedy="Record examples of it instead.",
+            ) from error
 
 
-def _whole(limits: Limits, number: int) -> int:
-    """A whole number within limits: the least, then the greatest, where there are such."""
-    step = int(limits.multiple_of) if limits.multiple_of and limits.multiple_of >= 1 else 1
-    low = limits.ge if limits.ge is not None else None if limits.gt is None else limits.gt + 1
-    high = limits.le if limits.le is not None else None if limits.lt is None else limits.lt - 1
-    if number == 2 and high is not None:
-        return int(high) // step * step
-    if low is not None:
-        return -(-int(low) // step) * step
-    return int(high) // step * step if high is not None and high < number else number * step
+def _unlike(values: Iterator[Any]) -> Iterator[Any]:
+    seen = set()
+    for each in values:
+        if (written := msgspec.json.encode(each, order="sorted")) not in seen:
+            seen.add(written)
+            yield each
 
 
-def _number(limits: Limits, number: int) -> float:
-    return (1.5, 0.0, -2.25)[number % 3] if limits == NO_LIMITS else float(_whole(limits, number))
+def _fields(record: Record, number: int) -> Iterator[Field]:
+    """The fields that one value can have: of those that exclude each other, one."""
+    groups: dict[str, list[Field]] = {}
+    for field in record.fields:
+        groups.setdefault(field.oneof, []).append(field)
+    for field in record.fields:
+        group = groups[field.oneof]
+        if not field.oneof or field is group[number % len(group)]:
+            yield field
 
 
-def _text(limits: Limits, number: int, path: str) -> str:
-    least, most = int(limits.min_length or 0), limits.max_length
-    fitting = [each for each in _TEXTS if least <= len(each) and (most is None or len(each) <= most)]
-    if limits.pattern is None:
-        fitting = fitting or ["x" * least]
-    else:
-        fitting = [each for each in (*fitting, "x" * least) if re.search(limits.pattern, each)]
-    if not fitting:
-        raise ContractError(
-            f"There is no example of {path or 'the value'}: no common text matches {limits.pattern!r}.",
-            remedy="Record examples of it instead.",
-        )
-    return fitting[number % len(fitting)]
+def _heights(schema: Schema) -> dict[str, int]:
+    """How deep the smallest value of each definition is; endless where a record can't do without itself."""
+    heights = dict.fromkeys(schema.definitions, _ENDLESS)
+    changed = True
+    while changed:
+        changed = False
+        for name, found in schema.definitions.items():
+            fields = found.fields if isinstance(found, Record) else ()
+            needed = [field.type for field in fields if field.required]
+            height = 1 + max((_height(each, heights) for each in needed), default=0)
+            if height < heights[name]:
+                heights[name], changed = height, True
+    return heights
+
+
+def _height(part: Type, heights: dict[str, int]) -> int:
+    match part:
+        case Reference():
+            return heights[part.name]
+        case UnionOf():
+            return min(_height(each, heights) for each in part.options)
+        case TupleOf():
+            return max((_height(each, heights) for each in part.items), default=0)
+        case ListOf(items=inner) | MapOf(values=inner) if part.limits.min_length:
+            return _height(inner, heights)
+    return 0

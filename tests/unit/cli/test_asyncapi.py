@@ -1,0 +1,55 @@
+"""`postline contracts asyncapi`: documents on the screen or in a file, of one app or several."""
+
+from __future__ import annotations
+
+import json
+
+from postline.contracts.asyncapi_problems import problems
+from tests.unit.cli.conftest import Project
+
+MAIL = """
+from msgspec import Struct
+from postline import App, ForeignTopic
+
+orders = ForeignTopic("shop.orders")
+
+@orders.reads("shop.OrderPlaced")
+class Placed(Struct):
+    customer: str
+
+app = App("mail")
+subscription = app.subscribe("mail", orders, start="earliest")
+
+@subscription.on(Placed)
+async def send(order: Placed) -> None: ...
+"""
+
+
+def test_a_document_of_an_app_is_json_on_the_screen(project: Project) -> None:
+    result = project.run("contracts", "asyncapi", "app.py")
+    assert (result.code, result.err) == (0, "")
+    assert result.json["info"] == {"title": "shop", "version": "1.0.0"}
+    assert result.json["operations"].keys() == {"shop.send.shop.orders", "shop.receive.billing"}
+    assert "servers" not in result.json
+    assert problems(result.json) == []
+
+
+def test_several_apps_are_one_system_in_a_file(project: Project) -> None:
+    project.write("mail.py", MAIL)
+    options = ["--title", "All", "--version", "2.0.0", "--server", "kafka://broker?sasl.password=x", "-o", "all.json"]
+    result = project.run("contracts", "asyncapi", "app.py", "mail.py", *options)
+    assert (result.code, result.out) == (0, "")
+    assert "all.json: 1 channels, 3 operations" in result.err
+    made = json.loads((project.folder / "all.json").read_text())
+    assert made["info"] == {"title": "All", "version": "2.0.0"}
+    assert made["servers"] == {"log": {"host": "broker:9092", "protocol": "kafka"}}
+    assert made["channels"].keys() == {"shop.orders"}
+    assert {each["x-service"] for each in made["operations"].values()} == {"shop", "mail"}
+    assert problems(made) == []
+
+
+def test_a_server_that_is_no_log_is_refused_without_its_secret(project: Project) -> None:
+    result = project.run("contracts", "asyncapi", "app.py", "--server", "amqp://user:geheim@broker")
+    assert result.code != 0
+    assert "names no engine" in result.err
+    assert "geheim" not in result.err + result.out
