@@ -5,12 +5,14 @@ Source: Apache Avro 1.12, "Specification".
 
 from __future__ import annotations
 
-import base64
+from collections import Counter
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
+from postline.contracts.avro_defaults import alternative_of, from_avro
+from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import DURATION, JSON_TEXT, PLAIN_DECIMAL, Layout
 from postline.contracts.schema import (
     TEXT,
@@ -34,6 +36,7 @@ __all__ = ["MODEL", "document", "parse"]
 MODEL = "x-postline"
 
 _DEPTH_MAX = 200
+_FIXED_MAX = 1 << 31
 _PRIMITIVES: dict[str, Type] = {
     "null": Scalar(kind="null"),
     "boolean": Scalar(kind="boolean"),
@@ -77,8 +80,9 @@ def parse(document: Any) -> Schema:
         return known
     parsing = _Parsing()
     root = parsing.type(document, "", "", 0)
-    schema = Schema(root=root, definitions=dict(sorted(parsing.definitions.items())))
     _check(document)
+    schema = _with_defaults(Schema(root=root, definitions=dict(sorted(parsing.definitions.items()))))
+    Guard(Layout(schema).content)
     return schema
 
 
@@ -93,7 +97,10 @@ def _ours(document: Any) -> Schema | None:
             f"{MODEL} can't be read: {error}.", remedy="A newer version may have written it."
         ) from error
     rest = {key: value for key, value in document.items() if key != MODEL}
-    return found if Layout(found).content == rest else None
+    try:
+        return found if Layout(found).content == rest else None
+    except KeyError as error:
+        raise ContractError(f"{MODEL} refers to {error}, which it does not define.", remedy="Correct it.") from error
 
 
 def _check(document: Any) -> None:
@@ -106,6 +113,32 @@ def _check(document: Any) -> None:
         parse_schema(document)
     except Exception as error:  # its errors have no common class
         raise ContractError(f"It is no Avro schema: {error}.", remedy="Correct it.") from error
+
+
+def _with_defaults(schema: Schema) -> Schema:
+    """The same, its defaults as JSON has them. One that the model would take for another alternative's is left out."""
+    definitions = dict(schema.definitions)
+    for name, found in definitions.items():
+        if isinstance(found, Record):
+            fields = tuple(
+                msgspec.structs.replace(field, default=_default(schema, field.type, field.default))
+                for field in found.fields
+            )
+            definitions[name] = msgspec.structs.replace(found, fields=fields)
+    return msgspec.structs.replace(schema, definitions=definitions)
+
+
+def _default(schema: Schema, part: Type, value: Any) -> Any:
+    if value is UNSET:
+        return UNSET
+    try:
+        found = from_avro(schema, part, value)
+        if isinstance(part, UnionOf) and alternative_of(schema, part, found):
+            return UNSET
+    except ValueError:
+        # Since Avro 1.12 it may be of any alternative; the bytes need them in the order that they have.
+        return UNSET
+    return found
 
 
 class _Parsing:
@@ -125,7 +158,9 @@ class _Parsing:
                 options = [self.type(each, namespace, path, depth + 1) for each in content]
                 if not options:
                     raise _wrong(path, "it is a union of nothing")
-                return options[0] if len(options) == 1 else UnionOf(options=tuple(options))
+                if any(isinstance(each, UnionOf) for each in options):
+                    raise _wrong(path, "it is a union within a union")
+                return UnionOf(options=tuple(options))
             case {"type": str(kind)}:
                 return self._complex(content, kind, namespace, path, depth)
             case {"type": inner}:
@@ -157,7 +192,8 @@ class _Parsing:
         logical = content.get("logicalType", "")
         if kind == "bytes" and logical == "decimal":
             return _decimal(content, path)
-        return _LOGICAL.get((kind, logical)) or self._named(kind, namespace, path)
+        known = _LOGICAL.get((kind, logical)) if isinstance(logical, str) else None
+        return known or self._named(kind, namespace, path)
 
     def _record(self, content: dict[str, Any], namespace: str, path: str, depth: int) -> Type:
         name, inside = _name_of(content, namespace, path)
@@ -165,45 +201,36 @@ class _Parsing:
         # A placeholder, so that fields may refer to the record that they are of.
         self.definitions[name] = Record(name=name)
         fields = content.get("fields")
-        if not isinstance(fields, list) or not all(isinstance(each, dict) and "name" in each for each in fields):
-            raise _wrong(path, f"record {name} has no fields")
+        if not isinstance(fields, list) or not all(
+            isinstance(each, dict) and isinstance(each.get("name"), str) for each in fields
+        ):
+            raise _wrong(path, f"record {name} has no fields, or one without a name")
+        counts = Counter(each["name"] for each in fields)
+        if twice := next((each for each, count in counts.items() if count > 1), None):
+            raise _wrong(path, f"record {name} has two fields {twice}")
         made = tuple(self._field(each, inside, path, depth) for each in fields)
-        aliases = tuple(_full(each, inside) for each in content.get("aliases", ()))
+        aliases = tuple(_full(each, inside) for each in _aliases_of(content, path))
         self.definitions[name] = Record(name=name, fields=made, aliases=aliases)
         return Reference(name=name)
 
     def _field(self, content: dict[str, Any], namespace: str, path: str, depth: int) -> Field:
-        here = f"{path}.{content['name']}" if path else str(content["name"])
-        part = self.type(content.get("type"), namespace, here, depth + 1)
-        default: Any = UNSET
-        if "default" in content:
-            default = self._default(part, content["default"])
+        name = content["name"]
+        here = f"{path}.{name}" if path else name
         return Field(
-            name=str(content["name"]),
-            type=part,
+            name=name,
+            type=self.type(content.get("type"), namespace, here, depth + 1),
             required="default" not in content,
-            default=default,
-            aliases=tuple(content.get("aliases", ())),
+            default=content.get("default", UNSET),
+            aliases=_aliases_of(content, here),
         )
-
-    def _default(self, part: Type, value: Any) -> Any:
-        """A default as JSON has values; UNSET where Avro's JSON and ours differ, but for bytes."""
-        if isinstance(part, UnionOf):
-            part = part.options[0]
-        match part:
-            case Scalar(kind="bytes"):
-                return base64.b64encode(str(value).encode("latin-1", "replace")).decode()
-            case Scalar(kind="date" | "time" | "datetime" | "decimal" | "duration"):
-                return UNSET
-        return value
 
     def _enumeration(self, content: dict[str, Any], namespace: str, path: str) -> Type:
         name, inside = _name_of(content, namespace, path)
         self._require_new(name, path)
         symbols = content.get("symbols")
-        if not isinstance(symbols, list) or not all(isinstance(each, str) for each in symbols):
+        if not isinstance(symbols, list) or not symbols or not all(isinstance(each, str) for each in symbols):
             raise _wrong(path, f"enum {name} has no symbols")
-        aliases = tuple(_full(each, inside) for each in content.get("aliases", ()))
+        aliases = tuple(_full(each, inside) for each in _aliases_of(content, path))
         self.definitions[name] = Enumeration(
             name=name, symbols=tuple(symbols), default=content.get("default"), aliases=aliases
         )
@@ -213,13 +240,18 @@ class _Parsing:
         name, _ = _name_of(content, namespace, path)
         self._require_new(name, path)
         size = content.get("size")
-        if not isinstance(size, int) or size < 0:
-            raise _wrong(path, f"fixed {name} has no size")
-        found: Type = Scalar(kind="bytes", size=size)
-        if content.get("logicalType") == "decimal":
-            found = msgspec.structs.replace(_decimal(content, path), size=size)
-        self._fixed[name] = found
-        return found
+        if type(size) is not int or not 1 <= size <= _FIXED_MAX:
+            raise _wrong(path, f"fixed {name} has the size {size!r:.40}")
+        match content.get("logicalType"), size:
+            case "decimal", _:
+                self._fixed[name] = msgspec.structs.replace(_decimal(content, path), size=size)
+            case "uuid", 16:
+                self._fixed[name] = Scalar(kind="uuid", size=size)
+            case "duration", 12:  # months and days have no fixed length
+                self._fixed[name] = Scalar(kind="bytes", size=size, wire="duration")
+            case _:
+                self._fixed[name] = Scalar(kind="bytes", size=size)
+        return self._fixed[name]
 
     def _require_new(self, name: str, path: str) -> None:
         if name in self.definitions or name in self._fixed:
@@ -228,7 +260,7 @@ class _Parsing:
 
 def _decimal(content: dict[str, Any], path: str) -> Scalar:
     precision, scale = content.get("precision"), content.get("scale", 0)
-    if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision or precision < 1:
+    if type(precision) is not int or type(scale) is not int or not 0 <= scale <= precision or precision < 1:
         raise _wrong(path, f"a decimal of precision {precision} and scale {scale} is none")
     return Scalar(kind="decimal", precision=precision, scale=scale)
 
@@ -238,8 +270,20 @@ def _name_of(content: dict[str, Any], namespace: str, path: str) -> tuple[str, s
     name = content.get("name")
     if not isinstance(name, str) or not name:
         raise _wrong(path, "a named type has no name")
-    full = _full(name, content.get("namespace", namespace))
+    own = content.get("namespace", namespace)
+    if own is not None and not isinstance(own, str):
+        raise _wrong(path, f"{name} has the namespace {own!r:.40}")
+    full = _full(name, own)
+    if full in _PRIMITIVES:
+        raise _wrong(path, f"{name} is the name of one of Avro's own types")
     return full, full.rpartition(".")[0]
+
+
+def _aliases_of(content: dict[str, Any], path: str) -> tuple[str, ...]:
+    found = content.get("aliases", ())
+    if not isinstance(found, list | tuple) or not all(isinstance(each, str) for each in found):
+        raise _wrong(path, f"its aliases are {found!r:.40}")
+    return tuple(found)
 
 
 def _full(name: str, namespace: str | None) -> str:

@@ -10,6 +10,7 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_reading import reader_of
 from postline.contracts.avro_writing import NATIVE, Misfit, writer_of
@@ -44,21 +45,24 @@ def _parsed(layout: Layout) -> Any:
 
 
 def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], bytes]:
-    parsed, write = _parsed(layout), writer_of(layout)
+    parsed, guard, write = _parsed(layout), Guard(layout.content), writer_of(layout)
     from fastavro import schemaless_writer
 
     def encode(value: Any) -> bytes:
+        found = None
         try:
             found = plain.dump(value)
             plain.load(found)  # as every format: what is written can be read by its own class
             file = io.BytesIO()
             schemaless_writer(file, parsed, write(found), strict_allow_default=True)
-            return file.getvalue()
+            data = file.getvalue()
+            guard.check(data)
+            return data
         except Exception as error:
             # Whatever a user's own __post_init__ or validator raises is a refusal too.
-            path = f"{error.path}: " if isinstance(error, Misfit) and error.path else ""
+            said = _text_fault(found) if isinstance(error, UnicodeEncodeError) else error
             raise EncodeError(
-                f"A {name} can't be written: {path}{error}.",
+                f"A {name} can't be written: {_told(said or error)}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
             ) from error
 
@@ -66,20 +70,45 @@ def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], b
 
 
 def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> Callable[[bytes], Any]:
-    parsed, read, load = _parsed(layout), reader_of(reader, layout), plain.load
+    parsed, guard, read, load = _parsed(layout), Guard(layout.content), reader_of(reader, layout), plain.load
     from fastavro import schemaless_reader
 
     def decode(data: bytes) -> Any:
         file = io.BytesIO(data)
         try:
+            guard.check(data)
             found = schemaless_reader(file, parsed, None, return_record_name=True)
             if file.read(1):
                 raise ValueError("bytes are left over")
             return load(read(found))
         except Exception as error:
-            said = str(error) or type(error).__name__
+            said = error if isinstance(error, Misfit) else guard.fault_in(data) or error
             raise DecodeError(
-                f"Bytes can't be read as {name}: {said}.", remedy="Mend the contract, or the producer."
+                f"Bytes can't be read as {name}: {_told(said)}.", remedy="Mend the contract, or the producer."
             ) from error
 
     return decode
+
+
+def _told(error: Exception) -> str:
+    path = f"{error.path}: " if isinstance(error, Misfit) and error.path else ""
+    return f"{path}{error}" if str(error) else type(error).__name__
+
+
+def _text_fault(plain: Any) -> Misfit | None:
+    """The first text in a plain value that can't be written as UTF-8."""
+    match plain:
+        case str():
+            try:
+                plain.encode()
+            except UnicodeEncodeError as error:
+                return Misfit(str(error))
+        case dict():
+            for key, each in plain.items():
+                if (fault := _text_fault(key) or _text_fault(each)) is not None:
+                    return fault.under(f"{key!r}"[1:-1])
+        case list() | tuple():
+            for number, each in enumerate(plain):
+                if (fault := _text_fault(each)) is not None:
+                    return fault.under(f"[{number}]")
+    return None

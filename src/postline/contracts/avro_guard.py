@@ -13,7 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from postline.contracts.avro_writing import INTEGERS, Misfit
+from postline.contracts.avro_names import INTEGERS
+from postline.contracts.avro_writing import Misfit
 from postline.errors import ContractError
 
 __all__ = ["Guard"]
@@ -26,6 +27,17 @@ _DEPTH_UNSEEN_MAX = 1000
 #: Of items that take no bytes, in one message.
 _EMPTY_ITEMS_MAX = 10_000
 _LONG_BYTES_MAX = 10
+#: Of Python's dates and times, as their logical types count them.
+_MOMENTS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
+_RANGES = {
+    "date": (-719_162, 2_932_896),
+    "time-millis": (0, 86_399_999),
+    "time-micros": (0, 86_399_999_999),
+    "timestamp-micros": _MOMENTS,
+    "local-timestamp-micros": _MOMENTS,
+    "timestamp-millis": (_MOMENTS[0] // 1000, _MOMENTS[1] // 1000),
+    "local-timestamp-millis": (_MOMENTS[0] // 1000, _MOMENTS[1] // 1000),
+}
 _SIZES = {"null": 0, "boolean": 1, "int": 1, "long": 1, "float": 4, "double": 8, "bytes": 1, "string": 1}
 
 
@@ -141,6 +153,8 @@ class Guard:
                 return _blocks(self._of(items)) if self._least(items) else _empty_items
             case "map":
                 return _blocks(_entry(self._of(content["values"])))
+            case inner if content.get("logicalType") in _RANGES and inner in {"int", "long"}:
+                return _integer(*_RANGES[content["logicalType"]])
             case inner:
                 return self._of(inner)
 
@@ -198,9 +212,7 @@ def _long(data: bytes, at: int) -> tuple[int, int]:
     return (number >> 1) ^ -(number & 1), at + 1
 
 
-def _integer(bits: int) -> _Scan:
-    low, high = INTEGERS[bits]
-
+def _integer(low: int, high: int) -> _Scan:
     def scan(data: bytes, at: int, room: list[int]) -> int:
         number, at = _long(data, at)
         if not low <= number <= high:
@@ -318,8 +330,8 @@ def _entry(value: _Scan) -> _Scan:
 _PRIMITIVES: dict[str, _Scan] = {
     "null": lambda data, at, room: at,
     "boolean": _boolean,
-    "int": _integer(32),
-    "long": _integer(64),
+    "int": _integer(*INTEGERS[32]),
+    "long": _integer(*INTEGERS[64]),
     "float": _sized(4),
     "double": _sized(8),
     "bytes": _bytes,

@@ -7,19 +7,18 @@ maps are text.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any
 
 from msgspec import UNSET
 
+from postline.contracts.avro_defaults import alternative_of, to_avro
+from postline.contracts.avro_names import avro_name, field_names, symbol_names
 from postline.contracts.schema import (
     Definition,
     Enumeration,
     Field,
     ListOf,
     MapOf,
-    Record,
     Reference,
     Scalar,
     Schema,
@@ -29,12 +28,11 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["DURATION", "JSON_TEXT", "PLAIN_DECIMAL", "Layout", "avro_name", "symbol_names"]
+__all__ = ["DURATION", "JSON_TEXT", "PLAIN_DECIMAL", "Layout"]
 
 #: Logical types of ours; readers that don't know them see the type below.
 PLAIN_DECIMAL, DURATION, JSON_TEXT = "decimal-text", "duration-micros", "json"
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCALARS: dict[str, Any] = {
     "null": "null",
     "boolean": "boolean",
@@ -48,8 +46,6 @@ _SCALARS: dict[str, Any] = {
     "any": {"type": "string", "logicalType": JSON_TEXT},
 }
 _INT_LOGICAL = frozenset({"time-millis"})
-#: What an Avro default looks like as JSON has it; others are made by the class alone.
-_PLAIN_DEFAULTS = (bool, int, float, str, type(None))
 
 
 class Layout:
@@ -74,16 +70,6 @@ class Layout:
         self._taken.add(free)
         return free
 
-    def fields(self, record: Record) -> Iterator[tuple[Field, str]]:
-        """A record's fields with their names in Avro."""
-        taken: set[str] = set()
-        for field in record.fields:
-            name = avro_name(field.name)
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            yield field, name
-
     # -- in Avro's words ----------------------------------------------------------------------
 
     def _type(self, part: Type) -> Any:
@@ -105,7 +91,7 @@ class Layout:
         if part.kind == "decimal":
             return self._decimal(part)
         if part.size:
-            logical = {"logicalType": "uuid"} if part.kind == "uuid" else {}
+            logical = {"logicalType": part.wire or part.kind} if part.wire or part.kind == "uuid" else {}
             return {"type": "fixed", **_named(self._free(f"Fixed{part.size}")), "size": part.size, **logical}
         if part.kind == "integer":
             return "int" if part.bits == 32 else "long"
@@ -153,41 +139,34 @@ class Layout:
         return {
             "type": "record",
             **_named(name),
-            "fields": [self._field(*each) for each in self.fields(found)],
+            "fields": [self._field(*each) for each in field_names(found)],
             **aliases,
         }
 
     def _field(self, field: Field, name: str) -> Any:
+        part, default = self._with_default(field)
         self._path.append(field.name)
-        content = self._type(field.type)
+        content = self._type(part)
         self._path.pop()
-        default = field.default
         said: dict[str, Any] = {"name": name, "type": content}
-        if not field.required and default is not UNSET and _is_plain(self.schema, field.type, default):
-            if isinstance(content, list):  # a default is of the first alternative
-                fitting = [each for each in content if _takes(each, default)]
-                said["type"] = fitting[:1] + [each for each in content if each not in fitting[:1]]
+        if default is not UNSET:
             said["default"] = default
         if field.aliases:
             said["aliases"] = [avro_name(each) for each in field.aliases]
         return said
 
-
-def avro_name(name: str) -> str:
-    """The nearest name that Avro allows."""
-    found = re.sub(r"[^A-Za-z0-9_]", "_", name)
-    return found if _NAME.fullmatch(found) else f"_{found}"
-
-
-def symbol_names(found: Enumeration) -> dict[str | int, str]:
-    """Each symbol's name in Avro."""
-    names: dict[str | int, str] = {}
-    for symbol in found.symbols:
-        name = avro_name(str(symbol))
-        while name in names.values():
-            name += "_"
-        names[symbol] = name
-    return names
+    def _with_default(self, field: Field) -> tuple[Type, Any]:
+        """The type, a union with the alternative first that the default is of, and the default; UNSET for none."""
+        part, default = field.type, field.default
+        if field.required or default is UNSET:
+            return part, UNSET
+        try:
+            if isinstance(part, UnionOf):
+                number, options = alternative_of(self.schema, part, default), part.options
+                part = UnionOf(options=(options[number], *options[:number], *options[number + 1 :]))
+            return part, to_avro(self.schema, part, default)
+        except ValueError:  # only the class can make it
+            return field.type, UNSET
 
 
 def _full(name: str) -> str:
@@ -204,57 +183,3 @@ def _kind(content: Any) -> str:
     if isinstance(content, dict):
         return ".".join(filter(None, (content.get("namespace"), content.get("name")))) or str(content["type"])
     return str(content)
-
-
-def _is_plain(schema: Schema, part: Type, default: Any) -> bool:
-    """Whether a default is the same in Avro's JSON as in ours."""
-    if default in ([], {}) and not isinstance(part, Reference):
-        return True
-    if not isinstance(default, _PLAIN_DEFAULTS):
-        return False
-    options = part.options if isinstance(part, UnionOf) else (part,)
-    for each in options:
-        found = schema.resolve(each)
-        if isinstance(found, Enumeration) and isinstance(default, str) and default in found.symbols:
-            return symbol_names(found)[default] == default
-        if isinstance(found, Scalar) and _is_of(found, default):
-            return True
-    return False
-
-
-def _is_of(part: Scalar, default: Any) -> bool:
-    match part.kind:
-        case "null":
-            return default is None
-        case "boolean":
-            return isinstance(default, bool)
-        case "integer":
-            return isinstance(default, int) and not isinstance(default, bool)
-        case "number":
-            return isinstance(default, float)
-        case "text":
-            return isinstance(default, str)
-    return False
-
-
-def _takes(content: Any, default: Any) -> bool:
-    kind = content.get("type") if isinstance(content, dict) else content
-    match default:
-        case None:
-            return kind == "null"
-        case bool():
-            return kind == "boolean"
-        case int():
-            return kind in {"int", "long"}
-        case float():
-            return kind in {"float", "double"}
-        case str():
-            return kind in {"string", "enum"} or (isinstance(content, str) and kind not in _PRIMITIVES)
-        case list():
-            return kind == "array"
-        case dict():
-            return kind == "map"
-    return False
-
-
-_PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})

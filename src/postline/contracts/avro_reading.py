@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,8 +12,9 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from postline.contracts.avro_layout import Layout, symbol_names
-from postline.contracts.avro_writing import NATIVE_OF, fits
+from postline.contracts.avro_layout import Layout
+from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
+from postline.contracts.avro_writing import NATIVE_OF, Misfit, fits
 from postline.contracts.schema import (
     Enumeration,
     ListOf,
@@ -33,6 +35,7 @@ _Read: TypeAlias = Callable[[Any], Any] | None
 #: The reader's side of a type; None where it has none, and the writer's own is read.
 _Wanted: TypeAlias = Type | None
 
+_INT_MIN, _INT_MAX = INTEGERS[32]
 #: What is text to a reader that asks for text, written as JSON has it.
 _AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid", "bytes"})
 
@@ -81,12 +84,12 @@ class _Reading:
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read]]:
         if mine is not None and mine.positional:
-            pairs = zip(mine.fields, self._layout.fields(theirs), strict=False)
+            pairs = zip(mine.fields, field_names(theirs), strict=False)
             return [(avro, goal.name, self.part(goal.type, field.type)) for goal, (field, avro) in pairs]
         wanted = {name: each for each in (mine.fields if mine else ()) for name in reversed(each.aliases)}
         wanted |= {each.name: each for each in (mine.fields if mine else ())}  # a name comes before an alias
         steps = []
-        for field, avro in self._layout.fields(theirs):
+        for field, avro in field_names(theirs):
             goal = wanted.get(field.name)
             if goal is not None or mine is None:
                 steps.append((avro, (goal or field).name, self.part(goal.type if goal else None, field.type)))
@@ -194,7 +197,12 @@ def _reads(steps: list[tuple[str, str, _Read]], mine: Record | None) -> Callable
         plain: dict[str, Any] = {**tagged}
         for avro, name, convert in steps:
             value = found[avro]
-            plain[name] = value if convert is None else convert(value)
+            if convert is not None:
+                try:
+                    value = convert(value)
+                except (ValueError, ArithmeticError) as error:
+                    raise _misfit(error).under(name) from None
+            plain[name] = value
         return plain
 
     if mine is None or not mine.positional:
@@ -214,7 +222,19 @@ def _in_order(plain: dict[str, Any], record: Record) -> list[Any]:
 
 
 def _each_item(read: _Read) -> _Read:
-    return None if read is None else lambda found: [read(each) for each in found]
+    if read is None:
+        return None
+
+    def read_all(found: Any) -> list[Any]:
+        values: list[Any] = []
+        try:
+            for each in found:
+                values.append(read(each))
+        except (ValueError, ArithmeticError) as error:
+            raise _misfit(error).under(f"[{len(values)}]") from None
+        return values
+
+    return read_all
 
 
 def _each_entry(read_key: _Read, read: _Read) -> _Read:
@@ -226,14 +246,57 @@ def _each_entry(read_key: _Read, read: _Read) -> _Read:
 
 def _of_scalar(part: Scalar) -> _Read:
     match part.kind:
-        case "decimal" if not part.precision:
-            return decimal.Decimal
+        case "integer" if part.bits == 32:
+            return _int
+        case "decimal":
+            return _decimal(part.scale) if part.precision else _plain_decimal
         case "duration":
             return lambda value: datetime.timedelta(microseconds=value)
         case "any":
-            return msgspec.json.decode
+            return _json
+        case "uuid" if part.size:
+            return lambda value: uuid.UUID(bytes=value)
         case _:
             return None
+
+
+def _int(value: int) -> int:
+    """The decoder takes longer numbers for an int, too."""
+    if not _INT_MIN <= value <= _INT_MAX:
+        raise Misfit(f"{value} is not from {_INT_MIN} to {_INT_MAX}")
+    return value
+
+
+def _decimal(scale: int) -> Callable[[Any], Any]:
+    unit = decimal.Decimal((0, (1,), -scale))
+
+    def read(value: decimal.Decimal) -> decimal.Decimal:
+        if not value.same_quantum(unit):
+            raise Misfit("it has more digits than its schema says")  # and was rounded by the decoder
+        return value
+
+    return read
+
+
+def _plain_decimal(text: str) -> decimal.Decimal:
+    try:
+        found = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise Misfit(f"{text!r:.60} is no decimal") from None
+    if not found.is_finite():
+        raise Misfit(f"{text} is no finite number")
+    return found
+
+
+def _json(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise Misfit(f"it is no JSON: {error}") from None
+
+
+def _misfit(error: Exception) -> Misfit:
+    return error if isinstance(error, Misfit) else Misfit(str(error))
 
 
 def _decoded_as(schema: Schema, part: Type) -> Callable[[Any], bool]:
@@ -243,6 +306,8 @@ def _decoded_as(schema: Schema, part: Type) -> Callable[[Any], bool]:
             return lambda value: isinstance(value, str)
         case Scalar(kind="duration"):
             return lambda value: isinstance(value, int)
+        case Scalar(kind="uuid") if part.size:
+            return lambda value: isinstance(value, bytes) and len(value) == part.size
         case Reference():
             found = schema.resolve(part)
             if isinstance(found, Enumeration):

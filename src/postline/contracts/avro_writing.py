@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import math
 import uuid
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -11,7 +12,8 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from postline.contracts.avro_layout import Layout, symbol_names
+from postline.contracts.avro_layout import Layout
+from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
 from postline.contracts.schema import (
     TEXT,
     Enumeration,
@@ -49,7 +51,9 @@ NATIVE_OF: dict[str, type] = {
     "uuid": uuid.UUID,
 }
 _MICROSECOND = datetime.timedelta(microseconds=1)
-_INTEGERS = {32: (-(1 << 31), (1 << 31) - 1), 64: (-(1 << 63), (1 << 63) - 1)}
+_YEARS_AT_THE_ENDS = frozenset({1, 9999})
+_EXACT_MAX = 1 << 53
+_FLOAT_MAX = 3.4028235677973366e38  # rounds to the largest 32-bit float, and no more
 
 #: What a value becomes; None leaves it as it is.
 _Write: TypeAlias = Callable[[Any], Any] | None
@@ -100,7 +104,7 @@ class _Writing:
         if name not in self._records:
             steps: list[tuple[str, str, Callable[[Any], Any], Any]] = []
             self._records[name] = _by_position(steps, record) if record.positional else _by_name(steps)
-            for field, avro in self._layout.fields(record):
+            for field, avro in field_names(record):
                 write = self.type(field.type)
                 steps.append((field.name, avro, write or _as_it_is, self._default(field)))
         return self._records[name]
@@ -137,7 +141,10 @@ class _Writing:
         return write
 
     def _union(self, part: UnionOf) -> Callable[[Any], Any]:
-        branches = [(fits(self._schema, each), self._branch(each), self.type(each)) for each in part.options]
+        branches = [
+            (fits(self._schema, each), self._branch(each), self._alternative(each))
+            for each in sorted(part.options, key=self._rank)
+        ]
 
         def write(value: Any) -> Any:
             if value is None:
@@ -150,6 +157,23 @@ class _Writing:
                     return list(found) if isinstance(found, tuple) else found  # a tuple is a branch and its value
             raise Misfit(f"{value!r:.100} is of none of its types")
 
+        return write
+
+    def _rank(self, part: Type) -> int:
+        """What is asked first of a union's alternatives: the narrower before the wider."""
+        match part:
+            case Reference():
+                return 0
+            case Scalar(kind="number") | MapOf():
+                return 2
+            case Scalar(kind="any"):
+                return 3
+        return 1
+
+    def _alternative(self, part: Type) -> _Write:
+        write = self.type(part)
+        if isinstance(part, Scalar) and part.kind == "number":  # the encoder takes an int for none
+            return lambda value: float(value) if write is None else write(float(value))
         return write
 
     def _branch(self, part: Type) -> str | None:
@@ -238,13 +262,17 @@ def _symbols(found: Enumeration) -> _Write:
 def _scalar(part: Scalar) -> _Write:
     match part.kind:
         case "integer":
-            return _integer(*_INTEGERS[part.bits or 64])
+            return _integer(*INTEGERS[part.bits or 64])
         case "decimal":
             return _decimal(part)
         case "datetime":
-            return _naive if part.wire.startswith("local-") else _aware
+            return _moment(part.wire)
         case "time":
-            return _time
+            return _time(part.wire)
+        case "number" if part.bits == 32:
+            return _float
+        case "uuid" if part.size:
+            return lambda value: value.bytes
         case "duration":
             return _duration
         case "any":
@@ -279,21 +307,42 @@ def _decimal(part: Scalar) -> Callable[[Any], Any]:
     return write
 
 
-def _aware(value: datetime.datetime) -> datetime.datetime:
-    if value.tzinfo is None:
-        raise Misfit(f"{value} has no time zone")
-    return value
+def _moment(wire: str) -> Callable[[Any], Any]:
+    is_local, has_millis = wire.startswith("local-"), wire.endswith("-millis")
+
+    def write(value: datetime.datetime) -> datetime.datetime:
+        if (value.tzinfo is None) != is_local:
+            raise Misfit(f"{value} has {'a' if is_local else 'no'} time zone")
+        if has_millis and value.microsecond % 1000:
+            raise Misfit(f"{value} has microseconds, for which {wire} has no place")
+        if value.year in _YEARS_AT_THE_ENDS and not is_local:
+            _require_in_utc(value)
+        return value
+
+    return write
 
 
-def _naive(value: datetime.datetime) -> datetime.datetime:
-    if value.tzinfo is not None:
-        raise Misfit(f"{value} has a time zone")
-    return value
+def _require_in_utc(value: datetime.datetime) -> None:
+    try:
+        value.astimezone(datetime.UTC)
+    except OverflowError:
+        raise Misfit(f"{value} is outside of the years 1 to 9999 in UTC") from None
 
 
-def _time(value: datetime.time) -> datetime.time:
-    if value.tzinfo is not None:
-        raise Misfit(f"{value} has a time zone, for which Avro has no place")
+def _time(wire: str) -> Callable[[Any], Any]:
+    def write(value: datetime.time) -> datetime.time:
+        if value.tzinfo is not None:
+            raise Misfit(f"{value} has a time zone, for which Avro has no place")
+        if wire and value.microsecond % 1000:
+            raise Misfit(f"{value} has microseconds, for which {wire} has no place")
+        return value
+
+    return write
+
+
+def _float(value: Any) -> Any:
+    if math.isfinite(value) and abs(value) >= _FLOAT_MAX:
+        raise Misfit(f"{value} is too large for 32 bits")
     return value
 
 
@@ -315,9 +364,12 @@ def fits(schema: Any, part: Type) -> Callable[[Any], bool]:
         case Scalar(kind="boolean"):
             return lambda value: isinstance(value, bool)
         case Scalar(kind="integer"):
-            return lambda value: isinstance(value, int) and not isinstance(value, bool)
+            low, high = INTEGERS[part.bits or 64]
+            return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
         case Scalar(kind="number"):
-            return lambda value: isinstance(value, float)
+            return _is_number
+        case Scalar(kind="bytes") if part.size:
+            return lambda value: isinstance(value, bytes) and len(value) == part.size
         case Scalar(kind="text"):
             return lambda value: isinstance(value, str)
         case Scalar(kind="date"):
@@ -342,4 +394,15 @@ def _fits_definition(found: Record | Enumeration) -> Callable[[Any], bool]:
         return lambda value: isinstance(value, str | int) and value in symbols
     if found.positional:
         return lambda value: isinstance(value, list | tuple) and (not found.tag_field or value[0] == found.tag)
-    return lambda value: isinstance(value, dict) and (not found.tag_field or value.get(found.tag_field) == found.tag)
+    if found.tag_field:
+        return lambda value: isinstance(value, dict) and value.get(found.tag_field) == found.tag
+    names = {field.name for field in found.fields}
+    required = {field.name for field in found.fields if field.required}
+    return lambda value: isinstance(value, dict) and required <= value.keys() <= names
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a float, or an int that is the same as one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= _EXACT_MAX
+    return isinstance(value, float)
