@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import (
+    Schema,
+    SchemaReference,
+    SchemaRegistryClient,
+    dual_schema_id_deserializer,
+    header_schema_id_serializer,
+)
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
@@ -22,7 +29,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from msgspec import Struct
 
 from postline import App, Schemas, Topic
-from postline.contracts.frame import unframe
+from postline.contracts.frame import VALUE_HEADER, schema_header, unframe
 from postline.contracts.protobuf import messages
 from postline.registry import IncompatibleSchema, LogRegistry
 
@@ -40,6 +47,19 @@ AVRO = json.dumps(
 JSON_SCHEMA = json.dumps(
     {"title": "Order", "type": "object", "properties": {"id": {"type": "string"}, "total": {"type": "integer"}}}
 )
+
+MONEY_TEXT = """
+syntax = "proto3";
+package shop;
+// What is paid.
+message Money { int64 cents = 1; }
+"""
+BILL_TEXT = """
+syntax = "proto3";
+package shop;
+import "shop/money.proto";
+message Bill { Money due = 1; }
+"""
 
 
 class Order(Struct, frozen=True):
@@ -67,12 +87,17 @@ def log_url(tmp_path: Path) -> str:
     return url
 
 
+def serving(log_url: str, port: str = "0") -> subprocess.Popen[str]:
+    """The command that serves."""
+    program = "import sys; from postline.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "registry", "serve", "--port", port, "--url", log_url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+
+
 @pytest.fixture
 def registry_url(log_url: str) -> Iterator[str]:
     """`postline registry serve` on a free port."""
-    program = "import sys; from postline.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "registry", "serve", "--port", "0", "--url", log_url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as server:
+    with serving(log_url) as server:
         assert server.stdout is not None
         yield server.stdout.readline().strip()
         server.terminate()
@@ -94,18 +119,110 @@ def test_json_goes_there_and_back(client: SchemaRegistryClient) -> None:
     assert JSONDeserializer(None, schema_registry_client=client)(data, CONTEXT) == {"id": "o-1", "total": 7}
 
 
-def test_protobuf_goes_there_and_back(client: SchemaRegistryClient) -> None:
-    file = descriptor_pb2.FileDescriptorProto(name="shop/order.proto", package="shop", syntax="proto3")
-    message = file.message_type.add(name="Order")
-    message.field.add(name="id", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL")
+def message_of(*files: Any) -> Any:
+    """The class of the last file's message."""
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(file.SerializeToString())
-    kind: Any = message_factory.GetMessageClass(pool.FindMessageTypeByName("shop.Order"))
-    settings = {"use.deprecated.format": False}
+    for file in files:
+        pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"shop.{files[-1].message_type[0].name}"))
+
+
+def proto_file(name: str, *fields: tuple[str, str], imports: tuple[str, ...] = ()) -> Any:
+    """A file with one message, whose fields have these types of Protobuf, or those messages."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"shop/{name.lower()}.proto", package="shop", syntax="proto3", dependency=imports
+    )
+    message = file.message_type.add(name=name)
+    for number, (field, kind) in enumerate(fields, 1):
+        named = {"type_name": kind, "type": "TYPE_MESSAGE"} if kind[0] == "." else {"type": f"TYPE_{kind}"}
+        message.field.add(name=field, number=number, label="LABEL_OPTIONAL", **named)
+    return file
+
+
+SETTINGS = {"use.deprecated.format": False}
+MONEY = proto_file("Money", ("cents", "INT64"))
+BILL = proto_file("Bill", ("due", ".shop.Money"), imports=("shop/money.proto",))
+
+
+def test_protobuf_goes_there_and_back(client: SchemaRegistryClient) -> None:
+    kind = message_of(proto_file("Order", ("id", "STRING")))
+    settings = SETTINGS
     data = ProtobufSerializer(kind, client, settings)(kind(id="o-1"), CONTEXT)
     assert ProtobufDeserializer(kind, settings, client)(data, CONTEXT) == kind(id="o-1")
     number = unframe(data or b"", protobuf=True).schema_id
     assert messages(client.get_schema(number).schema_str or "").keys() == {"shop.Order"}
+
+
+def test_protobuf_with_imports_goes_there_and_back(client: SchemaRegistryClient, registry_url: str) -> None:
+    kind = message_of(MONEY, BILL)
+    bill = kind()
+    bill.due.cents = 700
+    data = ProtobufSerializer(kind, client, SETTINGS)(bill, CONTEXT)
+    with SchemaRegistryClient({"url": registry_url}) as other:
+        assert ProtobufDeserializer(kind, SETTINGS, other)(data, CONTEXT) == bill
+        assert other.get_referenced_by("shop/money.proto", 1) == [unframe(data or b"", protobuf=True).schema_id]
+    again = ProtobufSerializer(kind, client, {**SETTINGS, "auto.register.schemas": False})
+    assert again(bill, CONTEXT) == data
+
+
+def test_what_was_registered_as_text_is_found_by_a_client_that_registers_nothing(client: SchemaRegistryClient) -> None:
+    client.register_schema("shop/money.proto", Schema(MONEY_TEXT, "PROTOBUF"))
+    reference = SchemaReference("shop/money.proto", "shop/money.proto", 1)
+    number = client.register_schema("shop.orders-value", Schema(BILL_TEXT, "PROTOBUF", [reference]))
+    kind = message_of(MONEY, BILL)
+    data = ProtobufSerializer(kind, client, {**SETTINGS, "auto.register.schemas": False})(kind(), CONTEXT)
+    assert unframe(data or b"", protobuf=True).schema_id == number
+
+
+def test_a_schema_id_in_the_headers_is_a_guid_that_is_found(client: SchemaRegistryClient, registry_url: str) -> None:
+    context = SerializationContext("shop.orders", MessageField.VALUE, [])
+    order = {"id": "order-1", "total": 7}
+    data = AvroSerializer(client, AVRO, conf={"schema.id.serializer": header_schema_id_serializer})(order, context)
+    headers: Any = context.headers
+    ((name, header),) = headers
+    assert isinstance(data, bytes)
+    assert (name, schema_header(header).schema_id, data[0] != 0) == (VALUE_HEADER, None, True)
+    with SchemaRegistryClient({"url": registry_url}) as other:
+        read = AvroDeserializer(other, conf={"schema.id.deserializer": dual_schema_id_deserializer})
+        assert read(data, context) == order
+
+
+def test_avro_and_json_that_refer_to_others_go_there_and_back(client: SchemaRegistryClient, registry_url: str) -> None:
+    line = {"type": "record", "name": "Line", "namespace": "shop", "fields": [{"name": "sku", "type": "string"}]}
+    client.register_schema("lines", Schema(json.dumps(line), "AVRO"))
+    order = {"type": "record", "name": "Order", "namespace": "shop", "fields": [{"name": "line", "type": "Line"}]}
+    avro = Schema(json.dumps(order), "AVRO", [SchemaReference("shop.Line", "lines", 1)])
+    client.register_schema("line.json", Schema('{"type":"object","properties":{"sku":{"type":"string"}}}', "JSON"))
+    refers = {"title": "Order", "type": "object", "properties": {"line": {"$ref": "line.json"}}}
+    made = Schema(json.dumps(refers), "JSON", [SchemaReference("line.json", "line.json", 1)])
+    value = {"line": {"sku": "s-1"}}
+    with SchemaRegistryClient({"url": registry_url}) as other:
+        assert AvroDeserializer(other)(AvroSerializer(client, avro)(value, CONTEXT), CONTEXT) == value
+        context = SerializationContext("shop.json", MessageField.VALUE)
+        data = JSONSerializer(made, client)(value, context)
+        assert JSONDeserializer(None, schema_registry_client=other)(data, context) == value
+
+
+def test_a_subject_without_an_association_has_its_topics_name(client: SchemaRegistryClient) -> None:
+    with pytest.raises(SchemaRegistryError) as told:
+        client.get_associations_by_resource_name("shop.orders", "-")
+    assert (told.value.http_status_code, told.value.error_code) == (404, 404)
+
+
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_serving_ends_in_order_when_it_is_told_to(log_url: str, number: str) -> None:
+    with serving(log_url) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().startswith("http://127.0.0.1:")
+        server.send_signal(getattr(signal, number))
+        assert server.wait(30) == 0
+
+
+def test_an_address_that_is_taken_is_told_with_a_remedy(log_url: str, registry_url: str) -> None:
+    port = registry_url.rpartition(":")[2]
+    with serving(log_url, port) as server:
+        _, said = server.communicate(timeout=30)
+    assert (server.returncode, "--port" in said, "Traceback" in said) == (2, True, False)
 
 
 def test_a_breaking_schema_is_refused_to_a_client(client: SchemaRegistryClient) -> None:

@@ -6,8 +6,8 @@ from going on with schemas that were met before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Generator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import msgspec
@@ -16,7 +16,8 @@ from postline.clock import Clock
 from postline.contracts.compatibility import Level
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, SettingsError
-from postline.registry.model import Document, Reference, Version, meaning_of
+from postline.registry.model import Document, Reference, Version
+from postline.registry.referencing import readable
 
 try:
     import httpx
@@ -24,6 +25,8 @@ except ImportError as missing:
     raise SettingsError("A registry over HTTP needs httpx.", remedy="pip install 'postline[http]'") from missing
 
 __all__ = ["RemoteRegistry"]
+
+AnswerT = TypeVar("AnswerT")
 
 _MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 _TIMEOUT_SECONDS = 10.0
@@ -40,33 +43,43 @@ class _Shown(msgspec.Struct):
 
     schema: str
     schemaType: str = "AVRO"  # noqa: N815 - the interface's name
-    references: list[Reference] = []
+    references: list[Reference] | None = None
     id: int = 0
     version: int = 0
 
 
-class RemoteRegistry:
-    """Schemas in a registry at an `http(s)://` URL, which may carry a user and a password. Event loop only.
+class _Registered(msgspec.Struct):
+    id: int
 
+
+class _Config(msgspec.Struct):
+    compatibilityLevel: Level  # noqa: N815 - the interface's name
+
+
+class RemoteRegistry:
+    """Schemas in a registry at an `http(s)://` URL. Event loop only.
+
+    The URL may carry a user and a password, `https://user:password@host`, or a token alone, `https://:token@host`.
     `transport` is for tests. Raises LogUnavailable where it does not answer, ContractError where it refuses.
     """
 
     def __init__(self, url: str, clock: Clock, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         parts = urlsplit(url)
-        login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
         host = parts.netloc.rpartition("@")[2]
         #: Without what is secret.
         self.address = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
         self._clock = clock
         self._client = httpx.AsyncClient(
             base_url=self.address,
-            auth=login,
+            auth=_auth(unquote(parts.username or ""), unquote(parts.password or "")),
             timeout=_TIMEOUT_SECONDS,
             headers={"accept": _MEDIA_TYPE, "content-type": _MEDIA_TYPE},
             transport=transport,
             trust_env=False,
         )
-        self._schemas: dict[int, Schema] = {}
+        #: By id, which never change.
+        self._documents: dict[int, Document] = {}
+        self._schemas: dict[int, Schema | None] = {}
 
     async def close(self) -> None:
         """Let go of its connections."""
@@ -76,43 +89,71 @@ class RemoteRegistry:
         """See `Registry`; the registry judges by its own rules, and knows of no agreed breaks."""
         del agreed
         answer = await self._ask("POST", f"/subjects/{_escaped(subject)}/versions", _body(document))
-        return int(msgspec.json.decode(answer, type=dict[str, Any])["id"])
+        number = self._decoded(answer, _Registered).id
+        self._documents[number] = document
+        return number
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
-        """See `Registry`."""
+        """See `Registry`; those whose documents can't be read are left out."""
         for number in ids:
-            if number not in self._schemas and (found := await self._found(f"/schemas/ids/{number}")) is not None:
-                self._schemas[number] = meaning_of(_document(found))
-        return {number: self._schemas[number] for number in ids if number in self._schemas}
+            if number not in self._schemas and (document := await self._document(number)) is not None:
+                self._schemas[number] = readable(document, await self._referenced(document))
+        return {number: found for number in ids if (found := self._schemas.get(number)) is not None}
 
     async def versions(self, subject: str) -> list[Version]:
         """See `Registry`."""
         numbers = await self._ask("GET", f"/subjects/{_escaped(subject)}/versions", missing=b"[]")
-        found = []
-        for number in msgspec.json.decode(numbers, type=list[int]):
-            shown = await self._found(f"/subjects/{_escaped(subject)}/versions/{number}")
-            if shown is not None:  # deleted meanwhile
-                found.append(Version(subject, shown.version, shown.id, _document(shown)))
-        return found
+        found = [await self._version(subject, number) for number in self._decoded(numbers, list[int])]
+        return [version for version in found if version is not None]  # those that were not deleted meanwhile
 
     async def subjects(self) -> list[str]:
         """See `Registry`."""
-        return msgspec.json.decode(await self._ask("GET", "/subjects"), type=list[str])
+        return self._decoded(await self._ask("GET", "/subjects"), list[str])
 
     async def level(self, subject: str) -> Level:
         """See `Registry`."""
         answer = await self._ask("GET", f"/config/{_escaped(subject)}", missing=b"")
         answer = answer or await self._ask("GET", "/config")
-        return Level(msgspec.json.decode(answer, type=dict[str, Any])["compatibilityLevel"])
+        return self._decoded(answer, _Config).compatibilityLevel
 
     async def set_level(self, subject: str, level: Level) -> None:
         """See `Registry`."""
         body = msgspec.json.encode({"compatibility": level.value})
         await self._ask("PUT", f"/config/{_escaped(subject)}" if subject else "/config", body)
 
-    async def _found(self, path: str) -> _Shown | None:
-        answer = await self._ask("GET", path, missing=b"")
-        return msgspec.json.decode(answer, type=_Shown) if answer else None
+    async def _document(self, number: int) -> Document | None:
+        if number not in self._documents and (answer := await self._ask("GET", f"/schemas/ids/{number}", missing=b"")):
+            self._documents[number] = _document(self._decoded(answer, _Shown))
+        return self._documents.get(number)
+
+    async def _version(self, subject: str, number: int, *, deleted: bool = False) -> Version | None:
+        path = f"/subjects/{_escaped(subject)}/versions/{number}{'?deleted=true' if deleted else ''}"
+        if not (answer := await self._ask("GET", path, missing=b"")):
+            return None
+        shown = self._decoded(answer, _Shown)
+        self._documents[shown.id] = document = _document(shown)
+        return Version(subject, number, shown.id, document)
+
+    async def _referenced(self, document: Document) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        waiting = list(document.references)
+        while waiting:
+            reference = waiting.pop()
+            if reference.name in found:
+                continue
+            if (other := await self._version(reference.subject, reference.version, deleted=True)) is not None:
+                found[reference.name] = other.document
+                waiting += other.document.references
+        return found
+
+    def _decoded(self, answer: bytes, kind: type[AnswerT]) -> AnswerT:
+        try:
+            return msgspec.json.decode(answer, type=kind)
+        except msgspec.MsgspecError as error:
+            raise ContractError(
+                f"What answers at {self.address} is no schema registry: {error}.",
+                remedy="See that registry= or POSTLINE_REGISTRY names one, with the path that it is under.",
+            ) from error
 
     async def _ask(self, method: str, path: str, body: bytes | None = None, missing: bytes | None = None) -> bytes:
         """The answer's body; `missing` stands for one that there is none. Asks again where that may help."""
@@ -141,9 +182,27 @@ class RemoteRegistry:
         )
 
 
+def _auth(user: str, password: str) -> httpx.Auth | None:
+    if user:
+        return httpx.BasicAuth(user, password)
+    return _Token(password) if password else None
+
+
+class _Token(httpx.Auth):
+    """Sends a token with each request."""
+
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {token}"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """See httpx."""
+        request.headers["authorization"] = self._header
+        yield request
+
+
 def _remedy(status: int) -> str:
     if status in (401, 403):
-        return "Give the URL a user and a password that may do it: https://user:password@host."
+        return "Give the URL a user and a password that may do it, https://user:password@host, or a token, https://:token@host."
     if status == _CONFLICT:
         return "Make the change so that nobody breaks, or change the subject's rule there."
     return "Mend what it says."
@@ -161,7 +220,7 @@ def _escaped(subject: str) -> str:
 
 
 def _document(shown: _Shown) -> Document:
-    return Document(shown.schemaType, shown.schema, tuple(shown.references))  # type: ignore[arg-type]
+    return Document(shown.schemaType, shown.schema, tuple(shown.references or ()))  # type: ignore[arg-type]
 
 
 def _body(document: Document) -> bytes:

@@ -8,7 +8,7 @@ versions it had compared with; where another came between, the rule is looked at
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -19,7 +19,8 @@ from postline.errors import ContractError, LogUnavailable, UnknownTopic
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log, Record
 from postline.message import Envelope
-from postline.registry.model import Document, IncompatibleSchema, Version, meaning_of
+from postline.registry.model import Document, IncompatibleSchema, Version
+from postline.registry.referencing import readable
 
 __all__ = ["SCHEMAS_TOPIC", "LogRegistry", "schemas_topic"]
 
@@ -28,6 +29,7 @@ SCHEMAS_TOPIC = "postline.schemas"
 
 _SCHEMA, _LEVEL, _DELETED = "schema", "level", "deleted"
 _TYPE = "postline.Schema"
+_LEVELS = {level.value for level in Level}
 _DEFAULT_LEVEL = Level.FULL_TRANSITIVE
 
 
@@ -87,10 +89,10 @@ class LogRegistry:
         await self.refresh()
         if (known := self._known(subject, document)) is not None:
             return known.id
-        there = self._versions.get(subject, [])
         if found := self._findings(subject, document, agreed):
             raise IncompatibleSchema(subject, found)
-        entry = _Entry(_SCHEMA, subject, document, len(there), tuple(sorted(agreed)))
+        compared = len(self._versions.get(subject, []))
+        entry = _Entry(_SCHEMA, subject, document, compared, tuple(sorted(agreed)))
         offset = await self._append(f"{_SCHEMA}/{subject}/{self._new_id()}", entry)
         await self.refresh()
         if found := self._refused.get(offset + 1, []):
@@ -105,8 +107,9 @@ class LogRegistry:
             await self.refresh()
         found = {}
         for number in ids:
-            if (document := self._documents.get(number)) is not None:
-                found[number] = meaning_of(document)
+            document = self._documents.get(number)
+            if document is not None and (meaning := self._meaning(document)) is not None:
+                found[number] = meaning
         return found
 
     async def document(self, number: int) -> Document | None:
@@ -114,6 +117,26 @@ class LogRegistry:
         if number not in self._documents:
             await self.refresh()
         return self._documents.get(number)
+
+    async def documents(self) -> Mapping[int, Document]:
+        """All documents by their ids, also those that were deleted."""
+        await self.refresh()
+        return self._documents
+
+    async def everything(self, *, deleted: bool = False) -> list[Version]:
+        """All versions of all subjects; with `deleted` also those that were, but not for good."""
+        await self.refresh()
+        return [each for subject in sorted(self._versions) for each in self._there(subject, deleted=deleted)]
+
+    async def findings(self, subject: str, document: Document, versions: Sequence[Version]) -> list[Finding]:
+        """What a document would break of these versions by the subject's rule; what can't be read is not judged."""
+        await self.refresh()
+        return self._judged(document, versions, self._level(subject))
+
+    async def referenced(self, document: Document) -> Mapping[str, Document]:
+        """What a document refers to, and what that does, by name; without what there is not."""
+        await self.refresh()
+        return self._referenced(document)
 
     async def versions(self, subject: str, *, deleted: bool = False) -> list[Version]:
         """See `Registry`; with `deleted` also those that were, but not for good."""
@@ -137,7 +160,9 @@ class LogRegistry:
 
     async def set_level(self, subject: str, level: Level | None) -> None:
         """See `Registry`; None takes the subject's own rule away."""
-        await self._append(f"{_LEVEL}/{subject}", _Entry(_LEVEL, subject, level=level.value if level else ""))
+        # A key of its own: whoever reads later judges by the rules that held; none may be compacted away.
+        key = f"{_LEVEL}/{subject}/{self._new_id()}"
+        await self._append(key, _Entry(_LEVEL, subject, level=level.value if level else ""))
         await self.refresh()
 
     async def close(self) -> None:
@@ -146,7 +171,7 @@ class LogRegistry:
     async def delete(self, version: Version, *, permanent: bool = False) -> None:
         """Hide a version, and for good if it is hidden already. Its id stays: records may carry it."""
         entry = _Entry(_DELETED, version.subject, number=version.number, permanent=permanent)
-        await self._append(f"{_DELETED}/{version.subject}/{version.number}", entry)
+        await self._append(f"{_DELETED}/{version.subject}/{version.number}/{self._new_id()}", entry)
         await self.refresh()
 
     # -- the records --------------------------------------------------------------------------
@@ -162,14 +187,18 @@ class LogRegistry:
             entry = msgspec.json.decode(record[4] or b"", type=_Entry)
         except msgspec.MsgspecError:
             return  # another program's, or a newer version's
-        if entry.kind == _LEVEL and entry.level:
-            self._levels[entry.subject] = Level(entry.level)
-        elif entry.kind == _LEVEL:
-            self._levels.pop(entry.subject, None)
+        if entry.kind == _LEVEL:
+            self._set_level(entry.subject, entry.level)
         elif entry.kind == _DELETED:
             self._deleted[entry.subject, entry.number] = entry.permanent
         elif entry.document is not None:
             self._register(record[0] + 1, entry, entry.document)
+
+    def _set_level(self, subject: str, level: str) -> None:
+        if level in _LEVELS:
+            self._levels[subject] = Level(level)
+        elif not level:
+            self._levels.pop(subject, None)
 
     def _register(self, number: int, entry: _Entry, document: Document) -> None:
         there = self._versions.setdefault(entry.subject, [])
@@ -199,13 +228,32 @@ class LogRegistry:
         return self._levels.get(subject) or self._levels.get("") or _DEFAULT_LEVEL
 
     def _findings(self, subject: str, document: Document, agreed: frozenset[int]) -> list[Finding]:
-        there = {version.number: version for version in self._there(subject)}
-        if not there:
+        there = self._there(subject)
+        ids = {each.number: each.id for each in there}
+        found = self._judged(document, there, self._level(subject))
+        return [each for each in found if ids[each.version] not in agreed]
+
+    def _judged(self, document: Document, versions: Sequence[Version], level: Level) -> list[Finding]:
+        compared = versions if level.transitive else versions[-1:]
+        if level is Level.NONE or not compared or (meaning := self._meaning(document)) is None:
             return []
-        meanings = {number: meaning_of(version.document) for number, version in there.items()}
-        whole = format_of_type(document.schema_type).whole
+        meanings = {each.number: self._meaning(each.document) for each in compared}
+        read = {number: each for number, each in meanings.items() if each is not None}
         try:
-            found = judge(meaning_of(document), meanings, self._level(subject), whole=whole)
-        except ContractError:
+            return judge(meaning, read, level, whole=format_of_type(document.schema_type).whole)
+        except ContractError:  # nested too deep to be judged
             return []
-        return [each for each in found if there[each.version].id not in agreed]
+
+    def _meaning(self, document: Document) -> Schema | None:
+        return readable(document, self._referenced(document))
+
+    def _referenced(self, document: Document) -> dict[str, Document]:
+        found: dict[str, Document] = {}
+        waiting = list(document.references)
+        while waiting:
+            reference = waiting.pop()
+            versions = self._versions.get(reference.subject, [])
+            if reference.name not in found and 0 < reference.version <= len(versions):
+                found[reference.name] = other = versions[reference.version - 1].document
+                waiting += other.references
+        return found

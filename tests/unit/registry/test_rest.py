@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 from collections.abc import AsyncIterator
@@ -9,13 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
 
 from postline.clock import SystemClock
-from postline.contracts.compatibility import Level
-from postline.errors import ContractError, LogUnavailable
 from postline.log.sqlite import SqliteLog
-from postline.registry import Document, LogRegistry, schemas_topic
-from postline.registry.remote import RemoteRegistry
+from postline.registry import LogRegistry, schemas_topic
 from postline.registry.rest import asgi
 
 _ids = itertools.count()
@@ -71,10 +70,8 @@ async def test_versions_are_registered_listed_and_shown(registry: Registry) -> N
     assert await registry.ask("GET", "/subjects/orders/versions/1/schema") == (200, json.loads(V1))
     status, found = await registry.ask("POST", "/subjects/orders", {"schema": V1})
     assert (status, found["version"], found["id"]) == (200, 1, first)
-    assert await registry.ask("GET", f"/schemas/ids/{first}") == (
-        200,
-        {"schema": json.dumps(json.loads(V1), separators=(",", ":"))},
-    )
+    status, shown = await registry.ask("GET", f"/schemas/ids/{first}")
+    assert (status, json.loads(shown["schema"]), shown.get("schemaType")) == (200, json.loads(V1), None)
     assert await registry.ask("GET", f"/schemas/ids/{first}/versions") == (200, [{"subject": "orders", "version": 1}])
     assert await registry.ask("GET", f"/schemas/ids/{first}/subjects") == (200, ["orders"])
     assert await registry.ask("GET", "/schemas/types") == (200, ["JSON", "AVRO", "PROTOBUF"])
@@ -82,7 +79,8 @@ async def test_versions_are_registered_listed_and_shown(registry: Registry) -> N
 
 async def test_protobuf_and_json_are_named_by_their_type(registry: Registry) -> None:
     number = await registry.register(PROTO, "proto", schemaType="PROTOBUF")
-    assert await registry.ask("GET", f"/schemas/ids/{number}") == (200, {"schema": PROTO, "schemaType": "PROTOBUF"})
+    status, shown = await registry.ask("GET", f"/schemas/ids/{number}")
+    assert (status, shown["schema"], shown["schemaType"]) == (200, PROTO, "PROTOBUF")
     status, serialized = await registry.ask("GET", f"/schemas/ids/{number}?format=serialized")
     assert (status, serialized["schema"] != PROTO) == (200, True)
     exotic = json.dumps({"type": "object", "properties": {"x": {"$ref": "https://elsewhere/x.json"}}})
@@ -108,7 +106,18 @@ async def test_protobuf_and_json_are_named_by_their_type(registry: Registry) -> 
         ("POST", "/subjects/orders/versions", {"schema": "{}", "schemaType": "XML"}, 42201),
         ("POST", "/subjects/orders/versions", {"schema": "message {", "schemaType": "PROTOBUF"}, 42201),
         ("POST", "/subjects/orders/versions", {"schema": V1, "ruleSet": {"domainRules": [1]}}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": V1, "metadata": {"properties": {"a": "b"}}}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": "[" * 5_000}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": "[" * 5_000, "schemaType": "JSON"}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": "", "schemaType": "PROTOBUF"}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": "AAAA", "schemaType": "PROTOBUF"}, 42201),
+        ("POST", "/subjects/orders/versions", {"schema": "[]", "schemaType": "JSON"}, 42201),
         ("POST", "/subjects/orders/versions", {}, 42201),
+        ("POST", "/subjects/orders/versions", [], 42201),
+        ("GET", "/subjects/orders/versions/%C2%B2", None, 42202),
+        ("GET", "/subjects/orders/versions/99999999999", None, 42202),
+        ("POST", "/compatibility/subjects/nothing/versions/latest", {"schema": V1}, 40401),
+        ("DELETE", "/subjects/orders/versions/7", None, 40402),
         ("DELETE", "/subjects/nothing", None, 40401),
         ("DELETE", "/subjects/orders?permanent=true", None, 40407),
     ],
@@ -158,39 +167,144 @@ async def test_deleted_versions_are_hidden_then_gone_and_their_ids_stay(registry
     assert await registry.ask("GET", "/subjects/orders/versions") == (200, [3])
 
 
-# -- used by an app -----------------------------------------------------------------------------------
+def reference(name: str, subject: str, version: int = 1) -> dict[str, Any]:
+    return {"name": name, "subject": subject, "version": version}
 
 
-async def test_a_remote_registry_is_used_like_the_one_in_the_log(registry: Registry) -> None:
-    remote = RemoteRegistry("http://user:secret@registry/", SystemClock(), transport=registry.transport)
-    assert (remote.address, await remote.versions("orders"), await remote.schemas([1])) == ("http://registry", [], {})
-    first = await remote.register("orders", Document("AVRO", V1))
-    assert [(each.number, each.id) for each in await remote.versions("orders")] == [(1, first)]
-    assert set(await remote.schemas([first, 999])) == {first}
-    assert await remote.level("orders") is Level.FULL_TRANSITIVE
-    await remote.set_level("orders", Level.BACKWARD)
-    assert await remote.level("orders") is Level.BACKWARD
-    assert await remote.subjects() == ["orders"]
-    with pytest.raises(ContractError, match="currency") as told:
-        await remote.register("orders", Document("AVRO", BREAKING))
-    assert told.value.remedy
-    await remote.close()
+def exotic(*required: str) -> str:
+    """A JSON Schema that the type model can't say."""
+    return json.dumps({"type": "object", "required": required, "properties": {"x": {"$ref": "https://elsewhere/x"}}})
 
 
-async def test_a_registry_that_is_down_keeps_nobody_from_what_was_seen(registry: Registry) -> None:
-    down = False
+async def test_schemas_that_cannot_be_judged_are_kept_in_versions(registry: Registry) -> None:
+    first = await registry.register(exotic(), "json", schemaType="JSON")
+    second = await registry.register(exotic("id"), "json", schemaType="JSON")
+    assert await registry.ask("GET", "/subjects/json/versions") == (200, [1, 2])
+    assert json.loads((await registry.ask("GET", f"/schemas/ids/{second}"))[1]["schema"]) == json.loads(exotic("id"))
+    assert first != second
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        if down:
-            raise httpx.ConnectError("refused")
-        return await registry.transport.handle_async_request(request)
 
-    remote = RemoteRegistry("http://user:secret@registry", SystemClock(), transport=httpx.MockTransport(answer))
-    first = await remote.register("orders", Document("AVRO", V1))
-    await remote.schemas([first])
-    down = True
-    assert set(await remote.schemas([first])) == {first}
-    with pytest.raises(LogUnavailable, match="http://registry does not answer") as told:
-        await remote.schemas([first + 1])
-    assert "secret" not in str(told.value)
-    await remote.close()
+async def test_a_version_that_cannot_be_judged_does_not_hide_a_break_with_another(registry: Registry) -> None:
+    plain = {"title": "T", "type": "object", "properties": {"id": {"type": "string"}}}
+    await registry.register(json.dumps(plain), "json", schemaType="JSON")
+    await registry.register(exotic(), "json", schemaType="JSON")
+    breaking = {**plain, "properties": {"id": {"type": "integer"}}}
+    body = {"schema": json.dumps(breaking), "schemaType": "JSON"}
+    assert (await registry.ask("POST", "/subjects/json/versions", body))[0] == 409
+    path = "/compatibility/subjects/json/versions"
+    assert await registry.ask("POST", path, body) == (200, {"is_compatible": False})
+
+
+async def test_the_order_of_keys_does_not_make_another_schema(registry: Registry) -> None:
+    first = await registry.register(V1)
+    turned = json.dumps(dict(reversed(json.loads(V1).items())))
+    assert await registry.register(turned) == first
+    assert (await registry.ask("POST", "/subjects/orders", {"schema": turned}))[1]["id"] == first
+
+
+def descriptor(name: str, *imports: str, **options: Any) -> str:
+    """A file of one message of its own name, whose fields are messages of the files that it imports."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3", dependency=imports)
+    message = file.message_type.add(name=name)
+    message.field.add(name="order_id", number=1, type="TYPE_STRING", label="LABEL_OPTIONAL", json_name="orderId")
+    for number, path in enumerate(imports, 2):
+        kind = path.removesuffix(".proto")
+        message.field.add(name=f"f{number}", number=number, type_name=f".{kind}", type="TYPE_MESSAGE", label=1)
+    if options:
+        file.options.MergeFrom(descriptor_pb2.FileOptions(**options))
+    return base64.b64encode(file.SerializeToString()).decode()
+
+
+async def test_text_and_descriptor_of_one_protobuf_file_are_one_schema(registry: Registry) -> None:
+    text = 'syntax = "proto3"; message A { string order_id = 1; }'
+    first = await registry.register(descriptor("A"), "a", schemaType="PROTOBUF")
+    assert await registry.register(text, "a", schemaType="PROTOBUF") == first
+    shown = (await registry.ask("GET", "/subjects/a/versions/1"))[1]["schema"]
+    assert "string order_id = 1;" in shown
+    assert (await registry.ask("GET", f"/schemas/ids/{first}?format=serialized"))[1]["schema"] == descriptor("A")
+    other = {"schema": text.replace("order_id", "id"), "schemaType": "PROTOBUF"}
+    assert (await registry.ask("POST", "/subjects/a", other))[1]["error_code"] == 40403
+
+
+async def test_a_descriptor_that_text_would_not_say_all_of_is_shown_as_it_is(registry: Registry) -> None:
+    said = descriptor("A", java_package="org.example")
+    number = await registry.register(said, "a", schemaType="PROTOBUF")
+    assert (await registry.ask("GET", f"/schemas/ids/{number}"))[1]["schema"] == said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'edition = "2023"; message A { string id = 1; }',
+        '// of others\nsyntax = "proto3"; import "confluent/meta.proto"; message A { string id = 1; }',
+        'syntax = "proto3"; enum Kind { NONE = 0; }',
+    ],
+)
+async def test_protobuf_that_says_more_than_is_read_here_is_kept(registry: Registry, text: str) -> None:
+    number = await registry.register(text, "a", schemaType="PROTOBUF")
+    assert (await registry.ask("GET", f"/schemas/ids/{number}"))[1]["schema"] == text
+
+
+async def test_imported_protobuf_is_found_under_subjects_with_a_slash(registry: Registry) -> None:
+    money = 'syntax = "proto3"; message Money { int64 cents = 1; }'
+    await registry.register(money, "shop%2FMoney.proto", schemaType="PROTOBUF")
+    assert await registry.ask("GET", "/subjects") == (200, ["shop/Money.proto"])
+    assert (await registry.ask("GET", "/subjects/shop%2FMoney.proto/versions/latest"))[1]["schema"] == money
+    more: dict[str, Any] = {"schemaType": "PROTOBUF", "references": [reference("shop/Money.proto", "shop/Money.proto")]}
+    text = 'syntax = "proto3"; import "shop/Money.proto"; message Bill { Money due = 1; }'
+    number = await registry.register(text, "bill", **more)
+    status, shown = await registry.ask("GET", f"/schemas/ids/{number}?format=serialized")
+    file = descriptor_pb2.FileDescriptorProto.FromString(base64.b64decode(shown["schema"]))
+    assert (status, file.message_type[0].field[0].type_name) == (200, ".Money")
+    assert shown["references"] == more["references"]
+    breaking = {"schema": text.replace("Money due", "string due"), **more}
+    status, content = await registry.ask("POST", "/compatibility/subjects/bill/versions/latest", breaking)
+    assert (status, content) == (200, {"is_compatible": False})
+
+
+async def test_what_is_referred_to_is_there_and_stays_there(registry: Registry) -> None:
+    line = json.dumps({"type": "record", "name": "Line", "fields": [{"name": "sku", "type": "string"}]})
+    body = {"schema": avro(("line", "Line")), "references": [reference("Line", "lines")]}
+    assert (await registry.ask("POST", "/subjects/orders/versions", body))[1]["error_code"] == 42201
+    await registry.register(line, "lines")
+    number = await registry.register(avro(("line", "Line")), "orders", references=[reference("Line", "lines")])
+    assert await registry.ask("GET", "/subjects/lines/versions/1/referencedby") == (200, [number])
+    for path in ("/subjects/lines", "/subjects/lines/versions/latest"):
+        assert (await registry.ask("DELETE", path))[1]["error_code"] == 42206
+    assert (await registry.ask("DELETE", "/subjects/orders"))[0] == 200
+    assert (await registry.ask("DELETE", "/subjects/lines"))[0] == 200
+
+
+async def test_a_schema_has_one_guid_by_which_it_is_found(registry: Registry) -> None:
+    number = await registry.register(V1)
+    guid = (await registry.ask("GET", f"/schemas/ids/{number}"))[1]["guid"]
+    assert guid == (await registry.ask("GET", "/subjects/orders/versions/1"))[1]["guid"]
+    status, found = await registry.ask("GET", f"/schemas/guids/{guid}")
+    assert (status, found["id"], json.loads(found["schema"])) == (200, number, json.loads(V1))
+    assert (await registry.ask("GET", "/schemas/guids/x"))[1]["error_code"] == 40403
+
+
+async def test_all_schemas_are_listed_and_paged(registry: Registry) -> None:
+    await registry.register(V1)
+    await registry.register(V2)
+    await registry.register(V1, "returns")
+    found = (await registry.ask("GET", "/schemas"))[1]
+    assert [(each["subject"], each["version"]) for each in found] == [("orders", 1), ("orders", 2), ("returns", 1)]
+    found = (await registry.ask("GET", "/schemas?latestOnly=true&subjectPrefix=ord"))[1]
+    assert [(each["subject"], each["version"]) for each in found] == [("orders", 2)]
+    assert await registry.ask("GET", "/subjects?offset=1&limit=1") == (200, ["returns"])
+    assert await registry.ask("GET", "/subjects?subjectPrefix=o&limit=-1") == (200, ["orders"])
+
+
+async def test_paths_that_there_are_not_are_told_as_clients_read_it(registry: Registry) -> None:
+    assert (await registry.ask("GET", "/associations/resources/-/x"))[1]["error_code"] == 404
+    assert (await registry.ask("GET", "/schemas/ids/x"))[1]["error_code"] == 404
+    assert (await registry.ask("PUT", "/mode", {"mode": "READONLY"}))[1]["error_code"] == 405
+    assert await registry.ask("GET", "/") == (200, {})
+
+
+async def test_a_body_that_a_web_page_may_have_a_browser_send_is_refused(registry: Registry) -> None:
+    async with httpx.AsyncClient(transport=registry.transport, base_url="http://registry") as client:
+        body = json.dumps({"schema": V1})
+        response = await client.post("/subjects/o/versions", content=body, headers={"content-type": "text/plain"})
+    assert (response.status_code, await registry.ask("GET", "/subjects")) == (415, (200, []))

@@ -19,6 +19,7 @@ from postline.log.port import Append
 from postline.log.sqlite import SqliteLog
 from postline.message import Envelope
 from postline.registry import Document, IncompatibleSchema, LogRegistry, schemas_topic
+from postline.registry.model import Reference
 
 TOPIC = "postline.schemas"
 _ids = itertools.count()
@@ -145,3 +146,75 @@ async def test_a_log_without_the_topic_knows_nothing() -> None:
         assert await registry_on(log).schemas([1]) == {}
     finally:
         await log.close()
+
+
+def foreign(name: str) -> Document:
+    """A JSON Schema that refers to what is not known here."""
+    content = {"type": "object", "properties": {name: {"$ref": "https://elsewhere/x.json"}}}
+    return Document("JSON", msgspec.json.encode(content).decode())
+
+
+async def test_documents_that_cannot_be_read_are_kept_in_versions_and_have_no_meaning(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    ids = [await registry.register("orders", each) for each in (foreign("a"), V1, foreign("b"))]
+    assert [each.id for each in await registry_on(log).versions("orders")] == ids
+    assert set(await registry.schemas(ids)) == {ids[1]}
+    assert await registry.document(ids[2]) == foreign("b")
+
+
+async def test_those_who_register_what_cannot_be_read_at_once_all_do(log: SqliteLog) -> None:
+    documents = [foreign(name) for name in "abcde"]
+    found = await asyncio.gather(*(registry_on(log).register("orders", each) for each in documents))
+    assert len(set(found)) == len(await registry_on(log).versions("orders")) == len(documents)
+
+
+async def test_by_a_rule_that_is_not_transitive_only_the_newest_version_counts_read_or_not(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    await registry.set_level("orders", Level.FULL)
+    for each in (V1, foreign("a"), BREAKING):
+        await registry.register("orders", each)
+    assert len(await registry.versions("orders")) == 3
+
+
+async def test_a_rule_of_a_newer_version_of_this_program_is_passed_over(log: SqliteLog) -> None:
+    value = b'{"kind":"level","subject":"orders","level":"SIDEWAYS"}'
+    await log.append([Append(TOPIC, 0, b"x", value, Envelope(id="x"))])
+    assert await registry_on(log).level("orders") is Level.FULL_TRANSITIVE
+
+
+class Compacted:
+    """A log after compaction: of each key there is the newest record."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+
+    async def read(self, topic: str, partition: int, offset: int) -> list[Any]:
+        records = await self._log.read(topic, partition, 0)
+        newest = {record[2]: record for record in records}
+        return [record for record in records if newest[record[2]] is record and record[0] >= offset]
+
+
+async def test_rules_and_deletions_that_followed_leave_ids_and_versions_after_compaction(log: SqliteLog) -> None:
+    one, other = registry_on(log), registry_on(log)
+    await one.set_level("orders", Level.NONE)
+    await one.register("orders", V1)
+    await other.refresh()
+    await asyncio.gather(one.register("orders", V2), other.register("orders", BREAKING))
+    await one.delete((await one.versions("orders"))[0])
+    await one.register("orders", V1)
+    await one.delete((await one.versions("orders", deleted=True))[0], permanent=True)
+    await one.set_level("orders", Level.FULL_TRANSITIVE)
+    there = await one.versions("orders")
+    assert [each.number for each in there] == [2, 3, 4]
+    assert await registry_on(Compacted(log)).versions("orders") == there
+
+
+async def test_a_document_is_judged_with_those_that_it_refers_to(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    await registry.register("line", Document("PROTOBUF", 'syntax = "proto3"; message Line { string sku = 1; }'))
+    text = 'syntax = "proto3"; import "line.proto"; message Order { Line line = 1; }'
+    references = (Reference("line.proto", "line", 1),)
+    number = await registry.register("orders", Document("PROTOBUF", text, references))
+    assert (await registry.schemas([number]))[number].definitions.keys() == {"Order", "Line"}
+    with pytest.raises(IncompatibleSchema, match="line"):
+        await registry.register("orders", Document("PROTOBUF", text.replace("Line line", "int32 line"), references))
