@@ -6,7 +6,8 @@ from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
 from postline.contracts.compatibility import Level
 from postline.contracts.topics import Evolution
-from postline.registry.model import Document, IncompatibleSchema, Registry, Version, meaning_of
+from postline.registry.model import Document, IncompatibleSchema, Registry, Version
+from postline.registry.referencing import readable
 
 __all__ = ["enroll", "subject_of"]
 
@@ -24,12 +25,15 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     if (known := next((each for each in there if each.document == document), None)) is not None:
         return known.id
     before = there or await _under_former_names(registry, topic, reading)
-    meanings = {version.number: meaning_of(version.document) for version in before}
+    # What another program registered here and we can't read is judged by nobody.
+    meanings = {each.number: meaning for each in before if (meaning := readable(each.document, {})) is not None}
     if found := findings(reading, meanings, evolution):
         raise IncompatibleSchema(subject, found)
     if await registry.level(subject) is not (level := Level(evolution)):
         await registry.set_level(subject, level)
-    agreed = frozenset(each.id for each in there if read_by_upcast(reading, meanings[each.number]))
+    agreed = frozenset(
+        each.id for each in there if each.number in meanings and read_by_upcast(reading, meanings[each.number])
+    )
     return await registry.register(subject, document, agreed=agreed)
 
 

@@ -67,7 +67,7 @@ class Versions:
         if schema is None:
             return _refusing(
                 DecodeError(
-                    f"Schema id {number} is not in the registry.",
+                    f"Schema id {number} is not in the registry, or its schema can't be read here.",
                     remedy="Use the registry that its publisher uses; then redrive.",
                 )
             )

@@ -13,12 +13,13 @@ import pytest
 from postline.clock import SystemClock
 from postline.contracts.compatibility import Level
 from postline.contracts.formats import format_named
+from postline.contracts.reading import Reading
 from postline.contracts.reflection import schema_of
 from postline.errors import LogUnavailable
 from postline.log.port import Append
 from postline.log.sqlite import SqliteLog
 from postline.message import Envelope
-from postline.registry import Document, IncompatibleSchema, LogRegistry, schemas_topic
+from postline.registry import Document, IncompatibleSchema, LogRegistry, enroll, schemas_topic
 from postline.registry.model import Reference
 
 TOPIC = "postline.schemas"
@@ -218,3 +219,13 @@ async def test_a_document_is_judged_with_those_that_it_refers_to(log: SqliteLog)
     assert (await registry.schemas([number]))[number].definitions.keys() == {"Order", "Line"}
     with pytest.raises(IncompatibleSchema, match="line"):
         await registry.register("orders", Document("PROTOBUF", text.replace("Line line", "int32 line"), references))
+
+
+async def test_an_app_registers_beside_what_another_program_left_unreadable(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    await registry.set_level("shop.orders-shop.Order", Level.NONE)
+    exotic = '{"type":"object","properties":{"x":{"$ref":"https://elsewhere/x.json"}}}'
+    await registry.register("shop.orders-shop.Order", Document("JSON", exotic))
+    order = msgspec.defstruct("Order", [("id", str)])
+    number = await enroll(registry, "shop.orders", Reading(order, "shop.Order"), "FULL_TRANSITIVE")
+    assert [each.id for each in await registry.versions("shop.orders-shop.Order")][1:] == [number]
