@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
-from postline.cli.failures import OK
+from postline.cli.failures import OK, alarm
+from postline.cli.output import plain
 from postline.contracts.python_source import source_of
 from postline.contracts.schema import Schema
+from postline.contracts.topics import ForeignTopic
 from postline.errors import ContractError, UsageError
 
 __all__ = ["import_command"]
 
 _FORMATS = {".avsc": "avro", ".proto": "protobuf", ".json": "json"}
+_IMPORT = re.compile(r'^\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"', re.MULTILINE)
+#: Notes that are told one by one.
+_NOTES_MAX = 10
 
 
 @click.command("import")
@@ -32,7 +39,8 @@ _FORMATS = {".avsc": "avro", ".proto": "protobuf", ".json": "json"}
 def import_command(files: tuple[Path, ...], topic: str, type_name: str | None, owner: str, output: Path | None) -> int:
     """Write typed Python for the schemas in FILE: .avsc, .proto, or JSON Schema (.json).
 
-    The values of the topic are in the files' format. Its classes read what the schema's owner writes.
+    The values of the topic are in the files' format. Its classes read what the schema's owner writes. Files that
+    they refer to are read from where those lie; nothing is fetched.
 
     \b
     Examples:
@@ -44,19 +52,32 @@ def import_command(files: tuple[Path, ...], topic: str, type_name: str | None, o
         raise UsageError("The files are of several formats.", remedy="Import those of one format at a time.")
     types: dict[str, Schema] = {}
     for path in files:
-        types |= _schemas_in(path, foreign=not owner)
+        for name, schema in _schemas_in(path, foreign=not owner).items():
+            if types.setdefault(name, schema) != schema:
+                raise UsageError(f"Two files declare {name} differently.", remedy="Import them one at a time.")
     if type_name is not None:
         if len(types) > 1:
             raise UsageError(f"There are {len(types)} types: {', '.join(types)}.", remedy="Leave --type out.")
         types = {type_name: next(iter(types.values()))}
+    _check_names(topic, types)
     origin = ", ".join(path.name for path in files)
     text = source_of(types, topic=topic, owner=owner, format_name=formats.pop(), origin=origin)
     if output is None:
         click.echo(text, nl=False)
-    else:
-        output.write_text(text)
-        click.echo(f"written  {output}: {', '.join(types)}", err=True)
+        return OK
+    try:
+        output.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror}.", remedy="Name another file.") from error
+    click.echo(f"written  {output}: {', '.join(types)}", err=True)
     return OK
+
+
+def _check_names(topic: str, types: Mapping[str, Schema]) -> None:
+    """Refuse names that the made module would be refused for. Raises ContractError."""
+    declared = ForeignTopic(topic)
+    for name in types:
+        declared.reads(name)(msgspec.defstruct("Empty", []))
 
 
 def _format_of(path: Path) -> str:
@@ -77,14 +98,40 @@ def _schemas_in(path: Path, foreign: bool) -> dict[str, Schema]:
             case "protobuf":
                 from postline.contracts.protobuf import messages
 
-                return _outermost(messages(path.read_text(), foreign=foreign))
+                text = _text(path)
+                return _outermost(messages(text, imports=_imports_of(path, text), foreign=foreign))
             case _:
-                from postline.contracts.jsonschema import parse as parse_json
-
-                schema = parse_json(_json(path))
+                schema = _json_schema(path)
                 return {_root(schema, path): schema}
     except ContractError as error:
         raise ContractError(f"{path}: {error.message}", remedy=error.remedy) from error
+
+
+def _json_schema(path: Path) -> Schema:
+    from postline.contracts.jsonschema import MODEL, parse
+    from postline.contracts.jsonschema_bundling import bundle
+    from postline.contracts.jsonschema_parsing import read_foreign
+
+    document = _json(path)
+    if isinstance(document, dict) and MODEL in document:
+        return parse(document)
+
+    def read(other: str) -> object:
+        return None if (found := _beside(path, other)) is None else _json(found)
+
+    schema, notes = read_foreign(bundle(document, read, path=path.name))
+    for note in notes[:_NOTES_MAX]:
+        alarm(plain(f"{path}: {note}"), "note")
+    if len(notes) > _NOTES_MAX:
+        alarm(plain(f"{path}: {len(notes) - _NOTES_MAX} more of that kind"), "note")
+    return schema
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"It is no text in UTF-8: {error}.", remedy="Correct it.") from error
 
 
 def _json(path: Path) -> object:
@@ -92,16 +139,42 @@ def _json(path: Path) -> object:
         return msgspec.json.decode(path.read_bytes())
     except msgspec.DecodeError as error:
         raise ContractError(f"It is no JSON: {error}.", remedy="Correct it.") from error
+    except RecursionError as error:
+        raise ContractError("It nests values too deeply.", remedy="Correct it.") from error
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """A file that another one names: from its folder, or from one that contains that, as roots of schemas do."""
+    return next((found for folder in path.absolute().parents if (found := folder / name).is_file()), None)
+
+
+def _imports_of(path: Path, text: str) -> dict[str, str]:
+    """What a `.proto` imports, and what that does."""
+    found: dict[str, str] = {}
+    waiting = [text]
+    while waiting:
+        for name in _IMPORT.findall(waiting.pop()):
+            if name not in found and (place := _beside(path, name)) is not None:
+                found[name] = _text(place)
+                waiting.append(found[name])
+    return found
 
 
 def _root(schema: Schema, path: Path) -> str:
     if schema.record is None:
         raise ContractError("Its root is no record.", remedy="Name a file whose root is one.")
     name = schema.record.name
-    return path.stem if name == "Value" else name
+    return re.sub(r"\.schema$", "", path.stem) if name == "Value" else name
 
 
 def _outermost(found: dict[str, Schema]) -> dict[str, Schema]:
-    """Those messages that are no part of another."""
-    parts = {name for root, schema in found.items() for name in schema.definitions if name != root and name in found}
-    return {name: schema for name, schema in found.items() if name not in parts} or found
+    """Those messages that are no part of another; of those that are parts of each other, all."""
+
+    def contains(one: str, other: str) -> bool:
+        return one != other and other in found[one].definitions
+
+    return {
+        name: schema
+        for name, schema in found.items()
+        if not any(contains(other, name) and not contains(name, other) for other in found)
+    }

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import keyword
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+import textwrap
+from collections.abc import Callable, Container, Iterator, Mapping
+from itertools import chain, count
+from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
+from postline.contracts.fitting import fits, is_endless
+from postline.contracts.python_layout import WIDTH, imports_of, laid_out
+from postline.contracts.python_names import attribute_name, class_name, literal, members_of, text_literal
+from postline.contracts.python_types import SCALARS, Hints, is_class, tag_of
 from postline.contracts.schema import (
-    TEXT,
     Definition,
     Enumeration,
     Field,
-    Limits,
     ListOf,
     MapOf,
     Record,
@@ -26,60 +28,16 @@ from postline.contracts.schema import (
     Type,
     UnionOf,
 )
+from postline.errors import ContractError
 
 __all__ = ["source_of"]
 
-_SCALARS: dict[str, str] = {
-    "null": "None",
-    "boolean": "bool",
-    "integer": "int",
-    "number": "float",
-    "decimal": "decimal.Decimal",
-    "text": "str",
-    "bytes": "bytes",
-    "date": "datetime.date",
-    "time": "datetime.time",
-    "datetime": "datetime.datetime",
-    "duration": "datetime.timedelta",
-    "uuid": "uuid.UUID",
-    "any": "Any",
-}
-#: How msgspec tells the alternatives of a union apart: at most one of each.
-_SHAPES: dict[str, str] = {
-    "integer": "integer",
-    "number": "number",
-    "boolean": "boolean",
-    "null": "null",
-}
-_IMPORTS = (
-    ("datetime.", "import datetime"),
-    ("decimal.", "import decimal"),
-    ("enum.", "import enum"),
-    ("uuid.", "import uuid"),
-)
-_TYPING = ("Annotated", "Any")
-_MSGSPEC = ("Meta", "Struct", "convert", "field")
-_MARKS = ("Schemas", "Sensitive", "number", "was")
-_RESERVED = frozenset({"Annotated", "Any", "ForeignTopic", "Meta", "Schemas", "Sensitive", "Struct", "Topic", "topic"})
-#: Names in annotations: msgspec looks for them in the class first.
-_SHADOWED = frozenset(
-    {
-        "bool",
-        "bytes",
-        "datetime",
-        "decimal",
-        "dict",
-        "enum",
-        "float",
-        "int",
-        "list",
-        "mro",
-        "set",
-        "str",
-        "tuple",
-        "uuid",
-    }
-)
+#: Kinds whose values JSON has as Python has them.
+_PLAIN = frozenset({"null", "boolean", "integer", "number", "text", "any"})
+_INDENT = "    "
+
+#: What a class stands for: its definition and those that it leads to, and under "" the name that is its own.
+_Closure: TypeAlias = dict[str, Definition | str]
 
 
 def source_of(
@@ -87,250 +45,255 @@ def source_of(
 ) -> str:
     """A module with a class for every record and enumeration, and the topic that declares those with wire names.
 
-    `types` are schemas of records by wire name. With an `owner` it is a Topic, else a ForeignTopic. What classes can't
-    say: a field that may be absent and has no default is None then, and alternatives that msgspec can't tell apart are
-    Any.
+    `types` are schemas of records by wire name. With an `owner` it is a Topic, else a ForeignTopic; `origin` says in
+    the module's docstring what it was made from. Raises ContractError for a schema whose root is no record,
+    and for a field whose name msgspec does not take.
+
+    The classes' schemas (`reflection.schema_of`) are those given, but for what classes don't say: widths of numbers,
+    precision, sizes and wire types; numbers of symbols; Protobuf's oneof. A field that may be absent and has no default
+    is None then. Alternatives that msgspec can't tell apart are Any. Limits that msgspec does not take, patterns of
+    other dialects and defaults that are not of their type are left out; a comment above the field says so.
     """
-    module = _Module(types)
-    body = "\n\n\n".join(module.classes())
-    declared = f"{topic!r}".replace("'", '"')
-    made = f"Topic({declared}, owner={_text(owner)}" if owner else f"ForeignTopic({declared}"
+    module = _Module(types, omits=format_name == "json")
+    made = (
+        f"Topic({text_literal(topic)}, owner={text_literal(owner)}" if owner else f"ForeignTopic({text_literal(topic)}"
+    )
     if format_name != "json":
-        made += f", schemas=Schemas(format={_text(format_name)})" if owner else f", format={_text(format_name)}"
-    declare = "event" if owner else "reads"
-    lines = [f"topic.{declare}({_text(name)})({module.roots[name]})" for name in types]
-    text = f"{body}\n\n\ntopic = {made})\n" + "\n".join(lines) + "\n"
+        said = f"format={text_literal(format_name)}"
+        made += f", schemas=Schemas({said})" if owner else f", {said}"
+    declared = [laid_out(f"topic = {made})")]
+    text = "\n\n\n".join(["\n".join(declared), *module.classes("event" if owner else "reads")]) + "\n"
+    return f"{_docstring(topic, origin)}\n\n{imports_of(text)}\n\n{text}"
+
+
+def _docstring(topic: str, origin: str) -> str:
     said = f" from {origin}" if origin else ""
-    opening = f'"""Message types of {topic}, made{said} by `postline contracts import`."""'
-    return f"{opening}\n\n{_imports(text, owner)}\n\n\n{text}"
-
-
-def _imports(text: str, owner: str) -> str:
-    lines = ["from __future__ import annotations", ""]
-    lines += [line for sign, line in _IMPORTS if sign in text]
-    if typing := [name for name in _TYPING if re.search(rf"\b{name}\b", text)]:
-        lines.append(f"from typing import {', '.join(typing)}")
-    if lines[-1]:
-        lines.append("")
-    if from_msgspec := [name for name in _MSGSPEC if re.search(rf"\b{name}\(|\({name}[,)]", text)]:
-        lines.append(f"from msgspec import {', '.join(from_msgspec)}")
-        lines.append("")
-    marks = [name for name in _MARKS if re.search(rf"\b{name}[\[(]", text)]
-    lines.append(f"from postline import {'Topic' if owner else 'ForeignTopic'}")
-    if marks:
-        lines.append(f"from postline.contracts import {', '.join(marks)}")
-    return "\n".join(lines)
+    # Whatever files are called, the docstring ends where it should.
+    said = re.sub(r'[^ -~]|["\\]', "_", f"Message types of {topic}, made{said} by `postline contracts import`.")
+    lines = textwrap.wrap(said, WIDTH - len('""""""'), break_long_words=False, break_on_hyphens=False)
+    return '"""' + "\n".join(lines) + ('"""' if len(lines) == 1 else '\n"""')
 
 
 class _Module:
     """The names that definitions get, and their text."""
 
-    def __init__(self, types: Mapping[str, Schema]) -> None:
-        self._types = types
+    def __init__(self, types: Mapping[str, Schema], *, omits: bool) -> None:
+        self._omits = omits
         self._names: dict[tuple[int, str], str] = {}
-        self._found: list[tuple[Schema, str, Definition]] = []
-        #: None stands for a class that is nobody else's.
-        taken: dict[str, Definition | None] = {}
+        self._found: list[tuple[str, int, Schema, Definition]] = []
+        #: The wire names by their classes.
+        self._declared: dict[str, str] = {}
+        taken: dict[str, _Closure] = {}
         for number, (wire, schema) in enumerate(types.items()):
+            if schema.record is None or not isinstance(schema.root, Reference):
+                raise ContractError(
+                    f"The root of {wire} is no record.", remedy="Import a type whose values are objects."
+                )
             for name, found in schema.definitions.items():
                 # The same definition of two types is one class, but a class has one wire name.
-                is_root = schema.root == Reference(name=name)
-                free = _free(_class_name(wire if is_root else name), None if is_root else found, taken)
+                is_root = name == schema.root.name
+                is_own = is_root or len(types) == 1
+                closure: _Closure = {"": f"{number} {name}"} if is_own else _closure(schema, name)
+                free = _free(class_name(wire if is_root else name), closure, taken)
                 if free not in taken:
-                    self._found.append((schema, free, found))
-                taken[free] = None if is_root else found
+                    self._found.append((free, number, schema, found))
+                taken[free] = closure
                 self._names[number, name] = free
-        self._numbers = {id(schema): number for number, schema in enumerate(types.values())}
-        self.roots = {name: self._of(schema, schema.root) for name, schema in types.items()}
+                if is_root:
+                    self._declared[free] = wire
+        self._classes = frozenset(taken)
 
-    def _of(self, schema: Schema, part: Type) -> str:
-        assert isinstance(part, Reference)
-        return self._names[self._numbers[id(schema)], part.name]
-
-    def classes(self) -> Iterator[str]:
-        """Enumerations first: defaults name their members."""
-        for _, name, found in self._found:
-            if isinstance(found, Enumeration):
+    def classes(self, declare: str) -> Iterator[str]:
+        """Enumerations first, since defaults name their members, and the topic's own types last."""
+        for name, _, _, found in self._found:
+            if isinstance(found, Enumeration) and is_class(found):
                 yield _enumeration(name, found)
-        for schema, name, found in self._found:
+        for name, number, schema, found in sorted(self._found, key=lambda each: each[0] in self._declared):
             if isinstance(found, Record):
-                yield self._record(schema, name, found)
+                yield self._declaration(name, declare, schema, self._record(name, number, schema, found))
 
-    def _record(self, schema: Schema, name: str, record: Record) -> str:
-        options = ["Struct", "frozen=True"]
-        options += ["array_like=True"] if record.positional else ["kw_only=True"]
-        if record.tag_field:
-            options += [f"tag_field={_text(record.tag_field)}", f"tag={_literal(record.tag)}"]
+    def _declaration(self, name: str, declare: str, schema: Schema, text: str) -> str:
+        if (wire := self._declared.get(name)) is None:
+            return text
+        said = f"topic.{declare}({text_literal(wire)})"
+        assert isinstance(schema.root, Reference)
+        if _contains_itself(schema, schema.root.name):
+            # Above the class, its own name would not be known yet.
+            return f"{text}\n\n\n{laid_out(f'{said}({name})')}"
+        return f"{laid_out(f'@{said}')}\n{text}"
+
+    def _record(self, name: str, number: int, schema: Schema, record: Record) -> str:
+        options = ["Struct", "frozen=True", "kw_only=True"]
+        options += ["array_like=True"] if record.positional else []
+        if tag := tag_of(record):
+            options += [f"tag_field={text_literal(tag[0])}", f"tag={literal(tag[1])}"]
         if record.closed:
             options.append("forbid_unknown_fields=True")
-        lines = [f"class {name}({', '.join(options)}):"]
+        fields = _Fields(schema, lambda name: self._names[number, name], self._classes)
+        lines = [line for field in record.fields for line in fields.lines(field)]
+        if self._omits and fields.may_be_absent and not record.positional:
+            # Written as None, they would be there.
+            options.append("omit_defaults=True")
+        heading = [laid_out(f"class {name}({', '.join(options)}):")]
         if record.aliases:
-            lines.append(f"    __was__ = {_literal(tuple(record.aliases))}")
-        taken = set(self._names.values())
-        for field in record.fields:
-            lines.append(self._field(schema, field, taken))
-        return "\n".join(lines if len(lines) > 1 else [*lines, "    pass"])
+            heading.append(laid_out(f"{_INDENT}__was__ = {literal(record.aliases)}"))
+        return "\n".join([*heading, *(lines or ([] if record.aliases else [f"{_INDENT}pass"]))])
 
-    def _field(self, schema: Schema, field: Field, taken: set[str]) -> str:
-        attribute = _attribute(field.name, taken)
-        taken.add(attribute)
-        hint, default = self.hint(schema, field.type), ""
+
+class _Fields:
+    """The fields of one class."""
+
+    def __init__(self, schema: Schema, name_of: Callable[[str], str], classes: Container[str]) -> None:
+        self._schema, self._name_of, self._classes = schema, name_of, classes
+        self._taken: set[str] = set()
+        self._left_out: list[str] = []
+        self._hints = Hints(schema, name_of, self._left_out.append)
+        #: Whether one of them is None only where it is not on the wire.
+        self.may_be_absent = False
+
+    def lines(self, field: Field) -> Iterator[str]:
+        """A field's declaration, under what could not be said."""
+        self._left_out.clear()
+        if re.search(r'[\x00-\x1f"\\]', field.name):
+            raise ContractError(
+                f"A class can't have a field that is called {field.name!r} on the wire.",
+                remedy="msgspec takes names without quotes, backslashes and control characters; read the type as Any.",
+            )
+        name = attribute_name(field.name, self._classes, self._taken)
+        self._taken.add(name)
+        hint, default = self._hints.of(field.type), ""
         if not field.required:
-            default = self._default(schema, field)
-            if default == "None" and "None" not in hint.split(" | ") and hint != "Any":
-                hint = f"{hint} | None"
-        hint = _marked(field, hint)
-        if attribute != field.name:
-            said = f"default={default}" if default and not default.startswith("field(") else default[6:-1]
-            default = f"field({', '.join(each for each in (f'name={_text(field.name)}', said) if each)})"
-        return f"    {attribute}: {hint}" + (f" = {default}" if default else "")
+            default = self._default(field)
+            if default == "None" and not self._hints.takes_none(field.type):
+                self.may_be_absent = True
+                hint = hint if hint == "Any" else f"{hint} | None"
+        arguments = [f"name={text_literal(field.name)}"] if name != field.name else []
+        if default.startswith("lambda: ") or default in {"list", "dict", "set"}:
+            arguments.append(f"default_factory={default}")
+        elif arguments and default:
+            arguments.append(f"default={default}")
+        value = f"field({', '.join(arguments)})" if arguments else default
+        said = f" = {value}" if value else ""
+        line = f"{_INDENT}{name}: {_marked(field, hint)}{said}"
+        for each in dict.fromkeys(self._left_out):
+            yield from textwrap.wrap(
+                _comment(each), WIDTH, initial_indent=f"{_INDENT}# ", subsequent_indent=f"{_INDENT}# "
+            )
+        laid = laid_out(line)
+        broken = re.search(r"^    [\])] \|", laid, re.MULTILINE)
+        if (broken or max(map(len, laid.splitlines())) > WIDTH) and hint == _marked(field, hint):
+            # In parentheses, alternatives may stand on lines of their own.
+            laid = laid_out(f"{_INDENT}{name}: ({hint}){said}")
+        yield laid
 
-    def hint(self, schema: Schema, part: Type) -> str:
-        """The annotation for a type."""
-        match part:
-            case Scalar():
-                return _limited(_SCALARS[part.kind], part.limits)
-            case ListOf():
-                items = self.hint(schema, part.items)
-                unique = part.unique and _is_hashable(schema, part.items)
-                return _limited(f"{'set' if unique else 'list'}[{items}]", part.limits)
-            case TupleOf():
-                return f"tuple[{', '.join(self.hint(schema, each) for each in part.items)}]"
-            case MapOf():
-                return _limited(f"dict[{self.hint(schema, part.keys)}, {self.hint(schema, part.values)}]", part.limits)
-            case UnionOf():
-                if not _can_be_told_apart(schema, part.options):
-                    return "Any"
-                return " | ".join(self.hint(schema, each) for each in part.options)
-            case Reference():
-                return self._of(schema, part)
-
-    def _default(self, schema: Schema, field: Field) -> str:
-        """The default's expression."""
+    def _default(self, field: Field) -> str:
+        """The default's expression; one that begins with `lambda:` is a factory, as are names of types."""
         value = field.default
         if value is UNSET or value is None:
             return "None"
-        part = _option_for(schema, field.type, value)
-        if isinstance(value, list | dict):
-            if not value:
-                kind = self.hint(schema, part).partition("[")[0] if isinstance(part, ListOf | MapOf) else ""
-                if kind in {"list", "dict", "set"}:
-                    return f"field(default_factory={kind})"
-            return f"field(default_factory=lambda: convert({_literal(value)}, {self.hint(schema, part)}))"
-        if isinstance(part, Reference):
-            return f"{self._of(schema, part)}({_literal(value)})"
-        if isinstance(part, Scalar) and ("." in _SCALARS[part.kind] or part.kind == "bytes"):
-            return f"convert({_literal(value)}, {_SCALARS[part.kind]})"
-        return _literal(value)
+        options = field.type.options if isinstance(field.type, UnionOf) else (field.type,)
+        fitting = next((each for each in options if fits(self._schema, each, value)), None)
+        if fitting is None:
+            self._left_out.append(f"Without its default {literal(value)}, which is not of its type.")
+            return "None"
+        if is_endless(self._schema, fitting, value):
+            self._left_out.append(f"Without its default {literal(value)}, which would contain itself.")
+            return "None"
+        return self._of(fitting, value)
+
+    def _of(self, part: Type, value: Any) -> str:
+        found = self._schema.resolve(part)
+        match found:
+            case Enumeration() if is_class(found) and isinstance(part, Reference):
+                return f"{self._name_of(part.name)}.{members_of(found)[value]}"
+            case ListOf() | MapOf() if not value:
+                return self._hints.of(part).removeprefix("Annotated[").partition("[")[0]
+            case Scalar(kind="decimal"):
+                return f"decimal.Decimal({literal(str(value))})"
+            case Scalar(kind=kind) if kind not in _PLAIN:
+                return f"convert({literal(value)}, {SCALARS[kind]})"
+        if not isinstance(value, list | dict):
+            return literal(value)
+        if self._is_plain(part):
+            return f"lambda: {literal(value)}"
+        return f"lambda: convert({literal(value)}, {self._hints.of(part)})"
+
+    def _is_plain(self, part: Type) -> bool:
+        """Whether its values are in Python what they are in JSON."""
+        match part:
+            case Scalar(kind=kind):
+                return kind in _PLAIN
+            case ListOf(items=items, unique=unique):
+                return not unique and self._is_plain(items)
+            case MapOf(keys=keys, values=values):
+                return keys == Scalar(kind="text") and self._is_plain(values)
+            case UnionOf(options=options):
+                return all(map(self._is_plain, options))
+            case TupleOf() | Reference():
+                return False
 
 
 def _enumeration(name: str, found: Enumeration) -> str:
-    taken: set[str] = set()
     lines = [f"class {name}(enum.Enum):"]
-    for symbol in found.symbols:
-        member = _attribute(str(symbol).upper(), taken)
-        taken.add(member)
-        lines.append(f"    {member} = {_literal(symbol)}")
-    if found.default is not None:
-        lines += ["", "    @classmethod", f"    def _missing_(cls, value: object) -> {name}:"]
-        lines += [f"        return cls({_literal(found.default)})"]
+    if found.aliases:
+        lines.append(laid_out(f"{_INDENT}__was__ = {literal(found.aliases)}"))
+    members = members_of(found)
+    for symbol, member in members.items():
+        line = f"{_INDENT}{member} = {literal(symbol)}"
+        lines.append(
+            line if len(line) <= WIDTH else f"{_INDENT}{member} = (\n{_INDENT * 2}{literal(symbol)}\n{_INDENT})"
+        )
+    if found.default in members:
+        lines += ["", f"{_INDENT}@classmethod", f"{_INDENT}def _missing_(cls, value: object) -> {name}:"]
+        lines += [f"{_INDENT * 2}return cls.{members[found.default]}"]
     return "\n".join(lines)
 
 
-def _free(name: str, found: Definition | None, taken: Mapping[str, Definition | None]) -> str:
-    for each in (name, *(f"{name}{n}" for n in range(2, 10_000))):
-        if each not in taken or (found is not None and taken[each] == found):
-            return each
-    raise AssertionError("more than 10,000 definitions of one name")
+def _closure(schema: Schema, name: str) -> _Closure:
+    """A definition and all that it leads to; two that are equal can be one class."""
+    found: _Closure = {"": name}
+    names = [name]
+    while names:
+        if (name := names.pop()) not in found:
+            definition = found[name] = schema.definitions[name]
+            for field in definition.fields if isinstance(definition, Record) else ():
+                names += _references(field.type)
+    return found
 
 
-def _class_name(name: str) -> str:
-    words = [each for each in re.split(r"[^A-Za-z0-9]+", name.rpartition(".")[2]) if each]
-    made = "".join(word[:1].upper() + word[1:] for word in words) or "Value"
-    made = f"_{made}" if made[0].isdigit() else made
-    return f"{made}Type" if made in _RESERVED or keyword.iskeyword(made) else made
+def _contains_itself(schema: Schema, name: str) -> bool:
+    return any(
+        reference == name
+        for found in _closure(schema, name).values()
+        for field in (found.fields if isinstance(found, Record) else ())
+        for reference in _references(field.type)
+    )
 
 
-def _attribute(name: str, taken: set[str]) -> str:
-    made = re.sub(r"\W", "_", name, flags=re.ASCII)
-    # Two underscores would be mangled, and one would be private.
-    made = made.lstrip("_") or "value"
-    made = f"n{made}" if made[0].isdigit() else made
-    while keyword.iskeyword(made) or made in taken or made in _SHADOWED:
-        made += "_"
-    return made
+def _references(part: Type) -> Iterator[str]:
+    match part:
+        case Reference(name=name):
+            yield name
+        case ListOf(items=inner):
+            yield from _references(inner)
+        case MapOf(keys=keys, values=values):
+            yield from (*_references(keys), *_references(values))
+        case TupleOf(items=several) | UnionOf(options=several):
+            for each in several:
+                yield from _references(each)
+
+
+def _free(name: str, closure: _Closure, taken: Mapping[str, _Closure]) -> str:
+    names = chain([name], (f"{name}{number}" for number in count(2)))
+    return next(each for each in names if each not in taken or taken[each] == closure)
 
 
 def _marked(field: Field, hint: str) -> str:
     hint = f"Sensitive[{hint}]" if field.sensitive else hint
-    marks = [f"was({', '.join(map(_text, field.aliases))})"] if field.aliases else []
+    marks = [f"was({', '.join(map(text_literal, field.aliases))})"] if field.aliases else []
     marks += [f"number({field.number})"] if field.number else []
     return f"Annotated[{hint}, {', '.join(marks)}]" if marks else hint
 
 
-def _limited(hint: str, limits: Limits) -> str:
-    said = {name: value for name in Limits.__struct_fields__ if (value := getattr(limits, name)) is not None}
-    if not said:
-        return hint
-    return f"Annotated[{hint}, Meta({', '.join(f'{name}={_literal(value)}' for name, value in said.items())})]"
-
-
-def _can_be_told_apart(schema: Schema, options: tuple[Type, ...]) -> bool:
-    """Whether msgspec takes them as one union (its documentation, "Union restrictions")."""
-    shapes = [shape for each in options if (shape := _shape(schema, each))]
-    tagged = [shape for shape in shapes if shape.startswith("tagged ")]
-    objects = [shape for shape in shapes if shape == "object"]
-    if tagged and (objects or len({shape.split(" ", 2)[1] for shape in tagged}) > 1 or len(set(tagged)) < len(tagged)):
-        return False
-    others = [shape for shape in shapes if shape not in tagged]
-    return len(set(others)) == len(others)
-
-
-def _shape(schema: Schema, part: Type) -> str:
-    match part:
-        case Scalar(kind=kind):
-            return _SHAPES.get(kind, "text" if kind != "any" else "any")
-        case ListOf() | TupleOf():
-            return "array"
-        case MapOf():
-            return "object"
-        case Reference():
-            found = schema.resolve(part)
-            if isinstance(found, Enumeration):
-                return "text" if all(isinstance(each, str) for each in found.symbols) else "integer"
-            if isinstance(found, Record) and found.tag_field:
-                return f"tagged {found.tag_field}{'[]' if found.positional else ''} {found.tag!r}"
-            return "array" if isinstance(found, Record) and found.positional else "object"
-    return "any"
-
-
-def _option_for(schema: Schema, part: Type, value: Any) -> Type:
-    """The alternative that a default is of."""
-    if not isinstance(part, UnionOf):
-        return part
-    wanted = {bool: "boolean", int: "integer", float: "number", str: "text", list: "array", dict: "object"}[type(value)]
-    fitting = [each for each in part.options if _shape(schema, each).partition(" ")[0] in (wanted, "tagged")]
-    plain = [each for each in fitting if each == TEXT]
-    return (plain or fitting or [Scalar(kind="any")])[0]
-
-
-def _is_hashable(schema: Schema, part: Type) -> bool:
-    found = schema.resolve(part)
-    return isinstance(found, Enumeration) or (isinstance(found, Scalar) and found.kind != "any")
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _literal(value: Any) -> str:
-    """Python's words for a plain value."""
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_literal, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{_literal(key)}: {_literal(each)}' for key, each in value.items())}}}"
-    return repr(value)
+def _comment(said: str) -> str:
+    return said if len(said) <= 3 * WIDTH else f"{said[: 3 * WIDTH]}…"

@@ -19,9 +19,27 @@ from postline.contracts import ForeignTopic, Topic
 from postline.contracts.marks import Sensitive, number, was
 from postline.contracts.python_source import source_of
 from postline.contracts.reflection import schema_of
-from postline.contracts.schema import TEXT, Field, Record, Reference, Scalar, Schema, UnionOf
+from postline.contracts.schema import (
+    TEXT,
+    Enumeration,
+    Field,
+    Limits,
+    ListOf,
+    Record,
+    Reference,
+    Scalar,
+    Schema,
+    TupleOf,
+    UnionOf,
+)
+from postline.errors import ContractError
 from tests.unit.contracts.protobuf_samples import Order
+from tests.unit.contracts.schemas_drawn import any_schemas, sayable_schemas
 from tests.unit.contracts.test_avro_codec import structs
+
+INTEGER = Scalar(kind="integer")
+PAIR = TupleOf(items=(INTEGER, INTEGER))
+PATTERN = Scalar(kind="text", limits=Limits(pattern="^a"))
 
 _numbers = itertools.count()
 
@@ -140,11 +158,102 @@ def test_names_that_python_does_not_allow_stay_on_the_wire(name: str, attribute:
     assert made.__struct_encode_fields__ == (name,)
 
 
+def of_fields(*fields: Field, **definitions: Any) -> Schema:
+    """A schema of one record."""
+    return Schema(root=Reference(name="One"), definitions={"One": Record(name="One", fields=fields), **definitions})
+
+
+def test_an_equal_class_that_leads_to_another_one_is_not_shared() -> None:
+    def schema(kind: Any) -> Schema:
+        inner = msgspec.defstruct("Inner", [("value", kind)])
+        return schema_of(msgspec.defstruct("Outer", [("middle", msgspec.defstruct("Middle", [("inner", inner)]))]))
+
+    module = imported(source_of({"a.One": schema(int), "a.Two": schema(str)}, topic="a"))
+    assert module.topic.reading_of("a.One").decode(b'{"middle":{"inner":{"value":1}}}').middle.inner.value == 1
+    assert module.topic.reading_of("a.Two").decode(b'{"middle":{"inner":{"value":"x"}}}').middle.inner.value == "x"
+
+
+def test_a_field_that_may_be_absent_is_none_then_and_is_not_written() -> None:
+    made = class_of(of_fields(Field(name="a", type=TEXT), Field(name="b", type=TEXT, required=False)))
+    value = msgspec.json.decode(b'{"a":"x"}', type=made)
+    assert value.b is None
+    assert msgspec.json.encode(value) == b'{"a":"x"}'
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        (Field(name="a", type=INTEGER, required=False, default="x"), '# Without its default "x", which is not of its'),
+        (Field(name="a", type=Reference(name="One"), required=False, default={}), "which would contain itself"),
+        (Field(name="a", type=Scalar(kind="text", limits=Limits(pattern=r"\p{L}"))), r'# Without pattern="\\p{L}".'),
+        (Field(name="a", type=Scalar(kind="date", limits=Limits(ge=1))), "# Without ge=1."),
+        (Field(name="a", type=Scalar(kind="number", limits=Limits(multiple_of=0.01))), "# Without multiple_of=0.01."),
+        (Field(name="a", type=Reference(name="Mixed")), '# One of [1, "x"].'),
+        (Field(name="a", type=UnionOf(options=(TEXT, Scalar(kind="date")))), "# Any of str, datetime.date, which"),
+        (Field(name="a", type=UnionOf(options=(PAIR, PATTERN))), "# Without limits that msgspec can't have in this"),
+        (Field(name="a", type=UnionOf(options=(ListOf(items=TEXT), PATTERN))), "# Without limits that msgspec can't"),
+    ],
+    ids=lambda part: "" if isinstance(part, Field) else part,
+)
+def test_what_a_class_can_not_say_is_said_above_the_field(field: Field, said: str) -> None:
+    schema = of_fields(field, Mixed=Enumeration(name="Mixed", symbols=(1, "x")))
+    assert said in source_of({"shop.One": schema}, topic="shop.ones")
+    (attribute,) = class_of(schema).__struct_fields__
+    assert attribute == "a"
+
+
+def test_whole_numbers_have_whole_limits() -> None:
+    limits = Limits(ge=0.5, lt=9.5)
+    made = schema_of(class_of(of_fields(Field(name="a", type=Scalar(kind="integer", limits=limits))))).record
+    assert made is not None
+    assert made.fields[0].type == Scalar(kind="integer", limits=Limits(ge=1, lt=10))
+
+
+def test_a_name_that_msgspec_does_not_take_is_refused() -> None:
+    with pytest.raises(ContractError, match="A class can't have a field that is called 'a\"b'"):
+        source_of({"shop.One": of_fields(Field(name='a"b', type=TEXT))}, topic="shop.ones")
+
+
+def test_a_root_that_is_no_record_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"The root of shop\.One is no record"):
+        source_of({"shop.One": Schema(root=TEXT)}, topic="shop.ones")
+
+
+def test_names_from_outside_end_no_text() -> None:
+    schema = of_fields(Field(name="a", type=Reference(name="E")), E=Enumeration(name="E", symbols=('"""\n\\', "'\"")))
+    text = source_of({"shop.One": schema}, topic="shop.ones", origin='a"""\nimport os\\')
+    assert [each.value for each in imported(text).E] == ['"""\n\\', "'\""]
+
+
+def test_very_many_alternatives_are_anything() -> None:
+    records = {f"R{n}": Record(name=f"R{n}", tag_field="kind", tag=n) for n in range(2000)}
+    options = UnionOf(options=tuple(Reference(name=name) for name in records))
+    made = class_of(of_fields(Field(name="a", type=options), **records))
+    assert msgspec.json.decode(b'{"a":{"kind":1}}', type=made).a == {"kind": 1}
+
+
 def test_alternatives_that_cannot_be_told_apart_are_anything() -> None:
     options = UnionOf(options=(TEXT, Scalar(kind="date")))
     record = Record(name="One", fields=(Field(name="value", type=options),))
     made = class_of(Schema(root=Reference(name="One"), definitions={"One": record}))
     assert msgspec.json.decode(b'{"value":[1]}', type=made).value == [1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(sayable_schemas())
+def test_schemas_that_classes_can_say_come_back_whole(schema: Schema) -> None:
+    assert schema_of(class_of(schema), name="Record0") == schema
+
+
+@settings(max_examples=80, deadline=None)
+@given(any_schemas())
+def test_every_schema_becomes_classes_that_can_be_used(schema: Schema) -> None:
+    made = class_of(schema)
+    assert schema.record is not None
+    assert made.__struct_encode_fields__ == tuple(field.name for field in schema.record.fields)
+    said = schema_of(made, name="Record0").record
+    assert said is not None
+    assert [field.required for field in said.fields] == [field.required for field in schema.record.fields]
 
 
 @settings(max_examples=60, deadline=None)
