@@ -40,27 +40,35 @@ class Versions:
         """Have a decoder for each of these. Raises LogUnavailable if a schema can't be looked up now."""
         if self._has_all(records):
             return
-        framed = {record[3] for record in records if _is_framed(record)}
-        pairs = {(record[3], _id_of(record)) for record in records if record[4] is not None}
-        unknown = {number for _, number in pairs if number} - self._schemas.keys()
-        if unknown:
+        ids = {_id_of(record) for record in records if record[4] is not None} - {0}
+        if unknown := ids - self._schemas.keys():
             self._schemas |= await self._source.schemas(unknown)
-        for name, number in pairs:
-            handler = self._handlers.get(name)
-            if number and handler is not None and number not in handler.decoders:
-                handler.decoders[number] = self._decoder(handler, number)
-        for name in framed:
-            if (handler := self._handlers.get(name)) is not None:
-                handler.decoders[0] = _framed(handler)
-        self._known.update(record[5] for record in records)
+        for handler in self._handlers.values():
+            for number in ids - handler.decoders.keys():
+                handler.decoders[number] = self._once_asked(handler, number)
+        for name in {record[3] for record in records if _is_framed(record)} & self._handlers.keys():
+            self._handlers[name].decoders[0] = _framed(self._handlers[name])
+        # One that is not registered may be so when the record is redriven.
+        missing = ids - self._schemas.keys()
+        self._known.update(flags for _, _, _, _, _, flags, _ in records if flags >> SCHEMA_ID_SHIFT not in missing)
 
     def _has_all(self, records: Sequence[Record]) -> bool:
-        known = self._known
-        for record in records:
-            flags = record[5]
-            if flags not in known or (flags < _WITHOUT_ID and (value := record[4]) and not value[0]):
-                return False
-        return True
+        flags = {record[5] for record in records}
+        if not flags <= self._known:
+            return False
+        # Only values whose schema is not named beside them can have it in a frame around them.
+        return min(flags, default=_WITHOUT_ID) >= _WITHOUT_ID or not any(map(_is_framed, records))
+
+    def _once_asked(self, handler: Handler, number: int) -> Callable[[bytes], Any]:
+        """A decoder that is compiled for its first value: few handlers meet all schemas that their topic has."""
+
+        def decode(data: bytes) -> Any:
+            made = self._decoder(handler, number)
+            if number in self._schemas:
+                handler.decoders[number] = made
+            return made(data)
+
+        return decode
 
     def _decoder(self, handler: Handler, number: int) -> Callable[[bytes], Any]:
         schema = self._schemas.get(number)
