@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET
 
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
 from postline.contracts.avro_writing import NATIVE_OF, Misfit, fits
+from postline.contracts.plain_values import in_order
 from postline.contracts.schema import (
     Enumeration,
     ListOf,
@@ -86,8 +86,7 @@ class _Reading:
         if mine is not None and mine.positional:
             pairs = zip(mine.fields, field_names(theirs), strict=False)
             return [(avro, goal.name, self.part(goal.type, field.type)) for goal, (field, avro) in pairs]
-        wanted = {name: each for each in (mine.fields if mine else ()) for name in reversed(each.aliases)}
-        wanted |= {each.name: each for each in (mine.fields if mine else ())}  # a name comes before an alias
+        wanted = mine.named if mine else {}
         steps = []
         for field, avro in field_names(theirs):
             goal = wanted.get(field.name)
@@ -207,18 +206,7 @@ def _reads(steps: list[tuple[str, str, _Read]], mine: Record | None) -> Callable
 
     if mine is None or not mine.positional:
         return read
-    return lambda found: _in_order(read(found), mine)
-
-
-def _in_order(plain: dict[str, Any], record: Record) -> list[Any]:
-    """A record that is written as a list; what can be left out is so at the end only."""
-    values: list[Any] = [record.tag] if record.tag_field else []
-    for field in record.fields:
-        value = plain.get(field.name, field.default)
-        if value is UNSET:
-            return values
-        values.append(value)
-    return values
+    return lambda found: in_order(read(found), mine)
 
 
 def _each_item(read: _Read) -> _Read:

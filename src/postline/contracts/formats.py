@@ -85,25 +85,36 @@ class _Json:
         return parse(_content(text))
 
 
-class _Avro:
-    name: FormatName = "avro"
-    schema_type: SchemaType = "AVRO"
-    content_type = "application/avro"
-    whole = True
+class _Codecs(Protocol):
+    """A module that writes and reads values of a format by their schemas."""
 
-    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
-        from postline.contracts.avro_codec import codec
-
-        return Codec(*codec(cls, name, schema()))
+    def codec(self, cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+        """See `Format.codec`."""
 
     def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
-        from postline.contracts.avro_codec import decoder
+        """See `Format.decoder`."""
 
-        return decoder(cls, name, reader, writer)
+
+class _BySchema:
+    """What formats have in common whose values say nothing without their schema."""
+
+    whole = True
+
+    def __init__(self, name: FormatName, schema_type: SchemaType, codecs: Callable[[], _Codecs]) -> None:
+        self.name, self.schema_type, self.content_type = name, schema_type, f"application/{name}"
+        self._codecs = codecs
+
+    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
+        return Codec(*self._codecs().codec(cls, name, schema()))
+
+    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
+        return self._codecs().decoder(cls, name, reader, writer)
 
     def plain(self, schema: Schema) -> Callable[[bytes], Any]:
         return self.decoder(Any, _ANY, schema, schema)
 
+
+class _Avro(_BySchema):
     def document(self, schema: Schema) -> str:
         from postline.contracts.avro import document
 
@@ -115,25 +126,7 @@ class _Avro:
         return parse(_content(text))
 
 
-class _Protobuf:
-    name: FormatName = "protobuf"
-    schema_type: SchemaType = "PROTOBUF"
-    content_type = "application/protobuf"
-    whole = True
-
-    def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
-        from postline.contracts.protobuf_codec import codec
-
-        return Codec(*codec(cls, name, schema()))
-
-    def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:
-        from postline.contracts.protobuf_codec import decoder
-
-        return decoder(cls, name, reader, writer)
-
-    def plain(self, schema: Schema) -> Callable[[bytes], Any]:
-        return self.decoder(Any, _ANY, schema, schema)
-
+class _Protobuf(_BySchema):
     def document(self, schema: Schema) -> str:
         from postline.contracts.protobuf import document
 
@@ -146,10 +139,26 @@ class _Protobuf:
         return parse(text, foreign=True)
 
 
+def _avro_codecs() -> _Codecs:
+    import postline.contracts.avro_codec as codecs
+
+    return codecs
+
+
+def _protobuf_codecs() -> _Codecs:
+    import postline.contracts.protobuf_codec as codecs
+
+    return codecs
+
+
 #: Stands for the class in errors about values that are read without one.
 _ANY = "value"
 JSON: Format = _Json()
-_FORMATS: dict[str, Format] = {"json": JSON, "avro": _Avro(), "protobuf": _Protobuf()}
+_FORMATS: dict[str, Format] = {
+    "json": JSON,
+    "avro": _Avro("avro", "AVRO", _avro_codecs),
+    "protobuf": _Protobuf("protobuf", "PROTOBUF", _protobuf_codecs),
+}
 
 
 def format_named(name: str) -> Format:

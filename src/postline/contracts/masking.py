@@ -66,9 +66,9 @@ def _record(schema: Schema, record: Record, value: Any) -> Any:
         return [*value[:start], *shown, *behind[len(fields) :]]
     if not isinstance(value, Mapping):
         return value
-    fields_by_name = {name: field for field in record.fields for name in (field.name, *field.aliases)}
+    named = record.named
     return {
-        name: _field(schema, field.type, field.sensitive, each) if (field := fields_by_name.get(name)) else each
+        name: _field(schema, field.type, field.sensitive, each) if (field := named.get(name)) else each
         for name, each in value.items()
     }
 

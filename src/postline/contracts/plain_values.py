@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
-__all__ = ["PlainValues", "plain_values"]
+from postline.contracts.schema import Record
+
+__all__ = ["PlainValues", "in_order", "plain_values"]
 
 
 class PlainValues(NamedTuple):
@@ -38,3 +41,14 @@ def _of_pydantic(cls: Any, native: tuple[type, ...]) -> PlainValues:
         lambda value: msgspec.to_builtins(dumped(value), builtin_types=native, enc_hook=to_jsonable_python),
         cls.__pydantic_validator__.validate_python,
     )
+
+
+def in_order(plain: Mapping[str, Any], record: Record) -> list[Any]:
+    """The values of a record that is written as a list; what can be left out is so at the end only."""
+    values: list[Any] = [record.tag] if record.tag_field else []
+    for field in record.fields:
+        value = plain.get(field.name, field.default)
+        if value is UNSET:
+            return values
+        values.append(value)
+    return values

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import UNSET
 
+from postline.contracts.plain_values import in_order
 from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE_FILES, is_implicit, option_names, proto_names
 from postline.contracts.protobuf_numbers import NULL, options_of, symbol_numbers
 from postline.contracts.schema import (
@@ -71,9 +71,7 @@ class _Reading:
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read, int]]:
         attributes = proto_names(theirs)
-        wanted = {name: each for each in (mine.fields if mine else ()) for name in reversed((each.name, *each.aliases))}
-        # A name comes before an alias of another field.
-        wanted |= {each.name: each for each in (mine.fields if mine else ())}
+        wanted = mine.named if mine else {}
         steps = []
         for field in theirs.fields:
             goal = wanted.get(field.name)
@@ -207,18 +205,7 @@ def _reads(steps: list[tuple[str, str, _Read, int]], mine: Record | None) -> Cal
 
     if mine is None or not mine.positional:
         return read
-    return lambda message: _in_order(read(message), mine)
-
-
-def _in_order(found: dict[str, Any], record: Record) -> list[Any]:
-    """A record that is written as a list; what can be left out is so at the end only."""
-    values: list[Any] = [record.tag] if record.tag_field else []
-    for field in record.fields:
-        value = found.get(field.name, field.default)
-        if value is UNSET:
-            return values
-        values.append(value)
-    return values
+    return lambda message: in_order(read(message), mine)
 
 
 def _applied(convert: _Read, value: Any) -> Any:

@@ -165,6 +165,12 @@ class Record(_Part, frozen=True, tag_field="is", tag="record"):
     #: Whether it is written as a list of its fields' values, without names.
     positional: bool = False
 
+    @property
+    def named(self) -> dict[str, Field]:
+        """Its fields by their names, and by former names that none of them has now; made anew at each call."""
+        former = {alias: field for field in self.fields for alias in field.aliases}
+        return former | {field.name: field for field in self.fields}
+
 
 Definition: TypeAlias = Record | Enumeration
 Type: TypeAlias = Scalar | ListOf | TupleOf | MapOf | UnionOf | Reference

@@ -22,11 +22,15 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     subject = subject_of(topic, reading.name)
     document = Document(reading.format.schema_type, reading.format.document(reading.schema))
     there = await registry.versions(subject)
-    if (known := next((each for each in there if each.document == document), None)) is not None:
-        return known.id
     before = there or await _under_former_names(registry, topic, reading)
     # What another program registered here and we can't read is judged by nobody.
     meanings = {each.number: meaning for each in before if (meaning := readable(each.document, {})) is not None}
+    for each in there:
+        # Also if another version of ours, or another program, has written it down in other words.
+        if each.document == document or (
+            each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
+        ):
+            return each.id
     if found := findings(reading, meanings, evolution):
         raise IncompatibleSchema(subject, found)
     if await registry.level(subject) is not (level := Level(evolution)):

@@ -16,8 +16,8 @@ from postline.contracts.protobuf import parse as parse_protobuf
 from postline.contracts.reflection import schema_of
 from postline.contracts.schema import Limits, Scalar, Schema
 from postline.errors import ContractError
+from tests.unit.contracts.classes_drawn import structs
 from tests.unit.contracts.protobuf_samples import Order
-from tests.unit.contracts.test_avro_codec import structs
 
 
 class Limited(Struct):

@@ -69,6 +69,14 @@ def test_what_is_sensitive_is_masked_and_nothing_else(given: Any, shown: Any) ->
     assert masked(SCHEMA, given) == shown
 
 
+def test_a_name_counts_before_another_fields_former_one() -> None:
+    class Moved(Struct):
+        number: Sensitive[str]
+        card: Annotated[str, was("number")] = ""
+
+    assert masked(schema_of(Moved), {"number": "4", "card": "x"}) == {"number": MASK, "card": "x"}
+
+
 def test_a_value_of_an_unknown_tag_is_masked_by_the_names_of_all_options() -> None:
     assert masked(SCHEMA, {"paid": {"type": "new", "number": "4"}}) == {"paid": {"type": "new", "number": MASK}}
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -30,6 +29,7 @@ from postline.contracts.schema import (
     UnionOf,
 )
 from postline.errors import DecodeError, EncodeError
+from tests.unit.contracts.classes_drawn import structs
 from tests.unit.contracts.protobuf_samples import (
     AT,
     FOREIGN,
@@ -41,10 +41,8 @@ from tests.unit.contracts.protobuf_samples import (
     Cash,
     Kind,
     Lenient,
-    Level,
     Line,
     Order,
-    Point,
     State,
     bare,
     compiled,
@@ -297,59 +295,6 @@ def test_a_record_with_two_members_of_a_oneof_is_not_written() -> None:
 
 
 # Properties
-
-
-class Sort(NamedTuple):
-    """A type, and values of it."""
-
-    annotation: Any
-    values: st.SearchStrategy[Any]
-
-
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-SCALARS = [
-    Sort(str, TEXTS),
-    Sort(int, st.integers(-(2**63), 2**63 - 1)),
-    Sort(bool, st.booleans()),
-    Sort(float, st.floats(allow_nan=False)),
-    Sort(bytes, st.binary(max_size=6)),
-    Sort(Decimal, st.decimals(allow_nan=False, allow_infinity=False)),
-    Sort(UUID, st.uuids()),
-    Sort(date, st.dates()),
-    Sort(time, st.times()),
-    Sort(datetime, st.datetimes(timezones=st.just(UTC))),
-    Sort(timedelta, st.timedeltas(timedelta(days=-3_000_000), timedelta(days=3_000_000))),
-    Sort(State, st.sampled_from(State)),
-    Sort(Level, st.sampled_from(Level)),
-    Sort(Point, st.builds(Point, x=st.floats(allow_nan=False), label=st.none() | TEXTS)),
-    Sort(Card | Cash, st.builds(Card, TEXTS) | st.builds(Cash, st.just(Decimal("1.0")))),
-    Sort(Any, st.none() | st.booleans() | TEXTS | st.lists(st.integers(-9, 9), max_size=2)),
-]
-
-
-def widened(inner: st.SearchStrategy[Sort]) -> st.SearchStrategy[Sort]:
-    """Types made of others."""
-    return inner.flatmap(lambda each: st.sampled_from(list(around(each.annotation, each.values))))
-
-
-def around(of: Any, values: st.SearchStrategy[Any]) -> Iterator[Sort]:
-    """Types that contain one."""
-    yield Sort(list[of], st.lists(values, max_size=2))
-    yield Sort(dict[str, of], st.dictionaries(TEXTS, values, max_size=2))
-    yield Sort(dict[int, of], st.dictionaries(st.integers(0, 9), values, max_size=2))
-    yield Sort(tuple[int, of], st.tuples(st.integers(0, 9), values))
-    yield Sort(of | None, st.none() | values)
-
-
-SORTS = st.recursive(st.sampled_from(SCALARS), widened, max_leaves=4)
-
-
-@st.composite
-def structs(draw: st.DrawFn) -> tuple[Any, Any]:
-    """A random message class, and a value of it."""
-    sorts = draw(st.lists(SORTS, min_size=1, max_size=4))
-    cls = msgspec.defstruct("Random", [(f"field_{number}", each.annotation) for number, each in enumerate(sorts)])
-    return cls, cls(*(draw(each.values) for each in sorts))
 
 
 @settings(max_examples=120, deadline=None)

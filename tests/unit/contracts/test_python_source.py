@@ -33,9 +33,9 @@ from postline.contracts.schema import (
     UnionOf,
 )
 from postline.errors import ContractError
+from tests.unit.contracts.classes_drawn import structs
 from tests.unit.contracts.protobuf_samples import Order
 from tests.unit.contracts.schemas_drawn import any_schemas, sayable_schemas
-from tests.unit.contracts.test_avro_codec import structs
 
 INTEGER = Scalar(kind="integer")
 PAIR = TupleOf(items=(INTEGER, INTEGER))
