@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.brokers.fixtures import kafka_one, kafka_three
 
@@ -18,7 +21,6 @@ IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 
 #: Fast and telling levels first; whatever lies directly in tests/ (structure) goes before them all.
 LEVELS = ("unit", "conformance", "integration", "simulation", "fault")
-_CONFORMANCE = LEVELS.index("conformance") + 1
 
 # No deadline: a test's outcome must not hang on how busy the machine is. CI repeats the same examples each time, so
 # that a red run is about the change; developers' machines explore, and print the blob that brings a failure back.
@@ -43,22 +45,30 @@ def needs_brokers(path: Path) -> bool:
     return path.match("tests/fault/kafka/*") or path.name.startswith(("test_kafka_", "test_brokers"))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run level after level; within one, files keep pytest's own order. Mark what needs brokers."""
     for item in items:
         if needs_brokers(item.path) or {"kafka_one", "kafka_three"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.brokers)
     items.sort(key=lambda item: level_of(item.path))
-    for item in items:
-        if item.get_closest_marker("brokers"):
-            item.add_marker(pytest.mark.xdist_group(_group_of(item)))
 
 
-def _group_of(item: pytest.Item) -> str:
-    """Which tests on brokers share a process and its clusters where several run side by side: they mostly wait."""
-    engine = getattr(getattr(item, "callspec", None), "id", "")[: len("kafka-N")]
-    return engine if level_of(item.path) == _CONFORMANCE else "others"
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """With `--dist loadscope` the tests that share a cluster share a process."""
+    return ByCluster(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives tests on brokers to processes by the cluster that they need: they mostly wait, and a cluster costs much.
+
+    The groups of pytest-xdist's own `loadgroup` have no effect since pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        for engine, processes in {"kafka-3": 2, "kafka-1": 1}.items():
+            if f"[{engine}" in nodeid:
+                return f"{engine} {crc32(nodeid.encode()) % processes}"
+        return "others"
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ import msgspec
 
 from postline.clock import Clock, SystemClock
 from postline.contracts import Catalog, ForeignTopic, Partitioner, Topic
+from postline.contracts.relaying import CloudEvent, Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.ids import IdSource
 from postline.log.needs import Need
-from postline.log.port import SCHEMA_ID_SHIFT, Append, Log
+from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
 from postline.registry import SCHEMAS_TOPIC, Registry, Usage, enroll, open_registry, schemas_topic
 from postline.runtime.announce import announce_types
@@ -194,6 +195,17 @@ class App:
                 await asyncio.gather(storing, return_exceptions=True)
             raise
 
+    async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
+        """Publish events that came from elsewhere, with their own ids, sources, times and extensions.
+
+        An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
+        this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
+        every subscription handles the first. Raises ContractError and LogError.
+        """
+        running = self._for_publishing()
+        appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
+        return await _append(running.log, appends) if appends else []
+
     def _for_publishing(self) -> _Running:
         if (subscription := HANDLING.get()) is not None:
             raise UsageError(
@@ -296,6 +308,7 @@ class _Running:
         topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
         self._catalog = Catalog(topics)
         published = (*app.owns, *app.publishes_to)
+        self.relaying = Relaying(published)
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
@@ -387,7 +400,7 @@ class _Running:
             placed_by=contract.placed_by,
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
-            schema_flags=0 if framed else schema_id << SCHEMA_ID_SHIFT,
+            flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 

@@ -14,15 +14,19 @@ from functools import lru_cache
 from postline.errors import EncodeError
 from postline.message import Envelope
 
-__all__ = ["OWN_ID", "RESERVED", "SCHEMA_ID", "from_headers", "to_headers"]
+__all__ = ["CONTENT_TYPE", "OWN_ID", "RESERVED", "SCHEMA_ID", "from_headers", "to_headers"]
 
 _VERSION, _TIME = "ce_specversion", "ce_time"
+
+#: The header of the data's media type, whose attribute is `datacontenttype`.
+CONTENT_TYPE = "content-type"
+
 #: Header and field, in the order in which they are written.
 _FIELDS = (
     ("ce_id", "id"),
     ("ce_source", "source"),
     ("ce_type", "type"),
-    ("content-type", "content_type"),
+    (CONTENT_TYPE, "content_type"),
     ("ce_correlationid", "correlation_id"),
     ("ce_causationid", "causation_id"),
 )
@@ -89,7 +93,7 @@ def from_headers(headers: Mapping[str, str]) -> Envelope:
         source=source,
         type=kind,
         time_ms=time_ms,
-        content_type=get("content-type", ""),
+        content_type=get(CONTENT_TYPE, ""),
         correlation_id=get("ce_correlationid", ""),
         causation_id=get("ce_causationid", ""),
         headers=others,

@@ -200,6 +200,8 @@ class Schemas:
     evolution: Evolution = "FULL_TRANSITIVE"
     #: Name the schema in the frame of Confluent's serializers, around the value, instead of in a header beside it.
     framed: bool = False
+    #: Write messages as CloudEvents in structured mode, whole in one JSON document, for other readers of a cluster.
+    structured: bool = False
     #: A larger value is refused when it is published.
     message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
 
@@ -248,6 +250,8 @@ class Topic(_Declared):
             problems.append("retention must be above zero; leave it out to keep everything.")
         if not 1 <= self.message_bytes_max <= _MESSAGE_BYTES_MAX:
             problems.append(f"message_bytes_max of its schemas must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
+        if self.schemas.framed and self.schemas.structured:
+            problems.append("a framed value can't stand in a structured event; use one of framed=, structured=.")
         return problems
 
     @property

@@ -32,9 +32,11 @@ from postline.message import Envelope
 __all__ = [
     "EMPTY_TYPE",
     "FLAG_OWN_ID",
+    "FLAG_STRUCTURED",
     "PINNING_NAMESPACES",
     "REVOKE_SECONDS",
     "SCHEMA_ID_SHIFT",
+    "UNREADABLE_TYPE",
     "Append",
     "Assignment",
     "Bounds",
@@ -64,8 +66,14 @@ Record: TypeAlias = tuple[int, int, bytes | None, str, bytes | None, int, Any]
 
 EMPTY_TYPE = ""
 
+#: In place of the type of a foreign record whose envelope can't be read: no wire name has a slash.
+UNREADABLE_TYPE = "application/cloudevents"
+
 #: The publisher chose the message's id itself, so every subscription drops its duplicates.
 FLAG_OWN_ID = 1
+
+#: The value goes out as a whole CloudEvent, by engines that other programs read from; it comes back as it was given.
+FLAG_STRUCTURED = 2
 
 #: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none.
 SCHEMA_ID_SHIFT = 8

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from postline.contracts import Reading
-from postline.errors import UsageError
+from postline.contracts.cloudevents_json import STRUCTURED, read_structured
+from postline.errors import DecodeError, UsageError
+from postline.log.port import UNREADABLE_TYPE
 
-__all__ = ["Handler", "HandlerFunction", "inspect_handler"]
+__all__ = ["Handler", "HandlerFunction", "inspect_handler", "refusing"]
 
 #: The user's function: async or plain, taking the message (a list of them in batches) and,
 #: if it has a second parameter, the `Context`.
@@ -41,6 +43,21 @@ class Handler:
     def decode(self) -> Callable[[bytes], Any]:
         """Reads values of the handler's own version."""
         return self.reading.decode
+
+
+@functools.cache
+def refusing() -> Handler:
+    """What stands for the handler of a record whose envelope can't be read: decoding tells why."""
+
+    def refuse(value: bytes) -> Any:
+        read_structured(value)
+        raise DecodeError(
+            "The value is no CloudEvent that can be read here: its content type is that of a batch, or of another "
+            "format than JSON.",
+            remedy=f"Have its sender write one event to a record, as {STRUCTURED} or in binary mode; or discard it.",
+        )
+
+    return Handler(UNREADABLE_TYPE, refuse, Reading(dict, UNREADABLE_TYPE), True, False, decoders={0: refuse})
 
 
 def inspect_handler(function: HandlerFunction, subscription: str) -> tuple[bool, bool]:

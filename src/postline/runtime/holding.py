@@ -208,7 +208,7 @@ class Holding:
             if record is None:
                 self._vanished(offset)
             else:
-                lane.items.append((None, offset, record, owned.plan.handlers.get(record[3]), UNDECODED))
+                lane.items.append((None, offset, record, owned.plan.handler_of(record[3]), UNDECODED))
 
     async def _read(self, offsets: Sequence[int]) -> dict[int, Record]:
         """The records at these offsets; of one that the log lost, its copy if it was a dead letter before."""

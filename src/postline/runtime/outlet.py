@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from postline.clock import Clock
 from postline.contracts.cloudevents import RESERVED
 from postline.errors import MessageTooLarge, UsageError
@@ -37,8 +39,8 @@ class Route:
     partition_of: Callable[[bytes], int]
     bytes_max: int
     content_type: str = JSON_CONTENT_TYPE
-    #: The id of the schema that values are written under, where records carry it; 0 for none.
-    schema_flags: int = 0
+    #: The id of the schema that values are written under, where records carry it, and how they are written.
+    flags: int = 0
 
 
 class Outlet:
@@ -99,7 +101,7 @@ class Outlet:
             content_type=route.content_type,
             headers=dict(headers) if headers else {},
         )
-        flags = route.schema_flags | FLAG_OWN_ID if own_id else route.schema_flags
+        flags = route.flags | FLAG_OWN_ID if own_id else route.flags
         return Append(route.topic, partition, key, value, envelope, flags)
 
     def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
@@ -129,7 +131,17 @@ class Outlet:
             causation_id=cause_id,
             headers=dict(headers) if headers else {},
         )
-        return Append(route.topic, route.partition_of(placed_by), key, value, envelope, route.schema_flags)
+        return Append(route.topic, route.partition_of(placed_by), key, value, envelope, route.flags)
+
+    def relayed(self, message: Any, envelope: Envelope) -> Append:
+        """The record of a message that came from elsewhere as an event, under the identity that it has there."""
+        route = self._routes.get(type(message)) or self.route(message)
+        value, key = route.encode(message), route.key_of(message)
+        if len(value) > route.bytes_max:
+            raise _too_large(route, value)
+        placed_by = route.placed_by(message, key) or envelope.id.encode()
+        told = msgspec.structs.replace(envelope, type=route.type_name, content_type=route.content_type)
+        return Append(route.topic, route.partition_of(placed_by), key, value, told, route.flags | FLAG_OWN_ID)
 
 
 def _too_large(route: Route, value: bytes) -> MessageTooLarge:

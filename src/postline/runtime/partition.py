@@ -98,7 +98,7 @@ class OwnedPartition:
         for index, record in enumerate(records):
             if outcomes[index]:
                 continue
-            handler = handlers.get(record[3])
+            handler = handlers.get(record[3]) or self.plan.handler_of(record[3])
             if handler is None and record[3] not in self.types:
                 self._filter_unknown(chunk, index, record[3])
                 continue

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from postline.errors import SettingsError
-from postline.log.port import StartAt
+from postline.log.port import UNREADABLE_TYPE, StartAt
 from postline.runtime.dedup import Dedup
-from postline.runtime.handlers import Handler
+from postline.runtime.handlers import Handler, refusing
 from postline.runtime.retry import Retry
 
 __all__ = ["CONTROL_SUFFIX", "DEAD_LETTER_SUFFIX", "After", "Middleware", "Order", "Plan", "StateCodec"]
@@ -81,6 +81,10 @@ class Plan:
     def examines(self) -> bool:
         """Whether messages are decoded before they reach their lane."""
         return self.dedup is not None or any(handler.where is not None for handler in self.handlers.values())
+
+    def handler_of(self, type_name: str) -> Handler | None:
+        """Who handles a type; a record whose envelope can't be read has one that refuses it, for its dead letter."""
+        return self.handlers.get(type_name) or (refusing() if type_name == UNREADABLE_TYPE else None)
 
     def check(self) -> list[str]:
         """Everything that contradicts itself, in sentences; [] if it can run."""

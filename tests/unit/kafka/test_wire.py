@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import msgspec
+import pytest
 from hypothesis import given
 
 from postline.contracts.cloudevents import OWN_ID, RESERVED
+from postline.contracts.cloudevents_json import is_packed
 from postline.log.kafka import wire
-from postline.log.kafka.wire import envelope_of, headers_of
-from postline.log.port import FLAG_OWN_ID, SCHEMA_ID_SHIFT, Append, Record
+from postline.log.kafka.wire import envelope_of, written
+from postline.log.port import FLAG_OWN_ID, FLAG_STRUCTURED, SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Append, Record
 from postline.message import Envelope
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -19,7 +22,7 @@ envelopes = st.builds(
     source=texts,
     type=texts,
     time_ms=st.integers(0, 4_000_000_000_000),
-    content_type=texts,
+    content_type=texts.filter(lambda text: not is_packed(text)),
     correlation_id=texts,
     causation_id=texts,
     headers=st.one_of(st.just({}), own_headers),
@@ -29,8 +32,8 @@ envelopes = st.builds(
 class Consumed:
     """A message as the client library hands it out."""
 
-    def __init__(self, headers: list | None) -> None:
-        self._headers = headers
+    def __init__(self, headers: list | None, value: bytes | None = b"v") -> None:
+        self._headers, self._value = headers, value
 
     def headers(self) -> list | None:
         return self._headers
@@ -44,8 +47,8 @@ class Consumed:
     def key(self) -> bytes:
         return b"k"
 
-    def value(self) -> bytes:
-        return b"v"
+    def value(self) -> bytes | None:
+        return self._value
 
 
 def record_of(consumed: Consumed) -> Record:
@@ -57,7 +60,7 @@ def record_of(consumed: Consumed) -> Record:
     envelopes, st.sampled_from([0, FLAG_OWN_ID, 17 << SCHEMA_ID_SHIFT, (2**31 - 1) << SCHEMA_ID_SHIFT | FLAG_OWN_ID])
 )
 def test_every_envelope_and_flag_comes_back_equal(envelope: Envelope, flags: int):
-    record = record_of(Consumed(headers_of(Append("t", 0, b"k", b"v", envelope, flags))))
+    record = record_of(Consumed(*written(Append("t", 0, b"k", b"v", envelope, flags))))
     assert envelope_of(record) == envelope
     assert record == (7, 1_700_000_000_000, b"k", envelope.type, b"v", flags, record[6])
 
@@ -66,13 +69,57 @@ def test_every_envelope_and_flag_comes_back_equal(envelope: Envelope, flags: int
 def test_whatever_others_wrote_becomes_an_envelope_and_goes_out_byte_for_byte(headers: list):
     record = record_of(Consumed(headers))
     envelope = envelope_of(record)
-    written = dict(headers_of(Append("t", 0, b"k", b"v", envelope, record[5])))
+    again = dict(written(Append("t", 0, b"k", b"v", envelope, record[5]))[0])
     for name, value in dict(headers).items():
         if name not in RESERVED:
-            assert written[name] == (value or b"")
+            assert again[name] == (value or b"")
 
 
 def test_a_records_type_and_mark_are_found_wherever_they_stand():
     assert record_of(Consumed(None))[3:6] == ("", b"v", 0)
     foreign = [("a", b"1"), (OWN_ID, b"1"), ("ce_type", b"shop.Order")]
     assert record_of(Consumed(foreign))[3:6] == ("shop.Order", b"v", FLAG_OWN_ID)
+
+
+WHOLE = Envelope(
+    id="1", source="shop", type="shop.Order", time_ms=5, headers={"ce_subject": "o-1", "traceparent": "00-a-b-01"}
+)
+
+
+@pytest.mark.parametrize("value", [b'{"order":"o-1"}', b"\x00\xff", b""])
+@pytest.mark.parametrize("flags", [0, FLAG_OWN_ID, 17 << SCHEMA_ID_SHIFT])
+def test_a_structured_event_is_one_document_and_comes_back_as_if_it_were_binary(value: bytes, flags: int):
+    headers, document = written(Append("t", 0, b"k", value, WHOLE, flags | FLAG_STRUCTURED))
+    assert headers == [("content-type", b"application/cloudevents+json"), ("traceparent", b"00-a-b-01")]
+    assert msgspec.json.decode(document or b"")["subject"] == "o-1"
+    record = record_of(Consumed(headers, document))
+    assert (record[3:6], envelope_of(record)) == (("shop.Order", value, flags), WHOLE)
+
+
+def test_a_tombstone_of_a_structured_topic_stays_one():
+    headers, value = written(Append("t", 0, b"k", None, WHOLE, FLAG_STRUCTURED))
+    assert value is None
+    record = record_of(Consumed(headers, value))
+    assert (record[3], record[4]) == ("shop.Order", None)
+
+
+def test_an_event_is_a_whole_one_wherever_its_content_type_stands_and_whatever_else_is_there():
+    document = b'{"specversion":"1.0","id":"1","source":"/s","type":"shop.Order","data":[1, 2]}'
+    headers = [("ce_type", b"another"), ("x", b"1"), ("Content-Type", b"Application/CloudEvents+JSON; charset=utf-8")]
+    record = record_of(Consumed(headers, document))
+    assert record[3:6] == ("shop.Order", b"[1, 2]", 0)
+    assert envelope_of(record) == Envelope(id="1", source="/s", type="shop.Order", headers={"x": "1"})
+
+
+def test_a_structured_event_without_data_is_no_tombstone():
+    document = b'{"specversion":"1.0","id":"1","source":"/s","type":"shop.Order"}'
+    assert record_of(Consumed([("content-type", b"application/cloudevents+json")], document))[4] == b""
+
+
+@pytest.mark.parametrize("content_type", ["application/cloudevents+json", "application/cloudevents-batch+json"])
+def test_what_is_no_event_keeps_its_bytes_and_headers_and_is_marked(content_type: str):
+    headers = [("content-type", content_type.encode()), ("ce_type", b"shop.Order")]
+    record = record_of(Consumed(headers, b'[{"specversion":"1.0"}]'))
+    assert record[3:6] == (UNREADABLE_TYPE, b'[{"specversion":"1.0"}]', 0)
+    again = written(Append("t", 0, b"k", record[4], envelope_of(record), record[5]))
+    assert record_of(Consumed(*again))[3:6] == record[3:6]

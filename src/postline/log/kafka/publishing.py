@@ -28,7 +28,7 @@ from postline.log.kafka.transactions import (
     unknown_outcome,
 )
 from postline.log.kafka.translation import translated
-from postline.log.kafka.wire import headers_of
+from postline.log.kafka.wire import written
 from postline.log.port import Append
 
 __all__ = ["Publisher"]
@@ -135,13 +135,13 @@ class Publisher:
 
     async def _produce(self, record: Append, stored: _Delivery) -> None:
         producer = self._producer or await self._started()
-        headers, now_ms = headers_of(record), self._cluster.clock.now_ms()
+        (headers, value), now_ms = written(record), self._cluster.clock.now_ms()
         end: float | None = None
         while True:
             try:
                 producer.produce(
                     record.topic,
-                    value=record.value,
+                    value=value,
                     key=record.key,
                     partition=record.partition,
                     on_delivery=stored,

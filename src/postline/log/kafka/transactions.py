@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer, Topic
 from postline.errors import LogUnavailable
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.translation import translated
-from postline.log.kafka.wire import headers_of
+from postline.log.kafka.wire import written
 from postline.log.port import Append
 
 __all__ = [
@@ -84,7 +84,8 @@ class Outgoing(NamedTuple):
     @staticmethod
     def of(append: Append, *, told: bool = False) -> Outgoing:
         """The record that the port's append is."""
-        return Outgoing(append.topic, append.partition, append.key, append.value, headers_of(append), told)
+        headers, value = written(append)
+        return Outgoing(append.topic, append.partition, append.key, value, headers, told)
 
 
 class Aborted(Exception):

@@ -2,7 +2,8 @@
 
 The envelope travels as CloudEvents 1.0 headers in binary mode (DESIGN §7). `ce_type` stands first and the schema's id
 second, so that both are found in a record of ours without looking through the others; foreign records may have them in
-any order, or none.
+any order, or none. A value that is a whole event, in structured mode, is taken apart here: nobody above knows the
+difference.
 """
 
 from __future__ import annotations
@@ -11,14 +12,24 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from postline.contracts.cloudevents import OWN_ID, SCHEMA_ID, from_headers, to_headers
-from postline.log.port import EMPTY_TYPE, FLAG_OWN_ID, SCHEMA_ID_SHIFT, Append, Record
+from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, SCHEMA_ID, from_headers, to_headers
+from postline.contracts.cloudevents_json import STRUCTURED, Parts, is_packed, read_structured, to_structured
+from postline.errors import DecodeError
+from postline.log.port import (
+    EMPTY_TYPE,
+    FLAG_OWN_ID,
+    FLAG_STRUCTURED,
+    SCHEMA_ID_SHIFT,
+    UNREADABLE_TYPE,
+    Append,
+    Record,
+)
 from postline.message import Envelope
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-__all__ = ["envelope_of", "headers_of", "record_of", "size_of"]
+__all__ = ["envelope_of", "record_of", "size_of", "written"]
 
 _TYPE = "ce_type"
 _TYPES_CACHED_MAX = 10_000
@@ -29,7 +40,6 @@ _ERRORS = "surrogateescape"
 #: As the client library takes them.
 Header: TypeAlias = tuple[str, str | bytes | None]
 Headers: TypeAlias = list[Header]
-_OWN_ID: Header = (OWN_ID, b"1")
 _NO_HEADER: tuple[str, Any] = ("", None)
 #: A registry's ids are of 32 bits.
 _SCHEMA_ID_DIGITS_MAX = 10
@@ -45,12 +55,13 @@ def record_of(message: Message) -> Record:
     if headers:
         first, value = headers[0]
         second, told = headers[1] if len(headers) > 1 else _NO_HEADER
-        if first != _TYPE or second == OWN_ID:
-            name, flags = _found_in(headers)
-        else:
+        if first == _TYPE and second == SCHEMA_ID:
             name = _type_names.get(value) or _type_name(value)
-            if second == SCHEMA_ID:
-                flags = _schema_flags.get(told) or _flags_of(told)
+            flags = _schema_flags.get(told) or _flags_of(told)
+        else:
+            name, flags = _found_in(headers)
+            if flags & FLAG_STRUCTURED and message.value() is not None:
+                return _unpacked(message, headers)
     return (message.offset(), message.timestamp()[1], message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
 
 
@@ -63,7 +74,23 @@ def _found_in(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, int]:
             flags |= FLAG_OWN_ID
         elif header == SCHEMA_ID:
             flags |= _flags_of(value)
+        elif value and header.lower() == CONTENT_TYPE and is_packed(value.decode("utf-8", _ERRORS)):
+            flags |= FLAG_STRUCTURED
     return name, flags
+
+
+def _unpacked(message: Message, headers: Sequence[tuple[str, bytes | None]]) -> Record:
+    """The record of a message that is a whole event; of one that can't be read, as it is, for its dead letter."""
+    offset, timestamp_ms, key, value = message.offset(), message.timestamp()[1], message.key(), message.value()
+    try:
+        event = read_structured(value)  # type: ignore[arg-type]
+    except DecodeError:
+        return (offset, timestamp_ms, key, UNREADABLE_TYPE, value, 0, headers)  # type: ignore[return-value]
+    beside = [(name, each) for name, each in headers if not name.startswith("ce_") and name.lower() != CONTENT_TYPE]
+    told = [(name, each.encode("utf-8", _ERRORS)) for name, each in event.headers.items()] + beside
+    name, flags = _found_in(told)
+    # A structured event without data is no tombstone.
+    return (offset, timestamp_ms, key, name, event.data or b"", flags, told)  # type: ignore[return-value]
 
 
 def _flags_of(schema_id: bytes | None) -> int:
@@ -93,8 +120,17 @@ def envelope_of(record: Record) -> Envelope:
     return from_headers({name: str(value, "utf-8", _ERRORS) if value else "" for name, value in headers or ()})
 
 
-def headers_of(append: Append) -> Headers:
-    """The headers to produce a record with. Raises EncodeError for a time that no calendar has."""
+def written(append: Append) -> tuple[Headers, bytes | None]:
+    """Headers and value to produce a record with. Raises EncodeError for a time that no calendar has."""
+    if append.flags & FLAG_STRUCTURED and append.value is not None:
+        headers = to_headers(append.envelope) | _told_by_flags(append.flags)
+        document, beside = to_structured(Parts(headers, append.value))
+        packed: Headers = [(CONTENT_TYPE, STRUCTURED.encode())]
+        return packed + [(name, told.encode("utf-8", _ERRORS)) for name, told in beside.items()], document
+    return _headers_of(append), append.value
+
+
+def _headers_of(append: Append) -> Headers:
     envelope = append.envelope
     if envelope.headers or not (envelope.id and envelope.source and envelope.type):
         return _any_headers(append)
@@ -112,9 +148,13 @@ def headers_of(append: Append) -> Headers:
 
 @lru_cache(4_096)
 def _of_flags(flags: int) -> Headers:
-    own: Headers = [_OWN_ID] if flags & FLAG_OWN_ID else []
+    return [(name, told.encode()) for name, told in _told_by_flags(flags).items()]
+
+
+def _told_by_flags(flags: int) -> dict[str, str]:
+    own = {OWN_ID: "1"} if flags & FLAG_OWN_ID else {}
     schema_id = flags >> SCHEMA_ID_SHIFT
-    return [*own, (SCHEMA_ID, str(schema_id).encode())] if schema_id else own
+    return {**own, SCHEMA_ID: str(schema_id)} if schema_id else own
 
 
 @lru_cache(4_096)

@@ -1,0 +1,210 @@
+"""CloudEvents 1.0 in structured mode and in batches: the JSON event format, from and to the parts of binary mode.
+
+Source: "JSON Event Format for CloudEvents", 1.0.2. Headers are those of the Kafka binding (`cloudevents.py`): what the
+envelope's attributes are, however the event travels.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postline.contracts.cloudevents import CONTENT_TYPE
+from postline.errors import DecodeError, EncodeError
+from postline.message import JSON_CONTENT_TYPE
+
+__all__ = [
+    "BATCH",
+    "STRUCTURED",
+    "Parts",
+    "is_json",
+    "is_packed",
+    "read_batch",
+    "read_structured",
+    "to_batch",
+    "to_structured",
+]
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+#: What every media type of whole events begins with.
+_PACKED = "application/cloudevents"
+#: The specification wants them in lower case; not all who send events do.
+_ATTRIBUTE = re.compile("[A-Za-z0-9]+")
+_PREFIX = "ce_"
+_REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
+#: An integer attribute is of 32 bits.
+_INTEGERS = range(-(1 << 31), 1 << 31)
+_Members = dict[str, msgspec.Raw]
+_members = msgspec.json.Decoder(_Members)
+_batch = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Parts(NamedTuple):
+    """An event taken apart: its headers, as in binary mode on Kafka, and its data; None if it has none."""
+
+    headers: dict[str, str]
+    data: bytes | None
+
+
+def is_packed(content_type: str) -> bool:
+    """Whether the value is a whole event, or several, rather than an event's data."""
+    return content_type[: len(_PACKED)].lower() == _PACKED
+
+
+def read_structured(document: bytes) -> Parts:
+    """The event that a document is. Raises DecodeError for what is none."""
+    try:
+        members = _members.decode(document)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _no_event(f"it is no JSON object: {error}") from error
+    data, packed = members.pop("data", None), members.pop("data_base64", None)
+    headers = {header: text for name, raw in members.items() for header, text in _attribute(name, raw)}
+    if missing := [name.removeprefix(_PREFIX) for name in _REQUIRED if not headers.get(name)]:
+        raise _no_event(f"it has no {', '.join(missing)}")
+    if headers["ce_specversion"] != "1.0":
+        raise _no_event(f"it is of version {headers['ce_specversion']!r}, and 1.0 is what is read here")
+    if data is not None and packed is not None:
+        raise _no_event("it has data twice, as data and as data_base64")
+    if packed is not None:
+        return Parts(headers, _unpacked(packed))
+    if data is None:
+        return Parts(headers, None)
+    headers.setdefault(CONTENT_TYPE, JSON_CONTENT_TYPE)
+    return Parts(headers, _written(data, headers[CONTENT_TYPE]))
+
+
+def read_batch(document: bytes) -> list[Parts]:
+    """The events of a batch. Raises DecodeError if one of them, which it names by its place, is none."""
+    try:
+        members = _batch.decode(document)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DecodeError(f"The batch of CloudEvents is no JSON array: {error}.", remedy=_REMEDY) from error
+    found = []
+    for place, member in enumerate(members):
+        try:
+            found.append(read_structured(bytes(member)))
+        except DecodeError as error:
+            raise DecodeError(f"Event {place} of the batch: {error.message}", remedy=error.remedy) from error
+    return found
+
+
+def to_structured(parts: Parts) -> tuple[bytes, dict[str, str]]:
+    """The event as one document, and those of its headers that are no attributes and travel beside it.
+
+    Raises EncodeError for what is no event, since it has no id, source or type.
+    """
+    members, beside = _split(parts)
+    return msgspec.json.encode(members), beside
+
+
+def to_batch(events: Sequence[Parts]) -> bytes:
+    """Events as one document; headers that are no attributes have no place in it. Raises EncodeError."""
+    return msgspec.json.encode([_split(parts)[0] for parts in events])
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+_REMEDY = "Have its sender write CloudEvents 1.0 in the JSON event format; or discard it."
+
+
+def _no_event(why: str) -> DecodeError:
+    return DecodeError(f"The value is no structured CloudEvent: {why}.", remedy=_REMEDY)
+
+
+def _attribute(name: str, raw: msgspec.Raw) -> list[tuple[str, str]]:
+    """The header that an attribute is; none for null, which means that it is not set."""
+    if not _ATTRIBUTE.fullmatch(name):
+        raise _no_event(f"{name!r} can't be an attribute's name (letters and digits)")
+    header = CONTENT_TYPE if name == "datacontenttype" else _PREFIX + name
+    match _json(raw):
+        case None:
+            return []
+        case bool(value):
+            return [(header, "true" if value else "false")]
+        case str(value):
+            return [(header, value)]
+        case int(value) if value in _INTEGERS and header not in _REQUIRED:
+            return [(header, str(value))]
+    raise _no_event(f"attribute {name} is neither text, nor a boolean, nor an integer of 32 bits")
+
+
+def _json(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _no_event(f"{error}") from error
+
+
+def _unpacked(raw: msgspec.Raw) -> bytes:
+    text = _json(raw)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise _no_event(f"its data_base64 is none: {error}") from error
+
+
+def _written(raw: msgspec.Raw, content_type: str) -> bytes:
+    """The data's own bytes: JSON as it stands there, other text without its quotes."""
+    if not is_json(content_type) and isinstance(text := _json(raw), str):
+        return text.encode()
+    return bytes(raw)
+
+
+@lru_cache(1_024)
+def is_json(content_type: str) -> bool:
+    """Whether data of this media type is a JSON value; so it is where none is told."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    return not media_type or media_type.endswith(("/json", "+json"))
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+def _split(parts: Parts) -> tuple[dict[str, Any], dict[str, str]]:
+    if any(not parts.headers.get(name) for name in _REQUIRED):
+        raise EncodeError(
+            "A message without id, source or type is no CloudEvent.", remedy="Send it as it is, not as an event."
+        )
+    members: dict[str, Any] = {}
+    beside: dict[str, str] = {}
+    for header, value in parts.headers.items():
+        name = header.removeprefix(_PREFIX)
+        if header == CONTENT_TYPE:
+            members["datacontenttype"] = value
+        elif name != header and _ATTRIBUTE.fullmatch(name) and name not in ("data", "datacontenttype"):
+            members[name] = value
+        else:
+            beside[header] = value
+    if parts.data is not None:
+        members |= _data_member(parts.data, parts.headers.get(CONTENT_TYPE, ""))
+    return members, beside
+
+
+def _data_member(data: bytes, content_type: str) -> dict[str, Any]:
+    if is_json(content_type) and _is_value(data):
+        return {"data": msgspec.Raw(data)}
+    if content_type.lower().startswith("text/") and (text := _text(data)) is not None:
+        return {"data": text}
+    return {"data_base64": base64.b64encode(data).decode()}
+
+
+def _is_value(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None

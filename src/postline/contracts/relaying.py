@@ -1,0 +1,63 @@
+"""`Relaying`: events that come from elsewhere as messages of an app's own contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from postline.contracts.formats import JSON, format_of_content
+from postline.contracts.kinds import Kind
+from postline.contracts.topics import MessageContract, Topic
+from postline.errors import ContractError, DecodeError
+from postline.message import JSON_CONTENT_TYPE, Envelope
+
+__all__ = ["CloudEvent", "Relaying"]
+
+
+class CloudEvent(NamedTuple):
+    """An event on its way in or out: what is said about it, and its data as bytes; None if it has none."""
+
+    envelope: Envelope
+    data: bytes | None
+
+
+class Relaying:
+    """Reads events by the contracts of these topics, which are looked up by the events' types."""
+
+    def __init__(self, topics: Iterable[Topic]) -> None:
+        self._contracts = {
+            name: contract
+            for topic in topics
+            for contract in topic.contracts.values()
+            for name in (contract.name, *contract.reading.aliases)
+        }
+
+    def message(self, event: CloudEvent) -> Any:
+        """The event's data as a message. Raises ContractError for an unknown type, DecodeError for wrong data."""
+        kind = event.envelope.type
+        if not (event.envelope.id and event.envelope.source and kind):
+            raise DecodeError(
+                "A message without id, source or type is no CloudEvent.", remedy="Give it all three, or use publish."
+            )
+        if (contract := self._contracts.get(kind)) is None:
+            known = ", ".join(sorted(self._contracts)) or "none"
+            raise ContractError(f"No topic of the app declares {kind!r} to publish it.", remedy=f"Send one of {known}.")
+        try:
+            return self._decoder(contract, event.envelope.content_type)(event.data or b"")
+        except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError) as error:
+            raise DecodeError(
+                f"The event {event.envelope.id!r} is no {kind}: {error}.", remedy="Send what its contract says."
+            ) from error
+
+    def _decoder(self, contract: MessageContract, content_type: str) -> Any:
+        made, wanted = format_of_content(content_type or JSON_CONTENT_TYPE), contract.reading.format
+        if made is wanted:
+            return contract.decode
+        if made is JSON:  # as whoever has no schema can write every type
+            return Kind(contract.cls, name=contract.name).decode
+        raise DecodeError(
+            f"Data of {contract.name} can't be read as {content_type!r}.",
+            remedy=f"Send {wanted.content_type} or {JSON_CONTENT_TYPE}.",
+        )

@@ -1,0 +1,77 @@
+"""`receiver`: an ASGI application that takes CloudEvents over HTTP and publishes them, durably, by their contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from postline.app import App
+from postline.errors import ContractError, DecodeError, LogError, MessageTooLarge, PostlineError, SettingsError
+from postline.http import read_request
+
+try:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+except ImportError as missing:
+    raise SettingsError("Receiving over HTTP needs starlette.", remedy="pip install 'postline[http]'") from missing
+
+__all__ = ["receiver"]
+
+_BODY_BYTES_MAX = 4 << 20
+_RETRY_SECONDS = 1
+
+
+def receiver(
+    app: App, *, path: str = "/", body_bytes_max: int = _BODY_BYTES_MAX, origins: Collection[str] = ()
+) -> Starlette:
+    """What answers `POST path` with CloudEvents in binary or structured mode or in a batch; the app must be running.
+
+    202 once all of them are stored durably; a sender that hears anything else, or nothing, sends them again, and
+    repetitions are dropped by source and id. Else none is stored: 400 for what is no event, 413 over `body_bytes_max`
+    or a topic's limit, 422 for a type that no contract of the app declares or data that it refuses, 503 while the log
+    can't store. `OPTIONS` answers the handshake of CloudEvents' web hooks for senders in `origins` ("*" is all). It
+    asks nobody who they are: put what does before it.
+    """
+
+    async def post(request: Request) -> Response:
+        try:
+            body = await _body(request, body_bytes_max)
+            events = read_request(request.headers, body)
+        except MessageTooLarge as error:
+            return _refusal(413, error)
+        except DecodeError as error:
+            return _refusal(400, error)
+        try:
+            await app.relay(events)
+        except MessageTooLarge as error:
+            return _refusal(413, error)
+        except ContractError as error:
+            return _refusal(422, error)
+        except LogError as error:
+            return _refusal(503, error, {"Retry-After": str(_RETRY_SECONDS)})
+        return Response(status_code=202)
+
+    async def options(request: Request) -> Response:
+        origin = request.headers.get("webhook-request-origin", "")
+        if origin and (origin in origins or "*" in origins):
+            granted = {"WebHook-Allowed-Origin": origin, "WebHook-Allowed-Rate": "*", "Allow": "POST"}
+            return Response(status_code=200, headers=granted)
+        return Response(status_code=403 if origin else 200, headers={"Allow": "POST"})
+
+    return Starlette(routes=[Route(path, post, methods=["POST"]), Route(path, options, methods=["OPTIONS"])])
+
+
+async def _body(request: Request, bytes_max: int) -> bytes:
+    found = bytearray()
+    async for chunk in request.stream():
+        found += chunk
+        if len(found) > bytes_max:
+            raise MessageTooLarge(
+                f"The request is over {bytes_max} bytes.", remedy="Send fewer events at a time, or smaller ones."
+            )
+    return bytes(found)
+
+
+def _refusal(status: int, error: PostlineError, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": error.message, "remedy": error.remedy}, status, headers)

@@ -1,0 +1,202 @@
+"""CloudEvents over HTTP into an app: what is stored under which identity, and each refusal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from cloudevents.core.bindings import http as sdk
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent as SdkEvent
+from msgspec import Struct
+
+from postline import App, Context, Schemas, Topic, UsageError
+from postline.errors import EncodeError, LogFull
+from postline.http import CloudEvent, event_of, read_request, write_batch, write_request
+from postline.http.receiver import receiver
+from postline.message import Envelope
+from postline.testing import TestApp
+
+orders = Topic("shop.orders", owner="shop", key="customer", schemas=Schemas(message_bytes_max=300))
+trips = Topic("shop.trips", owner="shop", schemas=Schemas(format="avro"))
+
+
+@orders.event("shop.OrderPlaced", aliases=["shop.Ordered"])
+class OrderPlaced(Struct, frozen=True):
+    order: str
+    customer: str
+
+
+@trips.event("shop.TripMade")
+class TripMade(Struct, frozen=True):
+    trip: str
+
+
+class Shop:
+    """A shop that takes events in, asked over HTTP without a network."""
+
+    def __init__(self) -> None:
+        self.app = App("shop", owns=[orders, trips])
+        self.handled: list[tuple[Any, Envelope]] = []
+        self.relayed: list[CloudEvent] = []
+        for topic, kind in ((orders, OrderPlaced), (trips, TripMade)):
+            self.app.subscribe(topic.name, topic, start="earliest").on(kind)(self._note)
+        self.web = receiver(self.app, body_bytes_max=1_000, origins=["eventgrid.example"])
+
+    async def _note(self, message: Any, ctx: Context) -> None:
+        self.handled.append((message, ctx.envelope))
+        self.relayed.append(event_of(ctx))
+
+    async def post(self, headers: dict[str, str], body: bytes, method: str = "POST") -> httpx.Response:
+        transport = httpx.ASGITransport(self.web)
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            return await client.request(method, "/", headers=headers, content=body)
+
+
+@pytest.fixture
+async def shop() -> AsyncIterator[tuple[Shop, TestApp]]:
+    made = Shop()
+    async with TestApp(made.app) as harness:
+        yield made, harness
+
+
+def event(data: Any = None, **more: Any) -> CloudEvent:
+    said = {"id": "1", "source": "/pos/7", "type": "shop.OrderPlaced", "time_ms": 5, "headers": {"ce_subject": "a"}}
+    content = {"order": "o-1", "customer": "ann"} if data is None else data
+    return CloudEvent(Envelope(**{**said, **more}), json.dumps(content).encode())
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+async def test_an_event_is_stored_under_the_identity_that_it_came_with(shop: tuple[Shop, TestApp], mode: Any):
+    service, harness = shop
+    assert (await service.post(*write_request(event(), mode))).status_code == 202
+    await harness.settle()
+    ((message, envelope),) = service.handled
+    assert message == OrderPlaced("o-1", "ann")
+    assert (envelope.id, envelope.source, envelope.type, envelope.time_ms) == ("1", "/pos/7", "shop.OrderPlaced", 5)
+    assert envelope.headers == {"ce_subject": "a"}
+
+
+async def test_a_batch_is_stored_as_a_whole_and_repetitions_are_dropped(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    sent = [event({"order": f"o-{n}", "customer": "ann"}, id=f"{n}") for n in range(3)]
+    for _ in range(2):
+        assert (await service.post(*write_batch(sent))).status_code == 202
+    await harness.settle()
+    assert [message.order for message, _ in service.handled] == ["o-0", "o-1", "o-2"]
+    assert harness.audit()["shop.orders"] == {"done": 3, "duplicate": 3}
+
+
+async def test_an_empty_batch_is_taken(shop: tuple[Shop, TestApp]):
+    assert (await shop[0].post(*write_batch([]))).status_code == 202
+
+
+async def test_an_event_of_a_former_type_and_json_for_a_topic_of_another_format_are_taken(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    await service.post(*write_request(event(type="shop.Ordered")))
+    await service.post(*write_request(event({"trip": "t-1"}, type="shop.TripMade")))
+    await harness.settle()
+    assert {(message, envelope.content_type) for message, envelope in service.handled} == {
+        (OrderPlaced("o-1", "ann"), "application/json"),
+        (TripMade("t-1"), "application/avro"),
+    }
+
+
+async def test_what_the_sdk_sends_is_handled_and_what_we_relay_is_read_by_it(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    said = {"id": "9", "source": "/sdk", "type": "shop.OrderPlaced", "datacontenttype": "application/json"}
+    sent = sdk.to_structured(SdkEvent(said, {"order": "o-9", "customer": "ö"}), JSONFormat())
+    assert (await service.post(sent.headers, sent.body)).status_code == 202
+    await harness.settle()
+    assert [message for message, _ in service.handled] == [OrderPlaced("o-9", "ö")]
+    for mode in ("binary", "structured"):
+        headers, body = write_request(service.relayed[0], mode)
+        found = sdk.from_http(sdk.HTTPMessage(headers, body), JSONFormat())
+        assert (found.get_id(), found.get_source(), found.get_data()) == (
+            "9",
+            "/sdk",
+            {"order": "o-9", "customer": "ö"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "why"),
+    [
+        (({"content-type": "application/json"}, b"{}"), 400, "no CloudEvent"),
+        (({"content-type": "application/cloudevents+json"}, b"{"), 400, "no JSON object"),
+        (({"content-type": "application/cloudevents-batch+json"}, b"[{}]"), 400, "Event 0 of the batch"),
+        (write_request(event(type="shop.Unknown")), 422, "'shop.Unknown'"),
+        (write_request(event({"order": 5, "customer": "ann"})), 422, "order"),
+        (write_request(event({"order": "o", "customer": ""})), 422, "key"),
+        (write_request(event(content_type="text/csv")), 422, "text/csv"),
+        (write_request(event({"order": "o" * 400, "customer": "a"})), 413, "over the limit of 300"),
+        (write_request(event({"order": "o" * 1_000, "customer": "a"})), 413, "over 1000 bytes"),
+        (write_batch([event(), event({"order": 5}, id="2")]), 422, "event '2'"),
+    ],
+)
+async def test_what_is_refused_says_why_and_what_to_do_and_nothing_is_stored(
+    shop: tuple[Shop, TestApp], sent: tuple[dict[str, str], bytes], status: int, why: str
+):
+    service, harness = shop
+    answer = await service.post(*sent)
+    assert answer.status_code == status
+    assert why in answer.json()["error"]
+    assert answer.json()["remedy"]
+    await harness.settle()
+    assert service.handled == []
+
+
+async def test_a_log_that_can_not_store_is_told_as_a_reason_to_come_again(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    service, _ = shop
+
+    async def full(appends: object) -> list[int]:
+        raise LogFull("There is no room.", remedy="Make some.")
+
+    monkeypatch.setattr(service.app.log, "append", full)
+    answer = await service.post(*write_request(event()))
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize(
+    ("origin", "status", "granted"), [("eventgrid.example", 200, True), ("evil.example", 403, False)]
+)
+async def test_the_handshake_of_web_hooks_is_answered_for_known_senders(
+    shop: tuple[Shop, TestApp], origin: str, status: int, granted: bool
+):
+    answer = await shop[0].post({"WebHook-Request-Origin": origin}, b"", "OPTIONS")
+    assert (answer.status_code, answer.headers.get("webhook-allowed-origin")) == (status, origin if granted else None)
+
+
+async def test_relaying_in_a_handler_is_refused_like_publishing(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    refused = []
+
+    async def relay(message: Any, ctx: Context) -> None:
+        try:
+            await service.app.relay([event_of(ctx)])
+        except UsageError as error:
+            refused.append(error)
+
+    service._note = relay  # type: ignore[method-assign]
+    app = App("other")
+    app.subscribe("other", orders, start="earliest").on(OrderPlaced)(relay)
+    await harness.start(app)
+    await service.app.relay([event()])
+    await harness.settle()
+    assert len(refused) == 1
+
+
+def test_a_message_without_an_identity_can_not_be_sent_as_an_event():
+    with pytest.raises(EncodeError, match="no CloudEvent"):
+        write_request(CloudEvent(Envelope(), b"{}"))
+
+
+def test_events_of_a_request_are_read_with_their_extensions():
+    headers, body = write_request(event(correlation_id="c", headers={"ce_tenant": "n", "traceparent": "00-a-b-01"}))
+    (found,) = read_request(headers, body)
+    assert found == event(correlation_id="c", headers={"ce_tenant": "n", "traceparent": "00-a-b-01"})
