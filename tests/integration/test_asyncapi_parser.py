@@ -36,15 +36,17 @@ def checked(tmp_path: Path) -> Checked:
     return check
 
 
-def of_every_type(format: Any) -> Service:
+def of_every_type(format: Any, *, structured: bool = False) -> Service:
     """A service whose messages have fields of every type."""
-    topic = Topic(f"all.{format}", owner="all", schemas=Schemas(format=format))
-    topic.event(f"all.{format}.Order")(Order)
-    return Service(f"all-{format}", [topic], [])
+    name = f"all.{format}" + ".whole" * structured
+    topic = Topic(name, owner="all", schemas=Schemas(format=format, structured=structured))
+    topic.event(f"{name}.Order")(Order)
+    return Service(name, [topic], [])
 
 
 def test_documents_of_a_service_and_of_a_system_are_valid(checked: Checked) -> None:
     everything = [SHOP, BILLING, Service("states", [STATES], []), *map(of_every_type, ("json", "avro", "protobuf"))]
+    everything += [of_every_type(format, structured=True) for format in ("json", "avro")]
     urls = ("", "kafka://broker:9092,other:9092", "sqlite:///shop.db")
     systems: list[list[Service]] = [[SHOP], [BILLING], everything]
     done = checked(*(document(services, url=url) for services, url in zip(systems, urls, strict=True)))

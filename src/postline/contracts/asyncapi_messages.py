@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from postline.contracts.cloudevents import OWN_ID, SCHEMA_ID
+from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, SCHEMA_ID
+from postline.contracts.cloudevents_json import STRUCTURED
 from postline.contracts.examples import examples_of
 from postline.contracts.jsonschema import MODEL
 from postline.contracts.jsonschema import document as json_document
@@ -46,13 +47,15 @@ def message(topic: Topic | ForeignTopic, reading: Reading, key: str, schemas: di
 
     Raises ContractError for what its format can't say.
     """
+    own = topic if isinstance(topic, Topic) else None
+    whole = own is not None and own.schemas.structured
     return {
         **_explained(reading.cls),
-        "contentType": reading.format.content_type,
-        **(_envelope(topic, reading) if isinstance(topic, Topic) else {}),
-        "payload": _payload(reading, key, schemas),
+        "contentType": STRUCTURED if whole else reading.format.content_type,
+        **(_envelope(own, reading) if own is not None else {}),
+        "payload": _event(reading, key, schemas) if whole else _payload(reading, key, schemas),
         **_keyed(topic, reading),
-        **_examples(reading),
+        **({} if whole else _examples(reading)),
         **({"x-aliases": list(reading.aliases)} if reading.aliases else {}),
     }
 
@@ -67,6 +70,9 @@ def _explained(cls: Any) -> dict[str, str]:
 
 
 def _envelope(topic: Topic, reading: Reading) -> dict[str, Any]:
+    if topic.schemas.structured:
+        told = {"type": "string", "const": STRUCTURED, "description": "The value is the whole event."}
+        return {"headers": {"type": "object", "properties": {"content-type": told}, "required": ["content-type"]}}
     properties = {name: {"type": "string", "description": said} for name, said in _HEADERS.items()}
     if topic.schemas.framed:
         del properties[SCHEMA_ID]
@@ -77,6 +83,21 @@ def _envelope(topic: Topic, reading: Reading) -> dict[str, Any]:
     return {"headers": headers, "correlationId": {"$ref": "#/components/correlationIds/chain"}}
 
 
+def _event(reading: Reading, key: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """The payload that is a CloudEvent in structured mode, with the message as its data."""
+    properties: dict[str, Any] = {
+        "datacontenttype" if name == CONTENT_TYPE else name.removeprefix("ce_"): {"type": "string", "description": said}
+        for name, said in _HEADERS.items()
+    }
+    fixed = {"specversion": "1.0", "type": reading.name, "datacontenttype": reading.format.content_type}
+    for name, value in fixed.items():
+        properties[name]["const"] = value
+    as_json = reading.format.name == "json"
+    data = _payload(reading, key, schemas) if as_json else {"type": "string", "contentEncoding": "base64"}
+    properties["data" if as_json else "data_base64"] = data
+    return {"type": "object", "properties": properties, "required": [name.removeprefix("ce_") for name in _REQUIRED]}
+
+
 # -- keys ---------------------------------------------------------------------------------------------
 
 
@@ -84,7 +105,7 @@ def _keyed(topic: Topic | ForeignTopic, reading: Reading) -> dict[str, Any]:
     binding: dict[str, Any] = {}
     if topic.keyed:
         binding["key"] = _key_schema(topic, reading.schema)
-    if isinstance(topic, Topic):
+    if isinstance(topic, Topic) and not topic.schemas.structured:
         framed = {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"}
         binding |= framed if topic.schemas.framed else {"schemaIdLocation": "header"}
         binding["schemaLookupStrategy"] = "TopicRecordNameStrategy"

@@ -152,6 +152,25 @@ def test_binary_formats_come_as_their_own_documents() -> None:
     assert "summary" not in message
 
 
+@pytest.mark.parametrize("format", ["json", "avro"])
+def test_messages_that_are_whole_events_have_their_data_in_the_payload(format: Any) -> None:
+    topic = Topic("shop.announced", owner="shop", key="order", schemas=Schemas(format=format, structured=True))
+    topic.event("shop.Announced")(OrderPlaced)
+    made = document([Service("shop", [topic], [])])
+    message = at(made, "components", "messages", "shop.Announced")
+    assert message["contentType"] == "application/cloudevents+json"
+    assert set(at(message, "headers", "properties")) == {"content-type"}
+    assert at(message, "payload", "required") == ["id", "source", "type", "specversion"]
+    properties = at(message, "payload", "properties")
+    assert at(properties, "type", "const") == "shop.Announced"
+    assert at(properties, "datacontenttype", "const") == f"application/{format}"
+    if format == "json":
+        assert at(properties, "data") == {"$ref": "#/components/schemas/shop.Announced"}
+    else:
+        assert at(properties, "data_base64", "contentEncoding") == "base64"
+    assert problems(made) == []
+
+
 def test_sensitive_fields_are_marked_even_beside_a_reference() -> None:
     topic = Topic("shop.people", owner="shop")
 
