@@ -12,7 +12,17 @@ from postline.contracts.schema import Schema
 from postline.errors import ContractError, SettingsError
 from postline.message import JSON_CONTENT_TYPE
 
-__all__ = ["JSON", "Codec", "Format", "FormatName", "SchemaType", "format_named", "format_of_content", "format_of_type"]
+__all__ = [
+    "JSON",
+    "WHOLE_JSON",
+    "Codec",
+    "Format",
+    "FormatName",
+    "SchemaType",
+    "format_named",
+    "format_of_content",
+    "format_of_type",
+]
 
 FormatName: TypeAlias = Literal["json", "avro", "protobuf"]
 
@@ -58,7 +68,9 @@ class _Json:
     name: FormatName = "json"
     schema_type: SchemaType = "JSON"
     content_type = JSON_CONTENT_TYPE
-    whole = False
+
+    def __init__(self, *, whole: bool = False) -> None:
+        self.whole = whole
 
     def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
         kind = Kind(cls, name=name)
@@ -154,6 +166,8 @@ def _protobuf_codecs() -> _Codecs:
 #: Stands for the class in errors about values that are read without one.
 _ANY = "value"
 JSON: Format = _Json()
+#: Where every field is written, as in JSON that is made of another format's values.
+WHOLE_JSON: Format = _Json(whole=True)
 _FORMATS: dict[str, Format] = {
     "json": JSON,
     "avro": _Avro("avro", "AVRO", _avro_codecs),

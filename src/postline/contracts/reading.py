@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from postline.contracts.formats import JSON, Format
+from postline.contracts.formats import JSON, WHOLE_JSON, Format
 from postline.contracts.frame import framed
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
@@ -39,6 +39,12 @@ class Reading:
         from postline.contracts.reflection import schema_of
 
         return schema_of(self.cls, name=self.name)
+
+    def as_json(self) -> Reading:
+        """The same for values that are written as JSON, as examples are; of versions of any format."""
+        made = Reading(self.cls, self.name, WHOLE_JSON if self.format.whole else JSON, self.aliases)
+        made.upcasts = [Upcast(each.old.as_json(), each.function) for each in self.upcasts]
+        return made
 
     @property
     def framed_with_indexes(self) -> bool:

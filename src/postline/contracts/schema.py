@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "NO_LIMITS",
+    "SCHEMA_URN",
     "TEXT",
     "Definition",
     "Enumeration",
@@ -32,6 +33,9 @@ __all__ = [
     "Type",
     "UnionOf",
 ]
+
+#: Before a fingerprint, where a schema is named by a URI.
+SCHEMA_URN = "urn:postline:schema:"
 
 #: `integer` has no bound unless `bits` says one; `number` is a binary float; `any` is whatever the format can carry.
 ScalarKind: TypeAlias = Literal[

@@ -33,6 +33,7 @@ class Contents:
     def __init__(self, registry: Registry | None, *, reveal: bool = False) -> None:
         self._registry, self._reveal = registry, reveal
         self._schemas: dict[int, Schema] = {}
+        self._fingerprints: dict[int, str] = {}
         #: The newest schema of subjects whose records named none.
         self._newest: dict[str, Schema | None] = {}
 
@@ -42,7 +43,9 @@ class Contents:
             return
         ids = {number for record in records if (number := _id_of(record))} - self._schemas.keys()
         if ids:
-            self._schemas |= await self._registry.schemas(ids)
+            found = await self._registry.schemas(ids)
+            self._schemas |= found
+            self._fingerprints |= {number: schema.fingerprint for number, schema in found.items()}
         for name in {record[3] for record in records if _id_of(record) not in self._schemas}:
             if (subject := subject_of(topic, name)) not in self._newest:
                 self._newest[subject] = await self._newest_of(self._registry, subject)
@@ -53,6 +56,10 @@ class Contents:
             return meaning_of(versions[-1].document) if versions else None
         except ContractError:  # another program's, of which we can't say what is in it
             return None
+
+    def fingerprint(self, record: Record) -> str:
+        """That of the writer's schema, the same in every log; "" where the record names none that is known."""
+        return self._fingerprints.get(_id_of(record), "")
 
     def shown(self, topic: str, record: Record, content_type: str) -> Shown:
         """The value as it is shown."""

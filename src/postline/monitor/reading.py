@@ -105,10 +105,9 @@ class Monitor:
         return [view for *_, view in found[:limit]]
 
     def _record_view(self, topic: str, partition: int, record: Record) -> RecordView:
-        envelope = self._log.envelope(record)
-        return record_view(
-            topic, partition, record, envelope, self._contents.shown(topic, record, envelope.content_type)
-        )
+        envelope, contents = self._log.envelope(record), self._contents
+        content = contents.shown(topic, record, envelope.content_type)
+        return record_view(topic, partition, record, envelope, content, contents.fingerprint(record))
 
     # -- subscriptions ------------------------------------------------------------------------
 

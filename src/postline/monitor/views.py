@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from postline.contracts.schema import SCHEMA_URN
 from postline.errors import UsageError
 from postline.log.port import Bounds, Record
 from postline.message import Envelope
@@ -220,6 +221,8 @@ class RecordView(
     type: str
     time: str
     content_type: str = ""
+    #: The schema that the data was written under, by its fingerprint: SCHEMA_URN, then hexadecimal digits.
+    dataschema: str = ""
     correlation_id: str = ""
     causation_id: str = ""
     headers: dict[str, str] = {}
@@ -235,8 +238,10 @@ class DeadLetterDetail(msgspec.Struct, frozen=True, kw_only=True):
     stack: str | None
 
 
-def record_view(topic: str, partition: int, record: Record, envelope: Envelope, content: Shown) -> RecordView:
-    """A record, its envelope and its content as they are shown."""
+def record_view(
+    topic: str, partition: int, record: Record, envelope: Envelope, content: Shown, fingerprint: str
+) -> RecordView:
+    """A record, its envelope, its content as it is shown, and its schema's fingerprint if that is known."""
     return RecordView(
         topic=topic,
         partition=partition,
@@ -249,6 +254,7 @@ def record_view(topic: str, partition: int, record: Record, envelope: Envelope, 
         type=record[3],
         time=_iso(envelope.time_ms or record[1]),
         content_type=envelope.content_type,
+        dataschema=f"{SCHEMA_URN}{fingerprint}" if fingerprint else "",
         correlation_id=envelope.correlation_id,
         causation_id=envelope.causation_id,
         headers=envelope.headers,

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from postline import App, ForeignTopic, Topic
+from postline import App, ForeignTopic, Schemas, Topic
 from postline.contracts.marks import was
 from postline.contracts.reflection import schema_of
+from postline.contracts.schema import SCHEMA_URN
 from postline.contracts.snapshot import snapshot_of, updated, write_snapshot
 from postline.errors import ContractError, UsageError
 from postline.registry import View
-from postline.testing.contracts import check_consumers, consumer_examples
+from postline.testing.contracts import check_consumers, consumer_examples, recorded_examples
 
 
 class First(Struct):
@@ -85,3 +86,62 @@ def test_an_owner_is_told_whom_its_next_version_breaks(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"billing \(billing\) can't read shop\.Order: amount") as told:
         check_consumers(App("shop", owns=[shop(Second)]), tmp_path / "views.json")
     assert "packing" not in str(told.value)
+
+
+@pytest.mark.parametrize("format", ["avro", "protobuf"])
+def test_examples_are_of_topics_of_every_format(tmp_path: Path, format: Any) -> None:
+    topic = Topic("shop.orders", owner="shop", key="id", schemas=Schemas(format=format))
+    topic.event("shop.Order")(First)
+    (tmp_path / "shop.orders.json").write_bytes(write_snapshot(snapshot_of(topic)))
+    app = App("billing")
+    view = ForeignTopic("shop.orders", format=format)
+    view.reads("shop.Order")(Second)
+
+    @app.subscribe("billing", view, start="earliest").on(Second)
+    async def bill(order: Second) -> None:
+        """Bills it."""
+
+    found = consumer_examples(app, tmp_path)
+    assert len(found) == 3
+    assert all(isinstance(each.value, Second) for each in found)
+
+
+def recorded(path: Path, *events: tuple[str, Any, Any]) -> Path:
+    """A file as `postline tail --json` writes it, of types, data (None for a tombstone) and their classes."""
+    lines = [
+        {"topic": "shop.orders", "offset": n, "type": name}
+        | ({} if data is None else {"data": data})
+        | ({} if kind is None else {"dataschema": SCHEMA_URN + schema_of(kind, name="shop.Order").fingerprint})
+        for n, (name, data, kind) in enumerate(events)
+    ]
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    return path
+
+
+def test_recorded_messages_are_read_as_the_versions_that_they_name_or_the_newest(contracts: Path) -> None:
+    file = recorded(
+        contracts / "orders.jsonl",
+        ("shop.Order", {"id": "a", "amount": 7}, First),
+        ("shop.Other", {"anything": 1}, None),
+        ("shop.Order", None, None),
+        ("shop.Order", {"id": "b", "total": 8}, Second),
+        ("shop.Order", {"id": "c", "amount": 9}, None),
+    )
+    found = recorded_examples(consumer(Second), file, contracts)
+    assert [(each.version, each.number, each.value) for each in found] == [
+        (1, 1, Second("a", 7)),
+        (2, 4, Second("b", 8)),
+        (2, 5, Second("c", 0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "said"),
+    [({"id": 5}, None, "can't be read as version 2: .*id"), ({"id": "a"}, Lean, "is of a version that the snapshot")],
+)
+def test_a_recorded_message_that_can_not_be_read_is_named_with_its_line(
+    contracts: Path, data: Any, kind: Any, said: str
+) -> None:
+    file = recorded(contracts / "orders.jsonl", ("shop.Order", data, kind))
+    with pytest.raises(ContractError, match=rf"orders\.jsonl:1: the recorded shop\.Order {said}"):
+        recorded_examples(consumer(Second), file, contracts)
