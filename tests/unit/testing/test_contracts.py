@@ -85,3 +85,31 @@ def test_an_owner_is_told_whom_its_next_version_breaks(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"billing \(billing\) can't read shop\.Order: amount") as told:
         check_consumers(App("shop", owns=[shop(Second)]), tmp_path / "views.json")
     assert "packing" not in str(told.value)
+
+
+def views_in(folder: Path, *views: View) -> Path:
+    (folder / "views.json").write_bytes(msgspec.json.encode(views))
+    return folder / "views.json"
+
+
+def test_an_owner_reads_its_own_topic_as_it_is_declared_now(tmp_path: Path) -> None:
+    def view(service: str) -> View:
+        return View(
+            topic="shop.orders", type="shop.Order", service=service, subscription="totals", reader=schema_of(First)
+        )
+
+    app = App("shop", owns=[topic := shop(Second)])
+
+    @app.subscribe("totals", topic, start="earliest").on(Second)
+    async def total(order: Second) -> None:
+        """Adds it."""
+
+    check_consumers(app, views_in(tmp_path, view("shop")))
+    with pytest.raises(AssertionError, match=r"other \(totals\)"):
+        check_consumers(app, views_in(tmp_path, view("other")))
+
+
+def test_a_file_that_holds_no_views_is_named(tmp_path: Path) -> None:
+    (tmp_path / "views.json").write_text("{}")
+    with pytest.raises(ContractError, match=r"views\.json does not say what consumers read"):
+        check_consumers(App("shop", owns=[shop(First)]), tmp_path / "views.json")
