@@ -25,7 +25,7 @@ from postline.ids import IdSource
 from postline.log.needs import Need
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, enroll, open_registry, schemas_topic
+from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
 from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -35,7 +35,16 @@ from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
 from postline.settings import Settings, load_settings
 
-__all__ = ["HANDLER_THREAD", "App", "Environment", "Published", "need_of", "open_environment", "open_log"]
+__all__ = [
+    "HANDLER_THREAD",
+    "App",
+    "Environment",
+    "Published",
+    "declared_views",
+    "need_of",
+    "open_environment",
+    "open_log",
+]
 
 _log = logging.getLogger("postline")
 
@@ -110,6 +119,21 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     """What the app needs of the log, which is not asked. Raises SettingsError with every contradiction at once."""
     running = _Running(app, environment, owns_log=False)
     return running.topology.need(running.checked_plans(), principal)
+
+
+def declared_views(app: App, full_name: Callable[[str], str] = str) -> list[View]:
+    """What the app's subscriptions read as they are declared now, which its start tells the owners of their topics."""
+    return [
+        view_of(
+            reading,
+            name,
+            topic=full_name(subscription.topic.name),
+            service=app.name,
+            subscription=full_name(subscription.name),
+        )
+        for subscription in app.subscriptions.values()
+        for name, reading in subscription.readings.items()
+    ]
 
 
 class App:
@@ -328,8 +352,10 @@ class _Running:
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
+        views = declared_views(self._app, self._settings.full_name)
+        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
         for plan in plans:
-            await self._note_views(plan)
+            await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
         await self._name_unserved(plans)
 
@@ -339,12 +365,6 @@ class _Running:
             for name, contract in topic.contracts.items():
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
-
-    async def _note_views(self, plan: Plan) -> None:
-        """Tell owners which fields this subscription reads."""
-        readers = {handler.type_name: handler.reading.schema for handler in plan.handlers.values()}
-        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
-        await usage.note(plan.service, plan.topic, plan.name, readers)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
 
-from postline.contracts import ForeignTopic, Kind, Topic
+from postline.contracts import ForeignTopic, Kind, Reading, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.dedup import Dedup
@@ -156,6 +156,13 @@ class Subscription:
     def types(self) -> list[str]:
         """The wire names of the message types that it handles."""
         return list(self._registrations)
+
+    @property
+    def readings(self) -> dict[str, Reading]:
+        """How it reads messages, by their wire names, former ones too."""
+        found = [self.topic.reading_of(name) for name in self._registrations]
+        # An owner who has not renamed a type yet sees by these who reads it.
+        return {name: reading for reading in found for name in (*reading.aliases, reading.name)}
 
     def _handlers(self) -> dict[str, Handler]:
         handlers = {}

@@ -29,6 +29,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # 
 from msgspec import Struct
 
 from postline import App, Schemas, Topic
+from postline.cli import main
 from postline.contracts.frame import VALUE_HEADER, schema_header, unframe
 from postline.contracts.protobuf import messages
 from postline.registry import IncompatibleSchema, LogRegistry
@@ -47,6 +48,21 @@ AVRO = json.dumps(
 JSON_SCHEMA = json.dumps(
     {"title": "Order", "type": "object", "properties": {"id": {"type": "string"}, "total": {"type": "integer"}}}
 )
+
+#: As a file, for the command line.
+SHOP = """
+from msgspec import Struct
+from postline import App, Topic
+
+bills = Topic("shop.bills", owner="shop", key="id")
+
+@bills.event("shop.Bill")
+class Bill(Struct):
+    id: str
+    total: int
+
+app = App("shop", owns=[bills])
+"""
 
 MONEY_TEXT = """
 syntax = "proto3";
@@ -269,3 +285,25 @@ def test_an_app_uses_another_registry_over_http(
     assert json.loads(found.schema_str or "")["namespace"] == "shop"
     with pytest.raises(IncompatibleSchema):
         asyncio.run(publish(Breaking, Breaking("o-3", "x")))
+
+
+def test_contracts_are_compared_with_another_registry_which_is_left_as_it_is(
+    registry_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "app.py").write_text(SHOP)
+    (tmp_path / "next.py").write_text(SHOP.replace("total: int", "total: str"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("POSTLINE_REGISTRY", registry_url)
+    log = f"sqlite:///{tmp_path / 'other.db'}"
+    with Path(os.devnull).open() as nothing:
+        monkeypatch.setattr(sys, "stdin", nothing)
+        assert main(["publish", "shop.bills", "shop.Bill", "--app", "app.py", "--url", log]) == 0
+    capfd.readouterr()
+    assert main(["contracts", "check", "app.py", "--registry", "--url", log]) == 0
+    assert main(["contracts", "check", "next.py", "--registry", "--url", log]) == 1
+    unbroken, broken = capfd.readouterr().out.splitlines()
+    assert unbroken == "[]"
+    assert {each["direction"] for each in json.loads(broken)[0]["findings"]} == {"backward", "forward"}
+    with SchemaRegistryClient({"url": registry_url}) as client:
+        assert client.get_versions("shop.bills-shop.Bill") == [1]

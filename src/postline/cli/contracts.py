@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,19 +11,28 @@ import msgspec
 
 from postline.app import App
 from postline.cli.asyncapi import asyncapi
+from postline.cli.comparing import (
+    Before,
+    TypeBefore,
+    before_in,
+    compared_option,
+    known_snapshot,
+    snapshot_path,
+    what_was_before,
+)
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.importing import import_command
 from postline.cli.loading import load_apps
 from postline.cli.output import emit_json, json_option, plain, wants_json
 from postline.cli.usage import usage
 from postline.contracts import Topic
-from postline.contracts.checking import broken_promises, findings
-from postline.contracts.compatibility import Finding, report
+from postline.contracts.compatibility import Broken, Finding, report
 from postline.contracts.difference import Difference, differences, words_of
 from postline.contracts.formats import format_named
 from postline.contracts.schema import Record, Schema
-from postline.contracts.snapshot import Snapshot, read_snapshot, snapshot_of, updated, write_snapshot
+from postline.contracts.snapshot import snapshot_of, updated, write_snapshot
 from postline.errors import UsageError
+from postline.registry import BrokenConsumer, Readers, broken_consumers
 
 __all__ = ["command"]
 
@@ -37,6 +45,7 @@ Examples:
   postline contracts snapshot shop:app           write down what is declared, in contracts/
   postline contracts check shop:app              for CI: refuse what breaks somebody
   postline contracts check shop:app --against origin/main
+  postline contracts check shop:app --registry   compare with what is registered
   postline contracts diff shop:app
   postline contracts show shop:app shop.OrderPlaced --format avro
   postline contracts usage shop.orders           who reads which field
@@ -50,12 +59,19 @@ class _Checked(msgspec.Struct, frozen=True):
     type: str
     problems: list[str]
     findings: list[Finding]
+    consumers: list[BrokenConsumer]
+
+
+class _Change(msgspec.Struct, frozen=True):
+    path: str
+    said: str
+    read_by: tuple[str, ...]
 
 
 class _Changed(msgspec.Struct, frozen=True):
     topic: str
     type: str
-    changes: list[Difference]
+    changes: list[_Change]
 
 
 @click.group(epilog=_EPILOG)
@@ -97,14 +113,16 @@ def snapshot(targets: tuple[str, ...], directory: Path, force: bool) -> int:
       postline contracts snapshot shop:app && git add contracts
     """
     topics = list(_owned(load_apps(targets)))
-    if not force and (checked := [each for topic in topics for each in _checked(topic, _known(directory, topic))]):
+    known = {topic.name: known_snapshot(directory, topic) for topic in topics}
+    checked = [each for topic in topics for each in _checked(before_in(known[topic.name], topic))]
+    if checked and not force:
         _show_checked(checked)
         return NEGATIVE
     directory.mkdir(parents=True, exist_ok=True)
     for topic in topics:
-        known, now = _known(directory, topic), snapshot_of(topic)
-        path = _path(directory, topic.name)
-        content = write_snapshot(now if known is None else updated(known, now))
+        before, now = known[topic.name], snapshot_of(topic)
+        path = snapshot_path(directory, topic.name)
+        content = write_snapshot(now if before is None else updated(before, now))
         if not path.exists() or path.read_bytes() != content:
             path.write_bytes(content)
             click.echo(f"written    {path}")
@@ -116,50 +134,64 @@ def snapshot(targets: tuple[str, ...], directory: Path, force: bool) -> int:
 @command.command("check")
 @_targets_argument
 @_directory_option
-@click.option("--against", "revision", metavar="REV", help="Compare with the snapshots of this git revision.")
+@compared_option
 @json_option
-def check(targets: tuple[str, ...], directory: Path, revision: str | None, as_json: bool | None) -> int:
+def check(
+    targets: tuple[str, ...],
+    directory: Path,
+    revision: str | None,
+    registry: bool,
+    url: str | None,
+    as_json: bool | None,
+) -> int:
     """Check that the contracts of these apps break nobody; exit with 1 if one does.
 
-    Compares with the snapshots in the working directory, or those of a git revision.
+    Compares with the snapshots in the working directory, or those of a git revision, or with what is registered, as
+    the apps' start would. Also what breaks a consumer though the topic's rule allows it is refused: what they read is
+    taken from the log with --registry, else from readers.json beside the snapshots (`usage --save`).
 
     \b
     Examples:
       postline contracts check shop:app
       postline contracts check shop:app billing:app --against origin/main
+      postline contracts check shop:app --registry --url kafka://broker:9092
     """
-    apps = load_apps(targets)
-    checked: list[_Checked] = []
-    number = 0
-    for topic in _owned(apps):
-        known = _of_revision(revision, directory, topic) if revision else _known(directory, topic)
-        number += len(topic.contracts)
-        checked += _checked(topic, known)
+    before = what_was_before(load_apps(targets), directory, revision, registry, url)
+    checked = [each for known in before for each in _checked(known)]
     if wants_json(as_json):
         emit_json(checked)
     elif checked:
         _show_checked(checked)
     else:
-        click.echo(f"{number} message types break nobody.")
+        _show_unbroken(before)
     return NEGATIVE if checked else OK
 
 
 @command.command("diff")
 @_targets_argument
 @_directory_option
-@click.option("--against", "revision", metavar="REV", help="Compare with the snapshots of this git revision.")
+@compared_option
 @json_option
-def diff(targets: tuple[str, ...], directory: Path, revision: str | None, as_json: bool | None) -> int:
-    """Show what changed since the snapshot, whether it breaks anybody or not.
+def diff(
+    targets: tuple[str, ...],
+    directory: Path,
+    revision: str | None,
+    registry: bool,
+    url: str | None,
+    as_json: bool | None,
+) -> int:
+    """Show what changed since the snapshot, or since the last registered version, whether it breaks anybody or not.
+
+    Each change names the consumers that read the field, by their views in the log with --registry, else in
+    readers.json beside the snapshots.
 
     \b
-    Example:
+    Examples:
       postline contracts diff shop:app --against v1.4
+      postline contracts diff shop:app --registry
     """
-    changed = []
-    for topic in _owned(load_apps(targets)):
-        known = _of_revision(revision, directory, topic) if revision else _known(directory, topic)
-        changed += list(_changed(topic, known))
+    before = what_was_before(load_apps(targets), directory, revision, registry, url)
+    changed = [each for known in before for each in _changed(known)]
     if wants_json(as_json):
         emit_json(changed)
     elif not changed:
@@ -167,7 +199,8 @@ def diff(targets: tuple[str, ...], directory: Path, revision: str | None, as_jso
     for each in changed if not wants_json(as_json) else ():
         click.echo(f"{plain(each.type)}  on {plain(each.topic)}")
         for change in each.changes:
-            click.echo(f"  {plain(change.path) or 'the message'}: {plain(change.said)}")
+            read_by = f"; read by {plain(', '.join(change.read_by))}" if change.read_by else ""
+            click.echo(f"  {plain(change.path) or 'the message'}: {plain(change.said)}{read_by}")
     return OK
 
 
@@ -201,65 +234,51 @@ def show(target: str, type_name: str | None, format_name: str) -> int:
     return OK
 
 
-# -- reading and comparing ----------------------------------------------------------------------------
+# -- comparing ----------------------------------------------------------------------------------------
 
 
 def _owned(apps: Sequence[App]) -> Iterator[Topic]:
     return (topic for app in apps for topic in app.owns)
 
 
-def _path(directory: Path, topic: str) -> Path:
-    return directory / f"{topic}.json"
+def _checked(before: Before) -> Iterator[_Checked]:
+    """What is wrong with a topic, a type at a time; nothing for types that nobody knows."""
+    topic = before.topic
+    if before.problems:
+        yield _Checked(topic.name, "", [*before.problems], [], [])
+    broken = broken_consumers(topic, before.views, before.gone)
+    for name in (*topic.contracts, *before.gone):
+        known = before.types.get(name, TypeBefore())
+        found = [_with_readers(each, _readers(before, name, known.versions[each.version])) for each in known.findings]
+        consumers = [each for each in broken if each.type == name]
+        if found or consumers:
+            yield _Checked(topic.name, name, [], found, consumers)
 
 
-def _known(directory: Path, topic: Topic) -> Snapshot | None:
-    path = _path(directory, topic.name)
-    return read_snapshot(path.read_bytes(), str(path)) if path.exists() else None
+def _readers(before: Before, name: str, version: Schema | None) -> Readers:
+    contract = before.topic.contracts.get(name)
+    return Readers(before.views_of(name), version, contract.reading.schema if contract else None)
 
 
-def _of_revision(revision: str, directory: Path, topic: Topic) -> Snapshot | None:
-    """The snapshot as git has it; None if it has none there."""
-    path = _path(directory, topic.name)
-    _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", failing=f"git knows no revision {revision!r}.")
-    listed = _git("ls-tree", "--name-only", revision, "--", str(path), failing=f"git can't list {path}.")
-    if not listed.strip():
-        return None
-    content = _git("show", f"{revision}:./{path}", failing=f"git can't show {path} of {revision}.")
-    return read_snapshot(content, f"{path} of {revision}")
+def _with_readers(finding: Finding, readers: Readers) -> Finding:
+    told = [msgspec.structs.replace(each, read_by=readers.of(each.path)) for each in finding.breaks]
+    return msgspec.structs.replace(finding, breaks=told)
 
 
-def _git(*arguments: str, failing: str) -> bytes:
-    try:
-        return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
-    except FileNotFoundError as error:
-        raise UsageError("git is not installed.", remedy="Install it, or leave out --against.") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()
-        raise UsageError(f"{failing} {said}".strip(), remedy="Fetch it, or name another revision.") from error
+def _changed(before: Before) -> Iterator[_Changed]:
+    for name, contract in before.topic.contracts.items():
+        newest = before.types[name].newest
+        new = [Difference("", "is new")]
+        if changes := new if newest is None else differences(newest, contract.reading.schema):
+            yield _changed_of(before, name, changes)
+    for name in before.gone:
+        yield _changed_of(before, name, [Difference("", "is not declared any more")])
 
 
-def _checked(topic: Topic, known: Snapshot | None) -> Iterator[_Checked]:
-    """What is wrong with a topic, a type at a time; nothing for types that nobody has written down."""
-    if known is None:
-        return
-    if promises := broken_promises(known, snapshot_of(topic)):
-        yield _Checked(topic.name, "", promises, [])
-    for name, contract in topic.contracts.items():
-        before = next((known.types[each] for each in (name, *contract.reading.aliases) if each in known.types), None)
-        if before is None or contract.reading.schema in before.versions:
-            continue  # what is written down was judged then
-        if found := findings(contract.reading, before.numbered, topic.schemas.evolution):
-            yield _Checked(topic.name, name, [], found)
-
-
-def _changed(topic: Topic, known: Snapshot | None) -> Iterator[_Changed]:
-    for name, contract in topic.contracts.items():
-        names = (name, *contract.reading.aliases)
-        before = next((known.types[each] for each in names if each in known.types), None) if known else None
-        if before is None:
-            yield _Changed(topic.name, name, [Difference("", "is new")])
-        elif changes := differences(before.versions[-1], contract.reading.schema):
-            yield _Changed(topic.name, name, changes)
+def _changed_of(before: Before, name: str, changes: Sequence[Difference]) -> _Changed:
+    readers = _readers(before, name, before.types.get(name, TypeBefore()).newest)
+    told = [_Change(each.path, each.said, readers.of(each.path)) for each in changes]
+    return _Changed(before.topic.name, name, told)
 
 
 # -- for people ---------------------------------------------------------------------------------------
@@ -269,8 +288,16 @@ def _show_checked(checked: Sequence[_Checked]) -> None:
     for each in checked:
         for problem in each.problems:
             click.echo(f"topic {plain(each.topic)}: {plain(problem)}", err=True)
-        if each.findings:
-            click.echo(report(each.findings, f"{each.type} on {each.topic}"), err=True)
+        found: list[Broken] = [*each.findings, *each.consumers]
+        if found:
+            click.echo(report(found, f"{each.type} on {each.topic}"), err=True)
+
+
+def _show_unbroken(before: Sequence[Before]) -> None:
+    number = sum(len(known.topic.contracts) for known in before)
+    readers = {view.subscription for known in before for view in known.views}
+    compared = f"; subscriptions that read them: {len(readers)}" if readers else ""
+    click.echo(f"{number} message types break nobody{compared}.")
 
 
 def _show_type(topic: Topic, name: str, schema: Schema, format_name: str) -> None:

@@ -20,7 +20,7 @@ from postline.ids import IdSource
 from postline.log.port import Log
 from postline.monitor import Contents, Monitor
 from postline.operations import Operations
-from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, open_registry
+from postline.registry import SCHEMAS_TOPIC, LogRegistry, Registry, Usage, View, open_registry
 from postline.settings import LogUrl, Settings, load_settings
 
 __all__ = ["Opened", "require_existing", "reveal_option", "settings_for", "url_option", "with_log"]
@@ -80,6 +80,12 @@ class Opened:
     def operations(self) -> Operations:
         """Asks the owners of its subscriptions for something."""
         return Operations(self.log, self.clock, Random(), source="postline.cli")
+
+    async def views(self) -> list[View]:
+        """What the subscriptions that are there read."""
+        there = {info.name for info in await self.log.subscriptions()}
+        known = Usage(self.log, self.settings.full_name(SCHEMAS_TOPIC), _registers_nothing)
+        return [view for view in await known.views() if view.subscription in there]
 
     async def subscription_name(self, name: str) -> str:
         """The full name that is meant: under the namespace, if there is such a subscription."""

@@ -14,9 +14,9 @@ from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import console, emit_json, json_option, plain, table, wants_json
 from postline.contracts.schema import Schema
-from postline.contracts.usage import fields_read
 from postline.errors import ContractError
-from postline.registry import SCHEMAS_TOPIC, Usage, View, meaning_of
+from postline.registry import View, meaning_of, topic_and_type, write_views
+from postline.settings import Settings
 
 __all__ = ["usage"]
 
@@ -57,14 +57,14 @@ def usage(topic: str | None, unused: bool, save: Path | None, as_json: bool | No
       postline contracts usage --unused
     """
 
-    async def work(opened: Opened) -> tuple[list[View], list[_Contract]]:
+    async def work(opened: Opened) -> tuple[list[View], list[_Contract], Settings]:
         full = None if topic is None else await opened.topic_name(topic)
-        views = [view for view in await _views(opened) if full in (None, view.topic)]
-        return views, [each for each in await _contracts(opened) if full in (None, each.topic)]
+        views = [view for view in await opened.views() if full in (None, view.topic)]
+        return views, [each for each in await _contracts(opened) if full in (None, each.topic)], opened.settings
 
-    views, contracts = with_log(url, work)
+    views, contracts, settings = with_log(url, work)
     if save is not None:
-        save.write_bytes(msgspec.json.format(msgspec.json.encode(views, order="deterministic"), indent=1) + b"\n")
+        _save(views, save, settings)
     uses = [use for use in _uses(views, contracts) if not (unused and use.read_by)]
     if wants_json(as_json):
         emit_json(uses)
@@ -76,11 +76,17 @@ def usage(topic: str | None, unused: bool, save: Path | None, as_json: bool | No
     return OK
 
 
-async def _views(opened: Opened) -> list[View]:
-    """The views of subscriptions that are there."""
-    there = {info.name for info in await opened.log.subscriptions()}
-    known = Usage(opened.log, opened.settings.full_name(SCHEMAS_TOPIC), lambda: "")
-    return [view for view in await known.views() if view.subscription in there]
+def _save(views: Sequence[View], path: Path, settings: Settings) -> None:
+    """Write the views without the namespace of the log: contracts in a repository know of none."""
+    before = settings.full_name("")
+    plain_views = [
+        msgspec.structs.replace(
+            view, topic=view.topic.removeprefix(before), subscription=view.subscription.removeprefix(before)
+        )
+        for view in views
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(write_views(plain_views))
 
 
 async def _contracts(opened: Opened) -> list[_Contract]:
@@ -88,20 +94,17 @@ async def _contracts(opened: Opened) -> list[_Contract]:
     names = [spec.name for spec in await opened.log.topics()]
     found = []
     for subject in await opened.registry.subjects():
-        # Both names may have dashes: of the topics that fit, the longest is meant.
-        topic = max((name for name in names if subject.startswith(f"{name}-")), key=len, default=None)
+        if (found_in := topic_and_type(subject, names)) is None:
+            continue
         with contextlib.suppress(ContractError):  # another program's, of which we can't say what is in it
             newest = meaning_of((await opened.registry.versions(subject))[-1].document)
-            if topic is not None:
-                found.append(_Contract(topic, subject.removeprefix(f"{topic}-"), newest))
+            found.append(_Contract(*found_in, newest))
     return found
 
 
 def _uses(views: Sequence[View], contracts: Sequence[_Contract]) -> Iterator[FieldUse]:
     for contract in contracts:
         reading = [view for view in views if (view.topic, view.type) == (contract.topic, contract.type)]
-        read = [
-            (f"{view.service} ({view.subscription})", fields_read(view.reader, contract.schema)) for view in reading
-        ]
+        read = [(view.consumer, view.fields_of(contract.schema)) for view in reading]
         for path, _ in contract.schema.paths():
             yield FieldUse(contract.topic, contract.type, path, [who for who, paths in read if path in paths])

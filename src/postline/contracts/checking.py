@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from postline.contracts.compatibility import Break, Finding, Level, judge
 from postline.contracts.reading import Reading
@@ -10,7 +10,7 @@ from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot
 from postline.contracts.topics import Evolution
 
-__all__ = ["broken_promises", "findings", "read_by_upcast"]
+__all__ = ["broken_promises", "findings", "read_by_upcast", "undeclared"]
 
 _NUMBER = "Add fields behind the others, or keep numbers with `Annotated[…, number(n)]`."
 
@@ -54,11 +54,15 @@ def broken_promises(before: Snapshot, now: Snapshot) -> list[str]:
         old, new = getattr(before, name), getattr(now, name)
         if old != new:
             said.append(f"its {name} was {old or 'none'!r} and is {new or 'none'!r}.")
-    known = {*now.types, *(alias for each in now.types.values() for alias in each.aliases)}
     said += [
         f"it does not declare {name} any more, whose records may lie in the log: keep the class, or declare its name "
         "among the aliases of another."
-        for name in before.types
-        if name not in known
+        for name in undeclared(before.types, now)
     ]
     return said
+
+
+def undeclared(known: Iterable[str], now: Snapshot) -> list[str]:
+    """Those of the known types that a topic declares no longer, not even as a former name."""
+    declared = {*now.types, *(alias for each in now.types.values() for alias in each.aliases)}
+    return [name for name in known if name not in declared]

@@ -9,7 +9,8 @@ are; a reader that limits a value more than its writer did breaks.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -30,7 +31,7 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["Break", "Finding", "Level", "breaks", "judge", "report"]
+__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "judge", "report"]
 
 _DEPTH_MAX = 200
 _UNBOUNDED_BITS = 65
@@ -77,6 +78,8 @@ class Break(msgspec.Struct, frozen=True):
     rule: str
     said: str
     remedy: str
+    #: Consumers that read the field, where somebody said who does.
+    read_by: tuple[str, ...] = ()
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -87,6 +90,18 @@ class Finding(msgspec.Struct, frozen=True):
     direction: str
     broken: str
     breaks: list[Break]
+
+
+class Broken(Protocol):
+    """Whom a change breaks, and where."""
+
+    @property
+    def broken(self) -> str:
+        """Whom, in words."""
+
+    @property
+    def breaks(self) -> list[Break]:
+        """Where."""
 
 
 def breaks(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break]:
@@ -112,13 +127,16 @@ def judge(new: Schema, versions: Mapping[int, Schema], level: Level, *, whole: b
     return found
 
 
-def report(findings: list[Finding], subject: str) -> str:
-    """The findings for people: each place that breaks, whom it breaks, and the remedy."""
+def report(findings: Sequence[Broken], subject: str) -> str:
+    """The findings for people: each place that breaks, whom it breaks, who reads it, and the remedy."""
     lines = []
     for finding in findings:
         lines.append(f"{subject} breaks {finding.broken}:")
         for each in finding.breaks:
-            lines += [f"  {each.path or 'the message'}: {each.said}", f"    {each.remedy}"]
+            lines.append(f"  {each.path or 'the message'}: {each.said}")
+            if each.read_by:
+                lines.append(f"    read by {', '.join(each.read_by)}")
+            lines.append(f"    {each.remedy}")
     return "\n".join(lines)
 
 

@@ -29,6 +29,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     path: str
     said: str
+    #: The name that the field had before, if this is another one.
+    renamed_from: str = ""
 
 
 def differences(before: Schema, after: Schema) -> list[Difference]:
@@ -109,7 +111,7 @@ class _Comparison:
                 continue
             known.add(name)
             if name != field.name:
-                yield Difference(here, f"renamed from {name}")
+                yield Difference(here, f"renamed from {name}", name)
             yield from self._field(old[name], field, here)
         for name in old.keys() - known:
             here = f"{path}.{name}" if path else name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from postline.contracts.schema import ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
+from postline.contracts.schema import Field, ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
 
 __all__ = ["fields_read"]
 
@@ -43,12 +43,19 @@ class _Pairs:
         reader, writer = self._reader.definitions[ours], self._writer.definitions[theirs]
         if not isinstance(reader, Record) or not isinstance(writer, Record):
             return
-        for number, field in enumerate(writer.fields):
+        for field, mine in _taken(reader, writer):
             here = f"{path}.{field.name}" if path else field.name
-            if reader.positional:
-                mine = reader.fields[number] if number < len(reader.fields) else None
-            else:
-                mine = next((each for each in reader.fields if field.name in (each.name, *each.aliases)), None)
-            if mine is not None:
-                yield here
-                yield from self.types(mine.type, field.type, here)
+            yield here
+            yield from self.types(mine.type, field.type, here)
+
+
+def _taken(reader: Record, writer: Record) -> Iterator[tuple[Field, Field]]:
+    """Each field of the writer that the reader takes, with the reader's own for it."""
+    if reader.positional:
+        yield from zip(writer.fields, reader.fields, strict=False)
+        return
+    theirs = {field.name: field for field in writer.fields}
+    for field in reader.fields:
+        # Of its names the first that is written is the one it takes.
+        if (name := next((each for each in (field.name, *field.aliases) if each in theirs), None)) is not None:
+            yield theirs[name], field

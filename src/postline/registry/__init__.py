@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from postline.registry.enrolling import enroll, subject_of
+from postline.registry.consumers import BrokenConsumer, Readers, broken_consumers
+from postline.registry.enrolling import Standing, enroll, standing_of, subject_of, topic_and_type
 from postline.registry.model import Document, IncompatibleSchema, Registry, UnknownSubject, Version, meaning_of
 from postline.registry.opening import open_registry
 from postline.registry.store import SCHEMAS_TOPIC, LogRegistry, schemas_topic
-from postline.registry.usage import Usage, View
+from postline.registry.usage import Usage, View, read_views, view_of, write_views
 
 __all__ = [
     "SCHEMAS_TOPIC",
+    "BrokenConsumer",
     "Document",
     "IncompatibleSchema",
     "LogRegistry",
+    "Readers",
     "Registry",
+    "Standing",
     "UnknownSubject",
     "Usage",
     "Version",
     "View",
+    "broken_consumers",
     "enroll",
     "meaning_of",
     "open_registry",
+    "read_views",
     "schemas_topic",
+    "standing_of",
     "subject_of",
+    "topic_and_type",
+    "view_of",
+    "write_views",
 ]

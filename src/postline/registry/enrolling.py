@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
-from postline.contracts.compatibility import Level
+from postline.contracts.compatibility import Finding, Level
+from postline.contracts.schema import Schema
 from postline.contracts.topics import Evolution
 from postline.registry.model import Document, IncompatibleSchema, Registry, Version
-from postline.registry.referencing import readable
 
-__all__ = ["enroll", "subject_of"]
+__all__ = ["Standing", "enroll", "standing_of", "subject_of", "topic_and_type"]
 
 
 def subject_of(topic: str, type_name: str) -> str:
@@ -17,21 +20,51 @@ def subject_of(topic: str, type_name: str) -> str:
     return f"{topic}-{type_name}"
 
 
-async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
-    """The id of a type's present version, registered if it is new. Raises IncompatibleSchema; LogUnavailable."""
-    subject = subject_of(topic, reading.name)
+def topic_and_type(subject: str, topics: Iterable[str]) -> tuple[str, str] | None:
+    """Whose subject it is, by the full names of the topics that there are; None for one of no topic."""
+    # Both names may have dashes: of the topics that fit, the longest is meant.
+    topic = max((name for name in topics if subject.startswith(f"{name}-")), key=len, default=None)
+    return None if topic is None else (topic, subject.removeprefix(f"{topic}-"))
+
+
+class Standing(NamedTuple):
+    """Where a type's present version stands beside those that are registered."""
+
+    document: Document
+    #: Under the type's own name.
+    there: list[Version]
+    #: What the versions before it say, by number: those of its own name, else of a former one. What another program
+    #: registered and we can't read is left out, and judged by nobody.
+    meanings: dict[int, Schema]
+    #: Its id, if it is one of those that are there.
+    id: int | None
+    #: What it breaks of them by the topic's rule; nothing if it is one of them.
+    findings: list[Finding]
+
+
+async def standing_of(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> Standing:
+    """Judge a type's present version as its app's start does; registers nothing. Raises LogUnavailable."""
     document = Document(reading.format.schema_type, reading.format.document(reading.schema))
-    there = await registry.versions(subject)
+    there = await registry.versions(subject_of(topic, reading.name))
     before = there or await _under_former_names(registry, topic, reading)
-    # What another program registered here and we can't read is judged by nobody.
-    meanings = {each.number: meaning for each in before if (meaning := readable(each.document, {})) is not None}
+    known = await registry.schemas([each.id for each in before])
+    meanings = {each.number: known[each.id] for each in before if each.id in known}
     for each in there:
         # Also if another version of ours, or another program, has written it down in other words.
         if each.document == document or (
             each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
         ):
-            return each.id
-    if found := findings(reading, meanings, evolution):
+            return Standing(document, there, meanings, each.id, [])
+    return Standing(document, there, meanings, None, findings(reading, meanings, evolution))
+
+
+async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
+    """The id of a type's present version, registered if it is new. Raises IncompatibleSchema; LogUnavailable."""
+    subject = subject_of(topic, reading.name)
+    document, there, meanings, known, found = await standing_of(registry, topic, reading, evolution)
+    if known is not None:
+        return known
+    if found:
         raise IncompatibleSchema(subject, found)
     if await registry.level(subject) is not (level := Level(evolution)):
         await registry.set_level(subject, level)

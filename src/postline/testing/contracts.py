@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from postline.app import App
-from postline.contracts.compatibility import breaks
+from postline.app import App, declared_views
 from postline.contracts.examples import examples_of
 from postline.contracts.schema import SCHEMA_URN, Schema
 from postline.contracts.snapshot import Snapshot, read_snapshot
 from postline.errors import ContractError, UsageError
 from postline.events import Subscription
-from postline.registry import View
+from postline.registry import broken_consumers, read_views
 
 __all__ = ["Example", "check_consumers", "consumer_examples", "recorded_examples"]
 
@@ -135,19 +134,21 @@ def _snapshot(directory: Path, topic: str) -> Snapshot:
 
 
 def check_consumers(app: App, views: str | Path) -> None:
-    """Check that everybody who reads the app's topics can read what it publishes now.
+    """Check that everybody who reads the app's topics can read what it publishes now, itself as it is declared now.
 
-    Raises AssertionError that names each consumer, the path and the remedy.
+    The judgement is that of `postline contracts check`. Raises AssertionError that names each consumer, the path and
+    the remedy, and ContractError for a file that holds no views.
     """
-    problems = []
-    for view in msgspec.json.decode(Path(views).read_bytes(), type=list[View]):
-        for topic in app.owns:
-            contract = topic.contracts.get(view.type) if topic.name == view.topic else None
-            if contract is None:
-                continue
-            for each in breaks(view.reader, contract.reading.schema, whole=topic.format.whole):
-                problems.append(
-                    f"{view.service} ({view.subscription}) can't read {view.type}: {each.path or 'the message'}: "
-                    f"{each.said}. {each.remedy}"
-                )
+    saved = read_views(Path(views).read_bytes(), str(views))
+    known = [*(view for view in saved if view.service != app.name), *declared_views(app)]
+    broken = [
+        consumer
+        for topic in app.owns
+        for consumer in broken_consumers(topic, (view for view in known if view.topic == topic.name))
+    ]
+    problems = [
+        f"{consumer.consumer} can't read {consumer.type}: {each.path or 'the message'}: {each.said}. {each.remedy}"
+        for consumer in broken
+        for each in consumer.breaks
+    ]
     assert not problems, "\n".join(problems)

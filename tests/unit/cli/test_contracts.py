@@ -86,12 +86,15 @@ def test_a_change_of_owner_or_key_is_refused(written: Project) -> None:
 def test_diff_tells_every_change(written: Project) -> None:
     assert written.run("contracts", "diff", "app.py").json == []
     result = written.run("contracts", "diff", change(written, MENDED), "--json")
-    assert result.json[0]["changes"] == [{"path": "currency", "said": "added: text, 'EUR' by default"}]
+    assert result.json[0]["changes"] == [
+        {"path": "currency", "said": "added: text, 'EUR' by default", "read_by": ["shop (billing)"]}
+    ]
 
 
 def test_a_type_nobody_has_written_down_is_new_and_breaks_nobody(project: Project) -> None:
     assert project.run("contracts", "check", "app.py").code == 0
-    assert project.run("contracts", "diff", "app.py", "--json").json[0]["changes"] == [{"path": "", "said": "is new"}]
+    (change,) = project.run("contracts", "diff", "app.py", "--json").json[0]["changes"]
+    assert (change["path"], change["said"]) == ("", "is new")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from postline.errors import LogUnavailable
 from postline.log.port import Append
 from postline.log.sqlite import SqliteLog
 from postline.message import Envelope
-from postline.registry import Document, IncompatibleSchema, LogRegistry, enroll, schemas_topic
+from postline.registry import Document, IncompatibleSchema, LogRegistry, enroll, schemas_topic, standing_of
 from postline.registry.model import Reference
 
 TOPIC = "postline.schemas"
@@ -229,3 +229,20 @@ async def test_an_app_registers_beside_what_another_program_left_unreadable(log:
     order = msgspec.defstruct("Order", [("id", str)])
     number = await enroll(registry, "shop.orders", Reading(order, "shop.Order"), "FULL_TRANSITIVE")
     assert [each.id for each in await registry.versions("shop.orders-shop.Order")][1:] == [number]
+
+
+async def test_where_a_version_stands_is_told_without_registering_it(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    await registry.register("line", Document("JSON", '{"type":"object","properties":{"sku":{"type":"string"}}}'))
+    text = (
+        '{"title":"Order","type":"object","properties":{"id":{"type":"string"},"line":{"$ref":"line.json"}},'
+        '"required":["id"]}'
+    )
+    await registry.register("shop.orders-shop.Order", Document("JSON", text, (Reference("line.json", "line", 1),)))
+    order = msgspec.defstruct("Order", [("id", str), ("line", int)])
+    before = len(await log.read(TOPIC, 0, 0))
+    standing = await standing_of(registry, "shop.orders", Reading(order, "shop.Order"), "BACKWARD")
+    # Also of a version that refers to others it is known what they say together.
+    assert {why.path for each in standing.findings for why in each.breaks} == {"line"}
+    assert (standing.id, [each.number for each in standing.there]) == (None, [1])
+    assert len(await log.read(TOPIC, 0, 0)) == before

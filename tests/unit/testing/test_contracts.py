@@ -145,3 +145,31 @@ def test_a_recorded_message_that_can_not_be_read_is_named_with_its_line(
     file = recorded(contracts / "orders.jsonl", ("shop.Order", data, kind))
     with pytest.raises(ContractError, match=rf"orders\.jsonl:1: the recorded shop\.Order {said}"):
         recorded_examples(consumer(Second), file, contracts)
+
+
+def views_in(folder: Path, *views: View) -> Path:
+    (folder / "views.json").write_bytes(msgspec.json.encode(views))
+    return folder / "views.json"
+
+
+def test_an_owner_reads_its_own_topic_as_it_is_declared_now(tmp_path: Path) -> None:
+    def view(service: str) -> View:
+        return View(
+            topic="shop.orders", type="shop.Order", service=service, subscription="totals", reader=schema_of(First)
+        )
+
+    app = App("shop", owns=[topic := shop(Second)])
+
+    @app.subscribe("totals", topic, start="earliest").on(Second)
+    async def total(order: Second) -> None:
+        """Adds it."""
+
+    check_consumers(app, views_in(tmp_path, view("shop")))
+    with pytest.raises(AssertionError, match=r"other \(totals\)"):
+        check_consumers(app, views_in(tmp_path, view("other")))
+
+
+def test_a_file_that_holds_no_views_is_named(tmp_path: Path) -> None:
+    (tmp_path / "views.json").write_text("{}")
+    with pytest.raises(ContractError, match=r"views\.json does not say what consumers read"):
+        check_consumers(App("shop", owns=[shop(First)]), tmp_path / "views.json")

@@ -1,0 +1,208 @@
+"""What contracts are compared with: snapshots in files or a git revision, or what is registered; and who reads it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from postline.app import App, declared_views
+from postline.cli.failures import alarm
+from postline.cli.opening import Opened, url_option, with_log
+from postline.contracts import Topic
+from postline.contracts.checking import broken_promises, findings, undeclared
+from postline.contracts.compatibility import Finding
+from postline.contracts.schema import Schema
+from postline.contracts.snapshot import Snapshot, read_snapshot, snapshot_of
+from postline.errors import UnknownTopic, UsageError
+from postline.registry import View, read_views, standing_of, topic_and_type
+
+__all__ = ["Before", "TypeBefore", "before_in", "compared_option", "known_snapshot", "snapshot_path", "what_was_before"]
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_READERS = "readers"
+#: Subjects that other programs have for a topic's keys and values are no types of ours.
+_NO_TYPES = {"key", "value"}
+
+
+class TypeBefore(NamedTuple):
+    """The versions of a type before the present one, by number, and what that breaks of them."""
+
+    versions: Mapping[int, Schema] = {}
+    findings: Sequence[Finding] = ()
+
+    @property
+    def newest(self) -> Schema | None:
+        """The last of them; None of a type that is new."""
+        return self.versions[max(self.versions)] if self.versions else None
+
+
+class Before(NamedTuple):
+    """A topic, what is known of it from before, and what consumers read of it."""
+
+    topic: Topic
+    #: Of each type that is declared now.
+    types: Mapping[str, TypeBefore]
+    #: Types that it declared, and doesn't now.
+    gone: Sequence[str] = ()
+    #: What must never change and did, in sentences.
+    problems: Sequence[str] = ()
+    views: Sequence[View] = ()
+
+    def views_of(self, name: str) -> list[View]:
+        """What consumers read of a type, under its present name or a former one."""
+        contract = self.topic.contracts.get(name)
+        names = {name, *(contract.reading.aliases if contract else ())}
+        return [view for view in self.views if view.type in names]
+
+
+def compared_option(command: CommandT) -> CommandT:
+    """Let a command be told what to compare with: `revision`, `registry` and `url`; else snapshots that lie here."""
+    against = click.option(
+        "--against", "revision", metavar="REV", help="Compare with the snapshots of this git revision."
+    )
+    registry = click.option(
+        "--registry", is_flag=True, help="Compare with what is registered: in the log, or in the settings' registry."
+    )
+    return against(registry(url_option(command)))
+
+
+def what_was_before(
+    apps: Sequence[App], directory: Path, revision: str | None, registry: bool, url: str | None
+) -> list[Before]:
+    """Each topic of the apps with what it is compared with. Raises UsageError, ContractError, LogError."""
+    if registry and revision is not None:
+        raise UsageError("--registry and --against are two things to compare with.", remedy="Give one of them.")
+    if url is not None and not registry:
+        raise UsageError("--url names a log, snapshots need none.", remedy="Add --registry, or leave out --url.")
+    if registry:
+        return with_log(url, lambda opened: _registered(opened, apps))
+    topics = [topic for app in apps for topic in app.owns]
+    views = _as_declared(_saved_views(directory, topics), apps, str)
+    read = [_of_revision(revision, directory, each) if revision else known_snapshot(directory, each) for each in topics]
+    return [before_in(known, topic, views) for topic, known in zip(topics, read, strict=True)]
+
+
+def _as_declared(views: Iterable[View], apps: Iterable[App], full_name: Callable[[str], str]) -> list[View]:
+    """The views of others, and those that these apps will have as they are now: they are deployed with the change."""
+    apps = list(apps)
+    services = {app.name for app in apps}
+    ours = [view for app in apps for view in declared_views(app, full_name)]
+    return [*(view for view in views if view.service not in services), *ours]
+
+
+# -- snapshots ----------------------------------------------------------------------------------------
+
+
+def snapshot_path(directory: Path, topic: str) -> Path:
+    """Where the snapshot of a topic lies."""
+    return directory / f"{topic}.json"
+
+
+def known_snapshot(directory: Path, topic: Topic) -> Snapshot | None:
+    """The snapshot that lies there, if there is one. Raises ContractError for one that can't be read."""
+    path = snapshot_path(directory, topic.name)
+    return read_snapshot(path.read_bytes(), str(path)) if path.exists() else None
+
+
+def before_in(known: Snapshot | None, topic: Topic, views: Iterable[View] = ()) -> Before:
+    """What a snapshot says of a topic; without one, all of it is new."""
+    views = [view for view in views if view.topic == topic.name]
+    if known is None:
+        return Before(topic, dict.fromkeys(topic.contracts, TypeBefore()), views=views)
+    now = snapshot_of(topic)
+    types = {name: _type_in(known, topic, name) for name in topic.contracts}
+    return Before(topic, types, undeclared(known.types, now), broken_promises(known, now), views)
+
+
+def _type_in(known: Snapshot, topic: Topic, name: str) -> TypeBefore:
+    reading = topic.contracts[name].reading
+    before = next((known.types[each] for each in (name, *reading.aliases) if each in known.types), None)
+    if before is None:
+        return TypeBefore()
+    judged_then = reading.schema in before.versions
+    found = [] if judged_then else findings(reading, before.numbered, topic.schemas.evolution)
+    return TypeBefore(before.numbered, found)
+
+
+def _of_revision(revision: str, directory: Path, topic: Topic) -> Snapshot | None:
+    """The snapshot as git has it; None if it has none there."""
+    path = snapshot_path(directory, topic.name)
+    _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", failing=f"git knows no revision {revision!r}.")
+    listed = _git("ls-tree", "--name-only", revision, "--", str(path), failing=f"git can't list {path}.")
+    if not listed.strip():
+        return None
+    content = _git("show", f"{revision}:./{path}", failing=f"git can't show {path} of {revision}.")
+    return read_snapshot(content, f"{path} of {revision}")
+
+
+def _git(*arguments: str, failing: str) -> bytes:
+    try:
+        return subprocess.run(["git", *arguments], check=True, capture_output=True).stdout
+    except FileNotFoundError as error:
+        raise UsageError("git is not installed.", remedy="Install it, or leave out --against.") from error
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip()
+        raise UsageError(f"{failing} {said}".strip(), remedy="Fetch it, or name another revision.") from error
+
+
+def _saved_views(directory: Path, topics: Iterable[Topic]) -> list[View]:
+    path = snapshot_path(directory, _READERS)
+    # A topic of that name has its snapshot there.
+    if not path.exists() or any(topic.name == _READERS for topic in topics):
+        return []
+    return read_views(path.read_bytes(), str(path))
+
+
+# -- the registry -------------------------------------------------------------------------------------
+
+
+async def _registered(opened: Opened, apps: Sequence[App]) -> list[Before]:
+    """What the apps' start would be judged by: also the topics of others that they publish to."""
+    owned = [topic for app in apps for topic in app.owns]
+    topics = list(dict.fromkeys((*owned, *(topic for app in apps for topic in app.publishes_to))))
+    names = {spec.name for spec in await opened.log.topics()}
+    _require_any(opened, topics, names)
+    views = _as_declared(await opened.views(), apps, opened.settings.full_name)
+    subjects = [meant for each in await opened.registry.subjects() if (meant := topic_and_type(each, names))]
+    found = []
+    for topic in topics:
+        full = opened.settings.full_name(topic.name)
+        known = [name for of, name in subjects if of == full and name not in _NO_TYPES]
+        # Who publishes to another's topic need not declare all of it.
+        gone = undeclared(known, snapshot_of(topic)) if topic in owned else []
+        types = {name: await _type_registered(opened, full, topic, name) for name in topic.contracts}
+        found.append(Before(topic, types, gone, views=[view for view in views if view.topic == full]))
+    _tell_what_is_new(found)
+    return found
+
+
+def _require_any(opened: Opened, topics: Sequence[Topic], names: set[str]) -> None:
+    full = [opened.settings.full_name(topic.name) for topic in topics]
+    if full and not names.intersection(full):
+        raise UnknownTopic(
+            f"The log {opened.settings.url} has no topic {' or '.join(full)}.",
+            remedy="Name the right log with --url or POSTLINE_URL, and its POSTLINE_NAMESPACE; "
+            "an app's first start makes its topics.",
+        )
+
+
+async def _type_registered(opened: Opened, full: str, topic: Topic, name: str) -> TypeBefore:
+    reading = topic.contracts[name].reading
+    standing = await standing_of(opened.registry, full, reading, topic.schemas.evolution)
+    return TypeBefore(standing.meanings, standing.findings)
+
+
+def _tell_what_is_new(found: Sequence[Before]) -> None:
+    for topic in _unregistered(found):
+        alarm(f"nothing is registered of {topic} yet, so nothing of it breaks.", word="note")
+
+
+def _unregistered(found: Sequence[Before]) -> Iterator[str]:
+    for before in found:
+        if before.types and not any(each.versions for each in before.types.values()):
+            yield before.topic.name
