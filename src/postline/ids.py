@@ -46,4 +46,8 @@ class IdSource:
 
 def derived_id(*parts: str | bytes | int | None) -> str:
     """The 32-digit id that these parts always give; different parts give another one."""
-    return blake2b(_encode(parts), digest_size=16).hexdigest()
+    try:
+        packed = _encode(parts)
+    except UnicodeEncodeError:  # what others wrote that is no UTF-8
+        packed = _encode([each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each for each in parts])
+    return blake2b(packed, digest_size=16).hexdigest()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["JSON_CONTENT_TYPE", "Envelope"]
+__all__ = ["ENCODING_ERRORS", "JSON_CONTENT_TYPE", "UNREADABLE", "Envelope"]
 
 JSON_CONTENT_TYPE = "application/json"
+
+#: What msgspec raises for bytes that it can't read: of another form or type, no UTF-8, or nested too deep.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+#: How text of an envelope is encoded: what others wrote that is no UTF-8 stands in it as lone surrogates.
+ENCODING_ERRORS = "surrogatepass"
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):

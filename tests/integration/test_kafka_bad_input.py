@@ -35,6 +35,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from postline import App, Context, ForeignTopic, Topic
 from postline.app import Environment, open_environment
 from postline.errors import (
+    LogCorrupt,
     LogError,
     LogRefused,
     LogUnavailable,
@@ -568,6 +569,26 @@ async def test_a_stamp_of_a_newer_version_is_refused(engine: KafkaEngine, kafka_
         later.close()
         with pytest.raises(LogVersionError, match=r"billing.*newer version"):
             await world.start(Billing().app)
+
+
+async def test_what_others_wrote_into_the_catalog_is_named_or_passed_over(
+    engine: KafkaEngine, kafka_one: Cluster
+) -> None:
+    foreign = Producer(kafka_one.client, logger=silent)
+
+    def write(key: bytes, value: bytes | None) -> None:
+        foreign.produce("postline.catalog", value, key)
+        assert foreign.flush(20) == 0
+
+    async with World(engine) as world:
+        await started_once(world)
+        for value in (b"garbage", b"\xff", b'{"name":"\xff"', b"[" * 100_000):
+            write(b"subscription/zz", value)
+            with pytest.raises(LogCorrupt, match=r"catalog's entry 'subscription/zz'.*without a value under that key"):
+                await world.log.subscriptions()
+        write(b"subscription/zz", None)
+        write(b"\xff\xfe", b"garbage")
+        assert [info.name for info in await world.log.subscriptions()] == ["billing"]
 
 
 async def _ignored(order: OrderPlaced, ctx: Context) -> None:

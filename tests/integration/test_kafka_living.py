@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,11 +16,12 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Struct
 
-from postline import App, Context, ForeignTopic, Topic
+from postline import App, Context, Dedup, ForeignTopic, Topic
 from postline.contracts import Partitioner
-from postline.contracts.cloudevents import SCHEMA_ID, to_headers
+from postline.contracts.cloudevents import OWN_ID, SCHEMA_ID, to_headers
 from postline.log.port import SCHEMA_ID_SHIFT, Append
 from postline.message import Envelope
+from postline.monitor import RecordId
 from tests.brokers.cluster import Cluster
 from tests.brokers.ready import silent
 from tests.conformance.apps import INVOICES, NEVER, ORDERS, Billing, World, all_records, eventually, orders
@@ -260,6 +262,58 @@ async def test_what_a_foreign_producer_aborts_is_never_handled_and_nothing_ackno
         careless = await outside(kcat.consume, METERS.name, "-X", "isolation.level=read_uncommitted")
         found = sorted(msgspec.json.decode(seen.value or "")["watts"] for seen in careless)
         assert found == sorted([*wanted, *((1, 3, 5) * 20)])
+
+
+async def test_headers_that_are_no_text_stop_nobody_and_are_shown(engine: KafkaEngine, kafka_one: Cluster) -> None:
+    odd = b"\xff\xfe"
+    own: tuple[str, str | bytes | None] = (OWN_ID, b"1")
+    async with World(engine, METERS) as world:
+        grid, ids = Grid(), []
+        strict = grid.app.subscribe("strict", METERS, start="earliest", retry=NEVER, dedup=Dedup(by_id=True))
+
+        @strict.on(Metered)
+        async def relay(message: Metered, ctx: Context) -> Total:
+            ids.append(ctx.idempotency_key)
+            if message.watts == 2:
+                raise ValueError("no")
+            return Total("strict", message.watts)
+
+        await world.start(grid.app)
+        foreign = Producer(kafka_one.client, logger=silent)
+        others: list[list[tuple[str, str | bytes | None]]] = [
+            [own],
+            [("x", odd), ("x", None)],
+            [("ce_correlationid", odd)],
+        ]
+        for watts, more in enumerate(others):
+            headers = [("ce_type", b"shop.Metered"), ("ce_id", odd + b"%d" % watts), ("ce_source", odd), *more]
+            foreign.produce(METERS.name, metered("m1", watts).encode(), b"m1", headers=headers)
+        foreign.produce(
+            METERS.name, metered("m1", 0).encode(), b"m1", headers=[("ce_type", odd), ("ce_id", odd + b"0")]
+        )
+        assert foreign.flush(20) == 0
+        await world.until_handled("strict", dead=1)
+        await world.balanced("strict", done=2, filtered=1, dead_lettered=1)
+        assert len(set(ids)) == 3
+        (letter,) = await world.letters("strict")
+        detail = await world.monitor.dead_letter("strict", RecordId.parse(letter.id))
+        assert b"udcff" in msgspec.json.encode(detail)
+        assert {each.message.total for each in await world.read(TOTALS) if each.message.meter == "strict"} == {0, 1}
+
+
+async def test_a_header_whose_name_is_no_text_makes_a_dead_letter_and_stops_nobody(
+    engine: KafkaEngine, kcat: Kcat
+) -> None:
+    async with World(engine, METERS) as world:
+        grid = Grid()
+        await world.start(grid.app)
+        odd = ("-H", os.fsdecode(b"\xff\xfe=1"), "-H", "ce_type=shop.Metered")
+        await outside(kcat.produce, METERS.name, [("m1", metered("m1", 1))], *odd)
+        await outside(kcat.produce, METERS.name, [("m2", metered("m2", 2))])
+        await world.until_handled("view", dead=1)
+        (letter,) = await world.letters("view")
+        assert "the name of a header is no UTF-8" in letter.error
+        assert [watts for watts, _, _ in grid.viewed] == [2]
 
 
 async def test_tombstones_go_both_ways(engine: KafkaEngine, java: Java, kcat: Kcat) -> None:

@@ -19,7 +19,7 @@ from postline.contracts.keys import canonical_key
 from postline.errors import DecodeError, EncodeError, UnknownTopic, UsageError
 from postline.ids import IdSource
 from postline.log.port import FLAG_OWN_ID, Append, Log, TopicSpec
-from postline.message import Envelope
+from postline.message import UNREADABLE, Envelope
 
 __all__ = ["Line", "Publisher", "open_publisher"]
 
@@ -115,7 +115,7 @@ class _ContractPublisher:
         """The line as a message of the contract."""
         try:
             value = self._read(line.text)
-        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+        except (*UNREADABLE, ValueError, TypeError) as error:
             raise DecodeError(f"It is no {self._contract.name}: {error}") from error
         # What publishing refuses must be known before a batch of lines is stored.
         data = self._contract.encode(value)
@@ -185,7 +185,7 @@ class _RawPublisher:
         """The line as a record to be appended."""
         try:
             value = msgspec.json.decode(line.text)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise DecodeError(f"It is no JSON: {error}") from error
         key = self._constant
         if self._key_of is not None:

@@ -17,7 +17,7 @@ import msgspec
 
 from postline.contracts.cloudevents import CONTENT_TYPE
 from postline.errors import DecodeError, EncodeError
-from postline.message import JSON_CONTENT_TYPE
+from postline.message import JSON_CONTENT_TYPE, UNREADABLE
 
 __all__ = [
     "BATCH",
@@ -62,7 +62,7 @@ def read_structured(document: bytes) -> Parts:
     """The event that a document is. Raises DecodeError for what is none."""
     try:
         members = _members.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise _no_event(f"it is no JSON object: {error}") from error
     data, packed = members.pop("data", None), members.pop("data_base64", None)
     headers = {header: text for name, raw in members.items() for header, text in _attribute(name, raw)}
@@ -70,6 +70,8 @@ def read_structured(document: bytes) -> Parts:
         raise _no_event(f"it has no {', '.join(missing)}")
     if headers["ce_specversion"] != "1.0":
         raise _no_event(f"it is of version {headers['ce_specversion']!r}, and 1.0 is what is read here")
+    if packed is not None and bytes(packed) == b"null":
+        packed = None  # which is to say that it is not set
     if data is not None and packed is not None:
         raise _no_event("it has data twice, as data and as data_base64")
     if packed is not None:
@@ -84,7 +86,7 @@ def read_batch(document: bytes) -> list[Parts]:
     """The events of a batch. Raises DecodeError if one of them, which it names by its place, is none."""
     try:
         members = _batch.decode(document)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise DecodeError(f"The batch of CloudEvents is no JSON array: {error}.", remedy=_REMEDY) from error
     found = []
     for place, member in enumerate(members):
@@ -138,7 +140,7 @@ def _attribute(name: str, raw: msgspec.Raw) -> list[tuple[str, str]]:
 def _json(raw: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise _no_event(f"{error}") from error
 
 
@@ -198,7 +200,7 @@ def _data_member(data: bytes, content_type: str) -> dict[str, Any]:
 def _is_value(data: bytes) -> bool:
     try:
         msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return False
     return True
 

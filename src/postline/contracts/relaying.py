@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import msgspec
-
 from postline.contracts.formats import JSON, format_of_content
 from postline.contracts.kinds import Kind
 from postline.contracts.topics import MessageContract, Topic
 from postline.errors import ContractError, DecodeError
-from postline.message import JSON_CONTENT_TYPE, Envelope
+from postline.message import JSON_CONTENT_TYPE, UNREADABLE, Envelope
 
 __all__ = ["CloudEvent", "Relaying"]
 
@@ -46,7 +44,7 @@ class Relaying:
             raise ContractError(f"No topic of the app declares {kind!r} to publish it.", remedy=f"Send one of {known}.")
         try:
             return self._decoder(contract, event.envelope.content_type)(event.data or b"")
-        except (msgspec.MsgspecError, ValueError, TypeError, ArithmeticError) as error:
+        except (*UNREADABLE, ValueError, TypeError, ArithmeticError) as error:
             raise DecodeError(
                 f"The event {event.envelope.id!r} is no {kind}: {error}.", remedy="Send what its contract says."
             ) from error

@@ -15,6 +15,7 @@ from postline.contracts.masking import MASK, has_sensitive, masked
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
 from postline.log.port import SCHEMA_ID_SHIFT, Record
+from postline.message import UNREADABLE
 from postline.registry import Registry, meaning_of, subject_of
 
 __all__ = ["Contents", "Shown"]
@@ -75,7 +76,7 @@ class Contents:
             return Shown(data=Raw(payload)) if is_json else Shown(data_base64=_base64(value))
         try:
             content = made.plain(schema)(payload) if made is not None else msgspec.json.decode(payload)
-        except (msgspec.MsgspecError, ContractError, ValueError):
+        except (*UNREADABLE, ContractError, ValueError):
             # Nobody can say which of its bytes are the sensitive ones.
             return Shown(data=Raw(msgspec.json.encode(MASK))) if hides else Shown(data_base64=_base64(value))
         return Shown(data=Raw(msgspec.json.encode(masked(schema, content) if hides else content)))
@@ -102,6 +103,6 @@ def _without_frame(record: Record, value: bytes, *, indexes: bool) -> bytes:
 def _is_json(value: bytes) -> bool:
     try:
         msgspec.json.decode(value, type=Raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return False
     return True

@@ -9,6 +9,7 @@ import msgspec
 
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
+from postline.message import UNREADABLE
 from postline.registry.model import Document, meaning_of
 
 __all__ = ["meaning_with", "readable"]
@@ -51,7 +52,7 @@ def meaning_with(document: Document, referenced: Mapping[str, Document]) -> Sche
 def _content(document: Document) -> Any:
     try:
         return msgspec.json.decode(document.text)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise ContractError(f"The schema is no JSON: {error}.", remedy="Correct it.") from error
 
 

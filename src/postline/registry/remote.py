@@ -16,6 +16,7 @@ from postline.clock import Clock
 from postline.contracts.compatibility import Level
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, SettingsError
+from postline.message import UNREADABLE
 from postline.registry.model import Document, Reference, Version
 from postline.registry.referencing import readable
 
@@ -149,7 +150,7 @@ class RemoteRegistry:
     def _decoded(self, answer: bytes, kind: type[AnswerT]) -> AnswerT:
         try:
             return msgspec.json.decode(answer, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise ContractError(
                 f"What answers at {self.address} is no schema registry: {error}.",
                 remedy="See that registry= or POSTLINE_REGISTRY names one, with the path that it is under.",
@@ -211,7 +212,7 @@ def _remedy(status: int) -> str:
 def _said(response: httpx.Response) -> str:
     try:
         return str(msgspec.json.decode(response.content, type=dict[str, Any])["message"])
-    except (msgspec.MsgspecError, KeyError):
+    except (*UNREADABLE, KeyError):
         return f"HTTP {response.status_code}"
 
 

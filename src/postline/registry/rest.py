@@ -16,6 +16,7 @@ import msgspec
 
 from postline.contracts.compatibility import Break, Level
 from postline.errors import ContractError, LogUnavailable, PostlineError, SettingsError
+from postline.message import UNREADABLE
 from postline.registry.model import Document, IncompatibleSchema, Version
 from postline.registry.rest_documents import TYPES, as_posted, checked, described, guid_of, posted, same_as
 from postline.registry.store import LogRegistry
@@ -363,7 +364,7 @@ def _require_json(request: Request) -> None:
 async def _content(request: Request) -> Any:
     try:
         return msgspec.json.decode(await request.body())
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _Refused(42201, f"The body is no JSON: {error}") from error
 
 

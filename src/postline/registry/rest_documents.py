@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from postline.errors import ContractError
+from postline.message import UNREADABLE
 from postline.registry.model import Document, Reference, Version, meaning_of
 from postline.registry.rest_protobuf import as_descriptor, as_text, check_protobuf, same_protobuf
 
@@ -35,7 +36,7 @@ def posted(body: bytes) -> Document:
     """The document in a request's body. Raises ContractError for what is none."""
     try:
         content = msgspec.json.decode(body, type=_Posted)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ContractError(str(error), remedy='Send {"schema": "…", "schemaType": "…"}.') from error
     for name, kept in (("ruleSet", content.ruleSet), ("metadata", content.metadata)):
         if kept:
@@ -104,12 +105,12 @@ def _compact(kind: str, text: str) -> str:
         return f'"{text.strip()}"'  # a primitive's bare name, as some clients send it
     try:
         return msgspec.json.encode(msgspec.json.decode(text)).decode()
-    except (msgspec.DecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ContractError(f"It is no JSON: {error}", remedy="Correct it.") from error
 
 
 def _sorted(text: str) -> bytes:
     try:
         return msgspec.json.encode(msgspec.json.decode(text), order="sorted")
-    except (msgspec.DecodeError, RecursionError):  # not registered here, where it would have been refused
+    except UNREADABLE:  # not registered here, where it would have been refused
         return text.encode()

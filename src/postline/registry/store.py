@@ -18,7 +18,7 @@ from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, UnknownTopic
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log, Record
-from postline.message import Envelope
+from postline.message import UNREADABLE, Envelope
 from postline.registry.model import Document, IncompatibleSchema, Version
 from postline.registry.referencing import readable
 
@@ -185,7 +185,7 @@ class LogRegistry:
     def _take(self, record: Record) -> None:
         try:
             entry = msgspec.json.decode(record[4] or b"", type=_Entry)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return  # another program's, or a newer version's
         if entry.kind == _LEVEL:
             self._set_level(entry.subject, entry.level)

@@ -11,7 +11,7 @@ from postline.contracts.schema import Schema
 from postline.contracts.usage import fields_read
 from postline.errors import ContractError, UnknownTopic
 from postline.log.port import Append, Log, Record
-from postline.message import Envelope
+from postline.message import UNREADABLE, Envelope
 
 __all__ = ["Usage", "View", "read_views", "view_of", "write_views"]
 
@@ -44,7 +44,7 @@ def read_views(text: str | bytes, where: str) -> list[View]:
     """The views in a file. Raises ContractError that names `where`."""
     try:
         return msgspec.json.decode(text, type=list[View])
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise ContractError(
             f"{where} does not say what consumers read: {error}.",
             remedy="Write it again with `postline contracts usage --save`.",
@@ -128,6 +128,6 @@ def _kept(reading: Reading) -> Iterator[Schema]:
 def _view_in(value: bytes) -> View | None:
     try:
         entry = msgspec.json.decode(value, type=_Entry)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None  # a schema, or what a newer version writes
     return entry.view if entry.kind == _KIND else None

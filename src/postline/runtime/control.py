@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from postline.errors import DecodeError, UnknownTopic
 from postline.log.port import Append, Record
-from postline.message import Envelope
+from postline.message import UNREADABLE, Envelope
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
 from postline.runtime.partition import OwnedPartition
 
@@ -33,14 +33,18 @@ PAUSED = b"paused"
 OPERATOR = "operator"
 
 
+#: What engines keep as an offset.
+_Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request to the owner of one partition."""
 
     op: Literal["redrive", "discard", "pause", "resume", "reset", "types"]
     #: redrive, discard: the record; reset: where to go on.
-    offset: int | None = None
+    offset: _Natural | None = None
     #: reset: the time to go on from, instead of an offset.
-    time_ms: int | None = None
+    time_ms: _Natural | None = None
     reason: str = ""
     #: reset: leave the handlers' state as it is.
     keep_state: bool = False
@@ -61,8 +65,11 @@ def control_record(topic: str, partition: int, op: ControlOp, envelope: Envelope
 def read_op(record: Record) -> ControlOp:
     """The request in a control record; raises DecodeError."""
     try:
-        return _DECODER.decode(record[4] or b"")
-    except msgspec.MsgspecError as error:
+        op = _DECODER.decode(record[4] or b"")
+        if op.op == "reset" and op.offset is None and op.time_ms is None:
+            raise msgspec.ValidationError("a reset needs an offset or a time")
+        return op
+    except UNREADABLE as error:
         raise DecodeError(
             f"Control record {record[0]} can't be read: {error}",
             remedy="It is skipped; ask for it again with the command line.",

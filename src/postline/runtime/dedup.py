@@ -12,7 +12,7 @@ import msgspec
 
 from postline.errors import SettingsError
 from postline.log.port import Record
-from postline.message import Envelope
+from postline.message import ENCODING_ERRORS, Envelope
 from postline.runtime.entries import DEDUP, DEDUP_ORDER, offset_key, offset_of
 from postline.runtime.unit import PendingUnit
 
@@ -80,11 +80,11 @@ class Dedup:
 
 def identity_digest(envelope: Envelope) -> bytes | None:
     """The mark of a message's identity (source, id); None for a foreign record without an id."""
-    return _digest("id", envelope.source, envelope.id.encode()) if envelope.id else None
+    return _digest("id", envelope.source, envelope.id.encode("utf-8", ENCODING_ERRORS)) if envelope.id else None
 
 
 def _digest(kind: str, scope: str, content: bytes) -> bytes:
-    return blake2b(f"{kind}\x1f{scope}\x1f".encode() + content, digest_size=16).digest()
+    return blake2b(f"{kind}\x1f{scope}\x1f".encode("utf-8", ENCODING_ERRORS) + content, digest_size=16).digest()
 
 
 class Marks:

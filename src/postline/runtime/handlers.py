@@ -50,10 +50,13 @@ def refusing() -> Handler:
     """What stands for the handler of a record whose envelope can't be read: decoding tells why."""
 
     def refuse(value: bytes) -> Any:
-        read_structured(value)
+        try:
+            read_structured(value)
+            why = "The value is a batch of CloudEvents, or one in another format than JSON."
+        except DecodeError as error:
+            why = error.message
         raise DecodeError(
-            "The value is no CloudEvent that can be read here: its content type is that of a batch, or of another "
-            "format than JSON.",
+            f"The record's envelope can't be read: the name of a header is no UTF-8, or: {why}",
             remedy=f"Have its sender write one event to a record, as {STRUCTURED} or in binary mode; or discard it.",
         )
 

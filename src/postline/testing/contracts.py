@@ -18,6 +18,7 @@ from postline.contracts.schema import SCHEMA_URN, Schema
 from postline.contracts.snapshot import Snapshot, read_snapshot
 from postline.errors import ContractError, UsageError
 from postline.events import Subscription
+from postline.message import UNREADABLE
 from postline.registry import broken_consumers, read_views
 
 __all__ = ["Example", "check_consumers", "consumer_examples", "recorded_examples"]
@@ -94,7 +95,7 @@ class _ReadType(NamedTuple):
             if named in ("", schema.fingerprint):
                 try:
                     return version, decode(bytes(record.data))
-                except (msgspec.MsgspecError, ValueError, TypeError) as error:
+                except (*UNREADABLE, ValueError, TypeError) as error:
                     raise ContractError(
                         f"{place}: the recorded {self.type} can't be read as version {version}: {error}.",
                         remedy="Record it with --reveal; or it is what the consumer would have in its dead letters.",

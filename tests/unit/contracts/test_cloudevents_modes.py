@@ -109,7 +109,8 @@ def test_a_header_in_double_quotes_is_read_without_them():
 
 
 def test_attributes_may_be_booleans_integers_and_null_and_data_may_stand_without_a_content_type():
-    document = b'{"specversion":"1.0","id":"1","source":"/s","type":"t","on":true,"n":-7,"gone":null,"data":{"a": 1.0}}'
+    others = b'"on":true,"n":-7,"gone":null,"data_base64":null,"data":{"a": 1.0}'
+    document = b'{"specversion":"1.0","id":"1","source":"/s","type":"t",' + others + b"}"
     headers = {**REQUIRED, "ce_source": "/s", "ce_type": "t", "ce_on": "true", "ce_n": "-7"}
     assert read_structured(document) == Parts({**headers, "content-type": "application/json"}, b'{"a": 1.0}')
 
@@ -136,6 +137,7 @@ EVENT = '"specversion":"1.0","id":"1","source":"/s","type":"t"'
         (f'{{{EVENT},"data_base64":"?"}}'.encode(), "data_base64 is none"),
         (f'{{{EVENT},"data_base64":5}}'.encode(), "data_base64 is none"),
         (f'{{{EVENT},"data":}}'.encode(), "no JSON object"),
+        (f'{{{EVENT},"data":'.encode() + b"[" * 100_000, "no JSON object"),
     ],
 )
 def test_what_is_no_event_is_refused_with_its_reason(document: bytes, why: str):

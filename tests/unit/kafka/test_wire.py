@@ -32,8 +32,8 @@ envelopes = st.builds(
 class Consumed:
     """A message as the client library hands it out."""
 
-    def __init__(self, headers: list | None, value: bytes | None = b"v") -> None:
-        self._headers, self._value = headers, value
+    def __init__(self, headers: list | None, value: bytes | None = b"v", timestamp_ms: int = 1_700_000_000_000) -> None:
+        self._headers, self._value, self._timestamp_ms = headers, value, timestamp_ms
 
     def headers(self) -> list | None:
         return self._headers
@@ -42,7 +42,7 @@ class Consumed:
         return 7
 
     def timestamp(self) -> tuple[int, int]:
-        return 1, 1_700_000_000_000
+        return 1, self._timestamp_ms
 
     def key(self) -> bytes:
         return b"k"
@@ -123,3 +123,28 @@ def test_what_is_no_event_keeps_its_bytes_and_headers_and_is_marked(content_type
     assert record[3:6] == (UNREADABLE_TYPE, b'[{"specversion":"1.0"}]', 0)
     again = written(Append("t", 0, b"k", record[4], envelope_of(record), record[5]))
     assert record_of(Consumed(*again))[3:6] == record[3:6]
+
+
+def nested(name: str) -> bytes:
+    return b'{"specversion":"1.0","id":"1","source":"/s","type":"t","%s":%s' % (name.encode(), b"[" * 100_000)
+
+
+@pytest.mark.parametrize("name", ["data", "extension"])
+def test_a_whole_event_that_nests_without_end_is_marked(name: str):
+    record = record_of(Consumed([("content-type", b"application/cloudevents+json")], nested(name)))
+    assert record[3] == UNREADABLE_TYPE
+
+
+def test_a_record_whose_headers_the_client_library_can_not_read_is_marked():
+    class Unreadable(Consumed):
+        def headers(self) -> list | None:
+            raise SystemError("a header's name is no UTF-8")
+
+    record = record_of(Unreadable(None, b"v"))
+    assert record[2:6] == (b"k", UNREADABLE_TYPE, b"v", 0)
+    assert envelope_of(record) == Envelope(content_type="")
+
+
+@pytest.mark.parametrize(("given", "kept"), [(-1, 0), (-9 << 50, 0), (5, 5), (9 << 60, 253_402_300_799_999)])
+def test_a_time_that_no_calendar_has_becomes_the_next_that_one_has(given: int, kept: int):
+    assert record_of(Consumed([], timestamp_ms=given))[1] == kept

@@ -25,6 +25,9 @@ from postline.registry.model import Reference
 TOPIC = "postline.schemas"
 _ids = itertools.count()
 
+#: What other programs may have written into the registry's topic.
+FOREIGN = (b"{", b"[]", b'{"kind":"new"}', None, b'{"kind":"schema","subject":"\xff"}', b'{"z":' + b"[" * 100_000)
+
 
 def document(*fields: Any, format: Any = "json") -> Document:
     """The document of a record with these fields."""
@@ -123,9 +126,7 @@ async def test_documents_of_another_format_are_kept_apart(log: SqliteLog) -> Non
 
 
 async def test_records_of_other_programs_in_its_topic_are_passed_over(log: SqliteLog) -> None:
-    await log.append(
-        [Append(TOPIC, 0, b"x", value, Envelope(id="x")) for value in (b"{", b"[]", b'{"kind":"new"}', None)]
-    )
+    await log.append([Append(TOPIC, 0, b"x", value, Envelope(id="x")) for value in FOREIGN])
     registry = registry_on(log)
     assert await registry.register("orders", V1)
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 import pytest
 
 from postline import App, Context, Retry, Topic
+from postline.log.port import Append
+from postline.message import Envelope
 from postline.runtime.control import ControlOp
 from postline.runtime.progress import Progress
 from tests.unit.runtime.shop import Order, build, in_order, running, spread
@@ -277,3 +279,31 @@ async def test_a_redrive_of_a_paused_subscription_waits_through_a_restart_too():
         await t.control("sub", RESUME)
         await t.settle()
         assert [order.total for order in handled] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"op":"pause","reason":"\xff"}',
+        b'{"op":"redrive","offset":-1}',
+        b'{"op":"discard","offset":18446744073709551616}',
+        b'{"op":"reset"}',
+        b'{"op":"resume","more":' + b"[" * 100_000,
+        b"\x00",
+        b"",
+    ],
+)
+async def test_what_is_no_request_is_skipped_with_a_word(value: bytes, caplog: pytest.LogCaptureFixture):
+    app, handled = counting(set())
+    async with running(app) as t:
+        record = Append("sub.control", 0, None, value, Envelope())
+        await t.publish_many(spread(2, 1))
+        await t.settle()
+        await app.log.append([record])
+        await t.settle()
+        await t.control("sub", PAUSE)
+        await t.settle()
+        await t.publish_many(spread(3, 3))
+        await t.settle()
+    assert len(handled) == 2
+    assert "can't be read" in caplog.text

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from postline import Dedup, SettingsError
+from postline.ids import derived_id
 from postline.message import Envelope
 from postline.runtime.dedup import EVICTION_STEP, Marks, identity_digest
 from postline.runtime.entries import DEDUP, DEDUP_ORDER
@@ -129,3 +130,9 @@ def test_a_digest_does_not_depend_on_the_order_of_fields_and_leaves_out_what_it_
     assert of(Dedup(digest=True), b'{"x":1}') != of(Dedup(digest=True), b'{"x":2}')
     ignoring = Dedup(digest=True, ignore=("sent",))
     assert of(ignoring, b'{"x":1,"sent":5}') == of(ignoring, b'{"x":1,"sent":6}') == of(ignoring, b'{"x":1}')
+
+
+def test_identities_that_are_no_unicode_have_marks_and_ids_of_their_own():
+    odd = [Envelope(id=name, source=source) for name in ("a\udcff", "a") for source in ("s\udcff", "s")]
+    assert len({identity_digest(envelope) for envelope in odd}) == 4
+    assert len({derived_id("sub", envelope.source, envelope.id) for envelope in odd}) == 4

@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from postline.errors import LogUnavailable, UnknownTopic
+from postline.errors import LogCorrupt, LogUnavailable, UnknownTopic
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.reading import Readers
 from postline.log.kafka.topics import Topics
 from postline.log.kafka.transactions import Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.port import TopicSpec
+from postline.message import UNREADABLE
 
 __all__ = [
     "Catalog",
@@ -143,7 +144,8 @@ class Catalog:
             self._entries, self._read_to = {}, 0
         for messages in self._readers.stream(name, 0, self._read_to, end):
             for message in messages:
-                self._take((message.key() or b"").decode(), message.value())
+                # Ours are ASCII: what is no text is another program's.
+                self._take((message.key() or b"").decode(errors="replace"), message.value())
         self._read_to = max(end, self._read_to)
 
     def _take(self, key: str, value: bytes | None) -> None:
@@ -179,9 +181,7 @@ class Catalog:
         return {each.topic: each for each in self._all("repartition/", RepartitionEntry)}
 
     def _all(self, prefix: str, kind: type[Any]) -> list[Any]:
-        return [
-            msgspec.json.decode(value, type=kind) for key, value in self.entries().items() if key.startswith(prefix)
-        ]
+        return _read_all(self.entries(), prefix, kind)
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -250,9 +250,24 @@ _OVERTAKEN = frozenset(
 
 def subscriptions_in(entries: Entries) -> dict[str, SubscriptionEntry]:
     """The subscriptions among these entries, by name."""
-    decode = msgspec.json.Decoder(SubscriptionEntry).decode
-    found = [decode(value) for key, value in entries.items() if key.startswith("subscription/")]
-    return {each.name: each for each in found}
+    return {each.name: each for each in _read_all(entries, "subscription/", SubscriptionEntry)}
+
+
+def _read_all(entries: Entries, prefix: str, kind: type[Any]) -> list[Any]:
+    """Entries of a kind. Raises LogCorrupt for one that can't be read: nobody knows what it would have said."""
+    decode = msgspec.json.Decoder(kind).decode
+    found = []
+    for key, value in entries.items():
+        if key.startswith(prefix):
+            try:
+                found.append(decode(value))
+            except UNREADABLE as error:
+                raise LogCorrupt(
+                    f"The catalog's entry {key!r} can't be read: {error}",
+                    remedy="Another program wrote it: produce a record without a value under that key into the topic "
+                    "postline.catalog, and let services alone write there.",
+                ) from error
+    return found
 
 
 def written(entry: SubscriptionEntry | MemberEntry | RepartitionEntry) -> bytes:

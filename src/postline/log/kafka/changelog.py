@@ -20,6 +20,7 @@ from postline.log.kafka.stamp import Stamp
 from postline.log.kafka.topics import Topics
 from postline.log.kafka.transactions import Outgoing
 from postline.log.port import PartitionCommit
+from postline.message import UNREADABLE
 
 __all__ = ["COPIES", "Changelog", "Checkpoint", "changes_of", "checkpoint_of", "progress_of"]
 
@@ -131,7 +132,7 @@ def _read_checkpoint(data: bytes, where: str) -> Checkpoint:
                 remedy="Run the newer version of Postline that wrote it.",
             )
         return _decode_checkpoint(data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise LogCorrupt(
             f"{where}: the checkpoint among its state can't be read: {error}",
             remedy="Another program wrote into the state topic: give write rights to the subscription's service alone.",

@@ -176,6 +176,14 @@ class Polling:
             self._events.failed(_as_log_error(error.args[0], self._topic, self._cluster))
         except LogError as error:
             self._events.failed(error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours ends what waits for this thread, or it waits for ever
+            _log.exception("the consumer of %s ended by a fault", self._topic)
+            self._events.failed(
+                LogError(
+                    f"The consumer of topic {self._topic} ended by a fault of Postline: {error!r}.",
+                    remedy="Start again, and report it with the log of this process.",
+                )
+            )
         finally:
             self._close()
 

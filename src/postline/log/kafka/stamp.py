@@ -13,6 +13,7 @@ from base64 import b64decode, b64encode
 import msgspec
 
 from postline.errors import LogVersionError
+from postline.message import UNREADABLE
 
 __all__ = ["STAMP_CHARACTERS_MAX", "Stamp"]
 
@@ -64,7 +65,7 @@ class Stamp(msgspec.Struct, array_like=True, frozen=True):
             )
         try:
             return _DECODER.decode(b64decode(metadata[len(_PREFIX) :], validate=True))
-        except (binascii.Error, msgspec.MsgspecError):
+        except (binascii.Error, *UNREADABLE):
             return None
 
 

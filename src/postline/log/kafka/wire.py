@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, SCHEMA_ID, from_headers, to_headers
@@ -41,31 +42,52 @@ _ERRORS = "surrogateescape"
 Header: TypeAlias = tuple[str, str | bytes | None]
 Headers: TypeAlias = list[Header]
 _NO_HEADER: tuple[str, Any] = ("", None)
+#: The last millisecond of the year 9999.
+_TIME_MAX = 253_402_300_799_999
 #: A registry's ids are of 32 bits.
 _SCHEMA_ID_DIGITS_MAX = 10
+
+#: Of a header's name that is no UTF-8 the client library makes a list with a hole, and an error that the interpreter
+#: does not look for everywhere: called so it does, and nobody touches the hole.
+_headers: Any = methodcaller("headers")
 
 _type_names: dict[bytes, str] = {}
 _schema_flags: dict[bytes, int] = {}
 
 
 def record_of(message: Message) -> Record:
-    """The record that a consumed message is; its envelope stays packed as the headers it came with."""
-    headers: Any = message.headers()
-    name, flags = EMPTY_TYPE, 0
-    if headers:
-        first, value = headers[0]
-        second, told = headers[1] if len(headers) > 1 else _NO_HEADER
-        if first == _TYPE and second == SCHEMA_ID:
-            name = _type_names.get(value) or _type_name(value)
-            flags = _schema_flags.get(told) or _flags_of(told)
-        else:
-            name, flags = _found_in(headers)
-            if flags & FLAG_STRUCTURED and message.value() is not None:
-                return _unpacked(message, headers)
-    return (message.offset(), message.timestamp()[1], message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
+    """The record that a consumed message is; its envelope stays packed as the headers it came with.
+
+    Never fails, whatever others wrote: what can't be read becomes a record of UNREADABLE_TYPE.
+    """
+    try:
+        headers: Any = _headers(message)
+        name, flags = EMPTY_TYPE, 0
+        if headers:
+            first, value = headers[0]
+            second, told = headers[1] if len(headers) > 1 else _NO_HEADER
+            if first == _TYPE and second == SCHEMA_ID:
+                name = _type_names.get(value) or _type_name(value)
+                flags = _schema_flags.get(told) or _flags_of(told)
+            else:
+                name, flags = _found_in(headers)
+                if flags & FLAG_STRUCTURED and message.value() is not None:
+                    name, flags, headers, document = _unpacked(message.value(), headers)
+                    return (message.offset(), _time_of(message), message.key(), name, document, flags, headers)  # type: ignore[return-value]
+    except SystemError:  # the client library's, about a header whose name is no UTF-8
+        name, flags, headers = UNREADABLE_TYPE, 0, None
+    timestamp_ms = message.timestamp()[1]
+    if not 0 <= timestamp_ms <= _TIME_MAX:
+        timestamp_ms = _time_of(message)
+    return (message.offset(), timestamp_ms, message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
 
 
-def _found_in(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, int]:
+def _time_of(message: Message) -> int:
+    """When the message was stored, as its producer or its broker says; brokers take times that no calendar has."""
+    return min(max(message.timestamp()[1], 0), _TIME_MAX)
+
+
+def _found_in(headers: Sequence[tuple[str, Any]]) -> tuple[str, int]:
     name, flags = EMPTY_TYPE, 0
     for header, value in headers:
         if header == _TYPE:
@@ -79,18 +101,16 @@ def _found_in(headers: Sequence[tuple[str, bytes | None]]) -> tuple[str, int]:
     return name, flags
 
 
-def _unpacked(message: Message, headers: Sequence[tuple[str, bytes | None]]) -> Record:
-    """The record of a message that is a whole event; of one that can't be read, as it is, for its dead letter."""
-    offset, timestamp_ms, key, value = message.offset(), message.timestamp()[1], message.key(), message.value()
+def _unpacked(value: Any, headers: Headers) -> tuple[str, int, Headers, bytes]:
+    """Type, flags, headers and data of a value that is a whole event; of one that can't be read, what there is."""
     try:
-        event = read_structured(value)  # type: ignore[arg-type]
+        event = read_structured(value)
     except DecodeError:
-        return (offset, timestamp_ms, key, UNREADABLE_TYPE, value, 0, headers)  # type: ignore[return-value]
+        return UNREADABLE_TYPE, 0, headers, value
     beside = [(name, each) for name, each in headers if not name.startswith("ce_") and name.lower() != CONTENT_TYPE]
-    told = [(name, each.encode("utf-8", _ERRORS)) for name, each in event.headers.items()] + beside
-    name, flags = _found_in(told)
+    told: Headers = [*((name, each.encode("utf-8", _ERRORS)) for name, each in event.headers.items()), *beside]
     # A structured event without data is no tombstone.
-    return (offset, timestamp_ms, key, name, event.data or b"", flags, told)  # type: ignore[return-value]
+    return *_found_in(told), told, event.data or b""
 
 
 def _flags_of(schema_id: bytes | None) -> int:
