@@ -14,7 +14,7 @@ from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.cli.times import parse_time_ms
-from postline.errors import UsageError
+from postline.errors import UnknownTopic, UsageError
 from postline.monitor import HeldView, SubscriptionView
 from postline.operations import ResetPlan, ResetTarget
 
@@ -306,6 +306,17 @@ def _confirm(question: str, yes: bool) -> None:
         raise click.exceptions.Exit(NEGATIVE)
 
 
+async def _what_goes(opened: Opened, full: str) -> str:
+    try:
+        view = await opened.monitor.subscription(full)
+    except UnknownTopic as error:  # what it read is deleted, or its state: it can go all the same
+        return f"Removing {full}, of which nothing can be shown: {error.message}"
+    return (
+        f"Removing {full} of service {view.service}: {number(view.lag_records)} records not handled yet,"
+        f" {number(view.held)} held, {number(view.dead_letters)} dead letters."
+    )
+
+
 @command.command("remove")
 @click.argument("name", metavar="SUBSCRIPTION")
 @click.option("--yes", is_flag=True, help="Don't ask; needed where no terminal is there to answer.")
@@ -323,12 +334,7 @@ def remove(name: str, yes: bool, as_json: bool | None, url: str | None) -> int:
 
     async def work(opened: Opened) -> Answer:
         full = await opened.subscription_name(name)
-        view = await opened.monitor.subscription(full)
-        click.echo(
-            f"Removing {full} of service {view.service}: {number(view.lag_records)} records not handled yet,"
-            f" {number(view.held)} held, {number(view.dead_letters)} dead letters.",
-            err=True,
-        )
+        click.echo(await _what_goes(opened, full), err=True)
         _confirm("Remove it?", yes)
         await opened.operations.remove(full)
         return Answer(subscription=full, action="remove", status="done")

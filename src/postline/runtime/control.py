@@ -156,10 +156,12 @@ async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int)
             owned.holding.redrive(offset, dead)
         else:
             owned.holding.discard(offset, dead)
-            _log.info("subscription %s discards dead letter %d: %s", owned.plan.name, offset, op.reason)
+            _log.info(
+                "subscription %s discards dead letter %d:%d: %s", owned.plan.name, owned.partition, offset, op.reason
+            )
         return
     if op.op == "discard" and (data := await owned.read_entry(HELD, offset_key(offset))):
         if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
             _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
         return
-    _log.warning("subscription %s has no dead letter %d to %s", owned.plan.name, offset, op.op)
+    _log.warning("subscription %s has no dead letter %d:%d to %s", owned.plan.name, owned.partition, offset, op.op)

@@ -14,10 +14,15 @@ from postline.contracts.cloudevents import RESERVED
 from postline.errors import MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
-from postline.message import JSON_CONTENT_TYPE, Envelope
+from postline.message import ENCODING_ERRORS, JSON_CONTENT_TYPE, Envelope
 from postline.runtime.context import Context
 
 __all__ = ["Outlet", "Route"]
+
+#: Keys and ids up to here need no look.
+_SHORT = 512
+#: What a record's key and envelope may have before they count against the limit of its value: engines leave room.
+_AROUND_FREE = 3_072
 
 #: What W3C Trace Context sends along the whole chain.
 _TRACE_HEADERS = ("traceparent", "tracestate")
@@ -82,8 +87,6 @@ class Outlet:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
         value, key = route.encode(message), route.key_of(message)
-        if len(value) > route.bytes_max:
-            raise _too_large(route, value)
         placed_by = route.placed_by(message, key)
         if placed_by is None and own_id is not None:
             placed_by = own_id.encode()
@@ -102,6 +105,8 @@ class Outlet:
             headers=dict(headers) if headers else {},
         )
         flags = route.flags | FLAG_OWN_ID if own_id else route.flags
+        if len(value) > route.bytes_max or headers or own_id or (key is not None and len(key) > _SHORT):
+            _require_room(route, value, key, envelope)
         return Append(route.topic, partition, key, value, envelope, flags)
 
     def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
@@ -110,8 +115,6 @@ class Outlet:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
         value, key = route.encode(message), route.key_of(message)
-        if len(value) > route.bytes_max:
-            raise _too_large(route, value)
         cause = context.envelope
         cause_id = cause.id or context.message_id
         type_name = route.type_name
@@ -131,25 +134,37 @@ class Outlet:
             causation_id=cause_id,
             headers=dict(headers) if headers else {},
         )
+        if (
+            len(value) > route.bytes_max
+            or headers
+            or len(cause_id) + len(cause.correlation_id) + len(key or b"") > _SHORT
+        ):
+            _require_room(route, value, key, envelope)
         return Append(route.topic, route.partition_of(placed_by), key, value, envelope, route.flags)
 
     def relayed(self, message: Any, envelope: Envelope) -> Append:
         """The record of a message that came from elsewhere as an event, under the identity that it has there."""
         route = self._routes.get(type(message)) or self.route(message)
         value, key = route.encode(message), route.key_of(message)
-        if len(value) > route.bytes_max:
-            raise _too_large(route, value)
         placed_by = route.placed_by(message, key) or envelope.id.encode()
         told = msgspec.structs.replace(envelope, type=route.type_name, content_type=route.content_type)
+        _require_room(route, value, key, told)
         return Append(route.topic, route.partition_of(placed_by), key, value, told, route.flags | FLAG_OWN_ID)
 
 
-def _too_large(route: Route, value: bytes) -> MessageTooLarge:
-    return MessageTooLarge(
-        f"A {route.type_name} of {len(value)} bytes is over the limit of {route.bytes_max} of topic {route.topic!r}.",
-        remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
-        "or raise message_bytes_max on the topic.",
-    )
+def _require_room(route: Route, value: bytes, key: bytes | None, envelope: Envelope) -> None:
+    """Raise MessageTooLarge for a record that its topic does not take, be it for its key and envelope."""
+    told = (envelope.id, envelope.source, envelope.correlation_id, envelope.causation_id)
+    texts = [*told, *envelope.headers, *envelope.headers.values()]
+    around = len(key or b"") + sum(len(text.encode("utf-8", ENCODING_ERRORS)) for text in texts)
+    size = len(value) + max(0, around - _AROUND_FREE)
+    if size > route.bytes_max:
+        raise MessageTooLarge(
+            f"A {route.type_name} of {size} bytes is over the limit of {route.bytes_max} of topic {route.topic!r}"
+            + (f"; its key and envelope have {around}." if around > _AROUND_FREE else "."),
+            remedy="Keep the payload in a blob store and publish a reference to it (claim check), "
+            "or raise message_bytes_max on the topic.",
+        )
 
 
 def _check_headers(headers: Mapping[str, object]) -> None:

@@ -45,11 +45,18 @@ def test_properties_go_to_whom_they_concern() -> None:
 
 def test_postlines_own_options_are_read() -> None:
     given = {"create_topics": "true", "group.protocol": "classic", "replication": "3", "durability": "relaxed"}
-    times = {"publish_seconds": "5.5", "connect_seconds": "2", "transaction_seconds": "60", "cache_dir": "/var/x"}
+    times = {
+        "record_bytes_max": "8388608",
+        "publish_seconds": "5.5",
+        "connect_seconds": "2",
+        "transaction_seconds": "60",
+        "cache_dir": "/var/x",
+    }
     options = read_options(SERVERS, {**given, **times})
     assert (options.create_topics, options.group_protocol, options.replication) == (True, "classic", 3)
     assert (options.durable, options.cache_directory) == (False, "/var/x")
     assert (options.publish_seconds, options.connect_seconds, options.transaction_seconds) == (5.5, 2, 60)
+    assert options.record_bytes_max == 8 << 20
 
 
 @pytest.mark.parametrize(
@@ -65,6 +72,9 @@ def test_postlines_own_options_are_read() -> None:
         ("connect_seconds", "inf"),
         ("transaction_seconds", "0.5"),
         ("transaction_seconds", "901"),
+        ("record_bytes_max", "8M"),
+        ("record_bytes_max", "1000"),
+        ("record_bytes_max", "999999999"),
         ("cache_dir", ""),
     ],
 )

@@ -13,7 +13,7 @@ import msgspec
 
 from postline.errors import SettingsError
 
-__all__ = ["Options", "default_cache_directory", "read_options"]
+__all__ = ["RECORD_BYTES_MAX", "Options", "default_cache_directory", "read_options"]
 
 # librdkafka's properties by whom they concern; those that are refused, deprecated or no text are left out.
 _CLIENT_WORDS = """
@@ -127,6 +127,11 @@ _FILES = frozenset(f"ssl.{what}.location" for what in ("ca", "certificate", "key
 _NO_PROPERTY = "postline.nothing"
 
 
+#: Whatever a contract allows fits, with room for its envelope.
+RECORD_BYTES_MAX = (256 << 20) + (1 << 16)
+_RECORD_BYTES_MIN = 1 << 16
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What a `kafka://` URL asks for. Shown, printed or logged, it hides its secrets."""
 
@@ -146,6 +151,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     publish_seconds: float = 30.0
     connect_seconds: float = 10.0
     transaction_seconds: float = 10.0
+    #: The largest record that topics made or altered here take.
+    record_bytes_max: int = RECORD_BYTES_MAX
     #: Where state is cached; None is `default_cache_directory()`.
     cache_directory: str | None = None
 
@@ -183,7 +190,8 @@ def read_options(servers: Sequence[str], given: Mapping[str, str]) -> Options:
         raise SettingsError(
             f"The kafka URL has options that can't be used: {'; '.join(problems)}.",
             remedy="Known: create_topics=true|false, group.protocol=auto|classic|consumer, replication=N,"
-            " durability=full|relaxed, publish_seconds=N, connect_seconds=N, transaction_seconds=N, cache_dir=PATH,"
+            " durability=full|relaxed, publish_seconds=N, connect_seconds=N, transaction_seconds=N,"
+            " record_bytes_max=N, cache_dir=PATH,"
             " sasl.password_file=PATH, ssl.key.password_file=PATH, and the properties of librdkafka.",
         )
     return options
@@ -241,6 +249,12 @@ def _copies(text: str) -> int:
     return int(text)
 
 
+def _size(text: str) -> int:
+    if not text.isdecimal() or not _RECORD_BYTES_MIN <= int(text) <= RECORD_BYTES_MAX:
+        raise ValueError(f"is a number of bytes from {_RECORD_BYTES_MIN} to {RECORD_BYTES_MAX}, not {text!r}")
+    return int(text)
+
+
 def _path(text: str) -> str:
     if not text or "\0" in text:
         raise ValueError("names no directory")
@@ -256,6 +270,7 @@ _OWN: dict[str, tuple[str, Callable[[str], object]]] = {
     "publish_seconds": ("publish_seconds", _number(0.1, 86_400)),
     "connect_seconds": ("connect_seconds", _number(0.1, 3_600)),
     "transaction_seconds": ("transaction_seconds", _number(1, 900)),
+    "record_bytes_max": ("record_bytes_max", _size),
     "cache_dir": ("cache_directory", _path),
 }
 

@@ -16,7 +16,7 @@ from postline.log.kafka.catalog import (
 )
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.rights import Rights, SubscriptionFacts
-from postline.log.kafka.topics import STATE_SETTINGS, STATE_SUFFIX, TopicState, settings_of, state_topic
+from postline.log.kafka.topics import STATE_SETTINGS, STATE_SUFFIX, TopicState, state_topic
 from postline.log.needs import Change, ChangeKind, Detail, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refuse
 
@@ -59,11 +59,6 @@ class _Wanted(NamedTuple):
     def declared(self) -> bool:
         """Whether the catalog keeps it."""
         return bool(self.spec.owner)
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """What it shall have, in Kafka's words."""
-        return settings_of(self.spec) | dict(self.extra)
 
 
 class _Facts(NamedTuple):
@@ -150,7 +145,7 @@ class Planner:
             return
         details = _declaration(wanted, known, there) + [
             Detail(name, facts.settings.get(spec.name, {}).get(name, ""), value)
-            for name, value in wanted.settings.items()
+            for name, value in self._intended(wanted).items()
             if facts.settings.get(spec.name, {}).get(name) != value
         ]
         if details:
@@ -162,7 +157,10 @@ class Planner:
         said = {_PARTITIONS: str(spec.partitions), _COPIES: str(copies) if copies > 0 else "the cluster's default"}
         if wanted.declared:
             said |= {_OWNER: spec.owner} | ({_KEY: spec.key} if spec.key else {})
-        return tuple(Detail(name, "", value) for name, value in (said | wanted.settings).items())
+        return tuple(Detail(name, "", value) for name, value in (said | self._intended(wanted)).items())
+
+    def _intended(self, wanted: _Wanted) -> dict[str, str]:
+        return self._parts.topics.intended(wanted.spec) | dict(wanted.extra)
 
     def _copies(self, names: Sequence[str], facts: _Facts) -> Iterator[Change]:
         """What may be lost although it was acknowledged."""

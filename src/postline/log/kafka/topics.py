@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 
 from postline.errors import LogRefused, UnknownTopic
 from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.options import RECORD_BYTES_MAX
 from postline.log.port import Bounds, TopicSpec
 
 __all__ = ["STATE_SETTINGS", "STATE_SUFFIX", "TopicState", "Topics", "settings_of", "state_topic"]
@@ -30,8 +31,6 @@ _LEARN_SECONDS = 0.01
 _SPREAD_SECONDS = 5.0
 #: Nor does a broker that is starting, for longer.
 _STALE_SECONDS = 20.0
-#: Whatever a contract allows fits, with room for its envelope.
-_RECORD_BYTES_MAX = (256 << 20) + (1 << 16)
 #: What headers and a batch's own fields may take of a broker's limit.
 _ENVELOPE_BYTES = 4_096
 _SEGMENT_BYTES_MIN, _SEGMENT_BYTES = 1 << 20, 1 << 30
@@ -53,7 +52,7 @@ class TopicState(NamedTuple):
     id: str
 
 
-def settings_of(spec: TopicSpec) -> dict[str, str]:
+def settings_of(spec: TopicSpec, record_bytes_max: int = RECORD_BYTES_MAX) -> dict[str, str]:
     """The topic's settings in Kafka's words.
 
     Kafka drops and compacts whole segments, so these are made small enough for what the topic keeps.
@@ -62,7 +61,7 @@ def settings_of(spec: TopicSpec) -> dict[str, str]:
         "cleanup.policy": _DELETE,
         "retention.ms": "-1" if spec.retention_ms is None else str(spec.retention_ms),
         "retention.bytes": "-1" if spec.retention_bytes is None else str(spec.retention_bytes),
-        "max.message.bytes": str(_RECORD_BYTES_MAX),
+        "max.message.bytes": str(record_bytes_max),
         "segment.ms": str(_SEGMENT_MS if spec.retention_ms is None else _within_segment_ms(spec.retention_ms // 4)),
     }
     if spec.retention_bytes is not None:
@@ -94,9 +93,9 @@ def _as_told(spec: TopicSpec, settings: dict[str, str]) -> TopicSpec:
     cleanup = settings.get("cleanup.policy", _DELETE)
     compacted = _COMPACT in cleanup
     limited = _DELETE in cleanup
-    limit = int(settings.get("max.message.bytes", _RECORD_BYTES_MAX))
+    limit = int(settings.get("max.message.bytes", RECORD_BYTES_MAX))
     changes: dict[str, Any] = {
-        "message_bytes_max": None if limit >= _RECORD_BYTES_MAX else max(1, limit - _ENVELOPE_BYTES),
+        "message_bytes_max": None if limit >= RECORD_BYTES_MAX else max(1, limit - _ENVELOPE_BYTES),
         "compacted": compacted,
         "retention_ms": number("retention.ms") if limited else None,
         "retention_bytes": number("retention.bytes") if limited else None,
@@ -221,6 +220,10 @@ class Topics:
 
     # -- changing -----------------------------------------------------------------------------
 
+    def intended(self, spec: TopicSpec) -> dict[str, str]:
+        """The settings that a topic of this spec shall have on this cluster."""
+        return settings_of(spec, self._cluster.options.record_bytes_max)
+
     def create(self, spec: TopicSpec, extra: Mapping[str, str] | None = None) -> None:
         """Make the topic, unless somebody else has made it."""
         self.create_all([spec], extra)
@@ -232,7 +235,7 @@ class Topics:
                 spec.name,
                 spec.partitions,
                 self._cluster.options.replication,
-                config=settings_of(spec) | dict(extra or {}),
+                config=self.intended(spec) | dict(extra or {}),
             )
             for spec in specs
         ]
@@ -259,7 +262,7 @@ class Topics:
 
     def alter(self, spec: TopicSpec) -> None:
         """Give an existing topic the settings of this spec."""
-        self.change(spec.name, settings_of(spec))
+        self.change(spec.name, self.intended(spec))
 
     def change(self, name: str, settings: Mapping[str, str]) -> None:
         """Give an existing topic these settings; others stay as they are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
-from postline.errors import LogUnavailable
+from postline.errors import LogUnavailable, UnknownTopic
 from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
 from postline.log.kafka.catalog import SubscriptionEntry
 from postline.log.kafka.groups import Committed
@@ -125,22 +125,30 @@ class Views:
         """The committed entries among `keys`."""
         return self._view(entry, partition).get(namespace, keys)
 
-    def _known(self, topic: str) -> TopicState:
+    def _known(self, entry: SubscriptionEntry) -> TopicState:
         """The changelog's topic, asked again after a moment: a sweep over partitions and namespaces asks once."""
-        now = self._parts.cluster.clock.monotonic()
+        topic, now = entry.state_topic, self._parts.cluster.clock.monotonic()
         told = self._told.get(topic)
         if told is None or now - told[1] > _FRESH_SECONDS:
             found = self._parts.topics.describe([topic]).get(topic)
             if found is None:
-                raise self._parts.topics.unknown(topic)
+                raise self._gone(entry)
             told = self._told[topic] = (found, now)
         return told[0]
 
+    def _gone(self, entry: SubscriptionEntry) -> UnknownTopic:
+        return UnknownTopic(
+            f"The topic {entry.state_topic!r} of {self._parts.cluster.address} is gone, or part of it, which kept what "
+            f"subscription {entry.name!r} holds, remembers and counts.",
+            remedy="Bring it back from a mirror; or begin anew: "
+            f"`postline subscriptions remove {entry.name}`, then `postline topics apply APP`.",
+        )
+
     def _view(self, entry: SubscriptionEntry, partition: int) -> StateCache:
         """The partition's state as it is now."""
-        known = self._known(entry.state_topic)
+        known = self._known(entry)
         if partition >= known.partitions:
-            raise self._parts.topics.unknown(entry.state_topic)
+            raise self._gone(entry)
         with self._lock:
             view = self._views.setdefault((known.id, partition), _View())
             self._views.move_to_end((known.id, partition))
