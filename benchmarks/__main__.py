@@ -31,6 +31,9 @@ _ON_A_FILE = {
     "publish-many": ("publishing", "many"),
     "latency": ("latency", "latency"),
     "lock-hold": ("locking", "lock_hold"),
+    "schema-ids": ("contracts", "schema_ids"),
+    "resolution": ("contracts", "resolution"),
+    "contracts-check": ("contracts", "check"),
     "import": ("importing", "import_time"),
     "large": ("large", "large"),
 }

@@ -13,7 +13,7 @@ from benchmarks.results import Figure, Ratio, Result
 from benchmarks.running import Options, best, billing, consumed, directory, filled, open_log, run, settle
 from postline import App, Context
 
-__all__ = ["consume", "consume_publish", "handlers", "slow_handler"]
+__all__ = ["consume", "consume_publish", "handlers", "no_op", "slow_handler"]
 
 _SLOW_SECONDS = 0.05
 _SLOW_EVERY = 1_000
@@ -21,7 +21,9 @@ _SLOW_EVERY = 1_000
 _Declare = Callable[[App, str], None]
 
 
-def _no_op(app: App, name: str) -> None:
+def no_op(app: App, name: str) -> None:
+    """Subscribe an async handler that does nothing."""
+
     @app.subscribe(name, orders, start="earliest").on(Order)
     async def handle(message: Order) -> None:
         pass
@@ -83,7 +85,7 @@ def _measure(options: Options, number: int, declare: dict[str, _Declare], *, pub
 def consume(options: Options) -> Result:
     """Typed, exactly-once, an async handler that does nothing."""
     result = Result("consume", "consume with a no-op handler, exactly-once commits")
-    rates = _measure(options, options.some(200_000), {"postline": _no_op}, publish=False)
+    rates = _measure(options, options.some(200_000), {"postline": no_op}, publish=False)
     result.figures += [Figure("raw read-decode-commit", rates["raw"]), Figure("postline", rates["postline"])]
     result.ratios.append(Ratio("share of raw", rates["postline"] / rates["raw"], 0.35, unit="%"))
     with redis_server(result) as port:
@@ -108,7 +110,7 @@ def slow_handler(options: Options) -> Result:
     """One handler in 1,000 takes 50 ms: what it costs the others."""
     result = Result("slow-handler", "one handler of 50 ms in 1,000")
     number = options.some(200_000)
-    rates = _measure(options, number, {"quick": _no_op, "slow": _sometimes_slow}, publish=False)
+    rates = _measure(options, number, {"quick": no_op, "slow": _sometimes_slow}, publish=False)
     result.figures += [Figure("without", rates["quick"]), Figure("with", rates["slow"])]
     result.ratios.append(Ratio("rate kept", rates["slow"] / rates["quick"], 0.6, unit="%"))
     return result

@@ -75,9 +75,13 @@ def document(schema: Schema) -> Any:
 
 def parse(document: Any) -> Schema:
     """The schema of an `.avsc` file's content. Raises ContractError for what is none, with the path."""
-    known = _ours(document)
-    if known is not None:
-        return known
+    try:
+        return _ours(document) or _theirs(document)
+    except RecursionError as error:
+        raise ContractError("The Avro schema nests types too deeply.", remedy="Correct it.") from error
+
+
+def _theirs(document: Any) -> Schema:
     parsing = _Parsing()
     root = parsing.type(document, "", "", 0)
     _check(document)

@@ -36,6 +36,8 @@ _Read: TypeAlias = Callable[[Any], Any] | None
 _Wanted: TypeAlias = Type | None
 
 _INT_MIN, _INT_MAX = INTEGERS[32]
+#: Kinds that whoever asks for a decimal takes, too.
+_PROMOTED = frozenset({"integer", "number"})
 #: What is text to a reader that asks for text, written as JSON has it.
 _AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid", "bytes"})
 
@@ -101,6 +103,8 @@ class _Reading:
         kinds = {each.kind for each in _options(wanted) if isinstance(each, Scalar)}
         if part.kind in _AS_TEXT and "text" in kinds and part.kind not in kinds:
             return lambda value: msgspec.to_builtins(value if read is None else read(value))
+        if part.kind in _PROMOTED and "decimal" in kinds and not kinds & _PROMOTED:
+            return lambda value: _promoted(value if read is None else read(value))
         return read
 
     def _symbols(self, mine: Any, theirs: Enumeration) -> _Read:
@@ -264,6 +268,11 @@ def _decimal(scale: int) -> Callable[[Any], Any]:
         return value
 
     return read
+
+
+def _promoted(value: float) -> decimal.Decimal:
+    """A number as the decimal of the digits that JSON would have for it."""
+    return _plain_decimal(repr(value))
 
 
 def _plain_decimal(text: str) -> decimal.Decimal:

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
+from postline.contracts.json_faults import loss_in
 from postline.contracts.schema import (
     TEXT,
     Enumeration,
@@ -242,6 +243,8 @@ def _each_entry(has_text_keys: bool, write: _Write) -> _Write:
                 found[key if has_text_keys else str(msgspec.to_builtins(key))] = convert(each)
             except Misfit as misfit:
                 raise misfit.under(f"[{key!r}]") from None
+        if len(found) < len(value):
+            raise Misfit("two of its keys are the same text")
         return found
 
     return write_all
@@ -276,11 +279,20 @@ def _scalar(part: Scalar) -> _Write:
         case "duration":
             return _duration
         case "any":
-            return lambda value: msgspec.json.encode(value).decode()
+            return _anything
         case "bytes" if part.size:
             return lambda value: _sized(value, part.size)
         case _:
             return None
+
+
+def _anything(value: Any) -> str:
+    """JSON, which is what Avro has for it."""
+    data = msgspec.json.encode(value)
+    back = msgspec.json.decode(data)
+    if back != value and (lost := loss_in(value, back)):
+        raise Misfit(lost)
+    return data.decode()
 
 
 def _integer(low: int, high: int) -> Callable[[Any], Any]:

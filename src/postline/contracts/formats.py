@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from postline.contracts.json_documents import json_document
 from postline.contracts.kinds import Kind
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, SettingsError
@@ -94,7 +95,7 @@ class _Json:
     def parse(self, text: str) -> Schema:
         from postline.contracts.jsonschema import parse
 
-        return parse(_content(text))
+        return parse(json_document(text))
 
 
 class _Codecs(Protocol):
@@ -135,7 +136,7 @@ class _Avro(_BySchema):
     def parse(self, text: str) -> Schema:
         from postline.contracts.avro import parse
 
-        return parse(_content(text))
+        return parse(json_document(text))
 
 
 class _Protobuf(_BySchema):
@@ -200,10 +201,3 @@ def format_of_content(content_type: str) -> Format | None:
 
 def _text(document: Any) -> str:
     return msgspec.json.encode(document, order="sorted").decode()
-
-
-def _content(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise ContractError(f"The schema is no JSON: {error}.", remedy="Correct it.") from error

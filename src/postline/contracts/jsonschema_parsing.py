@@ -22,6 +22,7 @@ from postline.contracts.jsonschema_words import (
     limits_of,
     of_value,
     range_of,
+    refuse_misshapen,
     text_of,
     title_of,
     united,
@@ -156,6 +157,7 @@ class _Parsing:
         self.notes += [f"{at}: {word} is not checked" for word in _REFUSING if word in part]
         if "$ref" in part:
             return self._referred(part["$ref"], at, depth)
+        refuse_misshapen(part, at)
         if "allOf" in part:
             return self._all_of(part, at, name, depth)
         if "const" in part or "enum" in part:
@@ -242,9 +244,7 @@ class _Parsing:
     def _fill(self, waiting: _Waiting) -> None:
         part, at, name, depth = waiting
         properties, required = part.get("properties") or {}, part.get("required") or []
-        if not isinstance(properties, dict):
-            raise wrong(at, "its properties are no object")
-        if not isinstance(required, list):  # draft 3 said it of the property
+        if isinstance(required, bool):  # draft 3 said it of the property
             required = []
         known = self.definitions[name]
         assert isinstance(known, Record)

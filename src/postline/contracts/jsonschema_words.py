@@ -65,6 +65,25 @@ def kind_by_words(part: dict[str, Any]) -> str:
     return next((kind for kind, words in _BY_WORDS if words & part.keys()), "any")
 
 
+def refuse_misshapen(part: dict[str, Any], at: str) -> None:
+    """Raises ContractError for keywords whose value is of a shape that they never have, which would say nothing."""
+    for word in ("properties", "patternProperties", "$defs", "definitions"):
+        if not isinstance(part.get(word) or {}, dict) or part.get(word) == []:
+            raise wrong(at, f"its {word} are no object")
+    required = part.get("required") or []
+    if not isinstance(required, bool) and not _is_list_of_names(required):
+        raise wrong(at, "its required is no list of names")
+    for word in ("additionalProperties", "unevaluatedProperties", "additionalItems", "unevaluatedItems"):
+        if not isinstance(part.get(word), bool | dict | None):
+            raise wrong(at, f"{part[word]!r:.60} is no schema for its {word}")
+    if part.get("type") == []:
+        raise wrong(at, "it has a list of no types")
+
+
+def _is_list_of_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def united(options: list[Type]) -> Type:
     """One of these types: flat, each once; anything if one is anything."""
     flat: dict[Type, None] = {}
@@ -133,6 +152,8 @@ def _is_limit(name: str, value: Any) -> bool:
         return isinstance(value, str)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
+    if name == "multiple_of":
+        return value > 0
     return not name.endswith("length") or (value >= 0 and value == int(value))
 
 

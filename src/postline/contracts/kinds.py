@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.json_faults import loss_in, reading_fault, text_fault
+from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.errors import ContractError, DecodeError, EncodeError
 
 __all__ = ["Kind", "is_message_class"]
@@ -19,6 +21,8 @@ _PLAIN = (int, float, str, bytes, bool, dict, list)
 
 _Writer = Callable[[Any], bytes]
 _Reader = Callable[[bytes], Any]
+#: Of a value, what was read back of it, and its bytes: whether something may have become another value.
+_LooksLost = Callable[[Any, Any, bytes], bool]
 
 
 class Kind:
@@ -26,7 +30,8 @@ class Kind:
 
     A value is written only if its own class can read it again: Structs, dataclasses and assigned
     fields of pydantic models aren't checked when they are made, so the bytes are read back once
-    (0.4 µs for a Struct). What is read keeps the class's own rules; unknown fields are ignored.
+    (0.4 µs for a Struct). Where a class has room for what JSON would change in silence (NaN to nothing, a float to a
+    Decimal), what was read is compared, too. What is read keeps the class's own rules; unknown fields are ignored.
     """
 
     #: The value as JSON; raises EncodeError for a field of another type than declared.
@@ -37,8 +42,8 @@ class Kind:
     def __init__(self, cls: Any, *, name: str | None = None) -> None:
         self.cls = cls
         self.name = name or str(getattr(cls, "__qualname__", cls))
-        write, self.decode = _pydantic(cls, self.name) if _is_pydantic(cls) else _msgspec(cls, self.name)
-        self.encode = self._checked(write, self.decode)
+        write, self.decode, looks_lost = _pydantic(cls, self.name) if _is_pydantic(cls) else _msgspec(cls, self.name)
+        self.encode = self._checked(write, self.decode, looks_lost)
 
     def read(self, data: bytes) -> Any:
         """As `decode`, with every failure as DecodeError."""
@@ -46,23 +51,30 @@ class Kind:
             return self.decode(data)
         except Exception as error:
             raise DecodeError(
-                f"Bytes can't be read as {self.name}: {error}.", remedy="Mend the contract, or the producer."
+                f"Bytes can't be read as {self.name}: {reading_fault(error, data)[0]}.",
+                remedy="Mend the contract, or the producer.",
             ) from error
 
-    def _checked(self, write: _Writer, read: _Reader) -> _Writer:
+    def _checked(self, write: _Writer, read: _Reader, looks_lost: _LooksLost | None) -> _Writer:
         def encode(value: Any) -> bytes:
             try:
                 data = write(value)
-                read(data)
+                back = read(data)
+                lost = loss_in(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
-                raise EncodeError(
-                    f"A {self.name} can't be written: {error}.",
-                    remedy=f"Give every field of {self.name} a value of its declared type.",
-                ) from error
+                raise self._refusal(_writing_fault(error, value)) from error
+            if lost:
+                raise self._refusal(lost)
             return data
 
         return encode
+
+    def _refusal(self, said: str) -> EncodeError:
+        return EncodeError(
+            f"A {self.name} can't be written: {said}.",
+            remedy=f"Give every field of {self.name} a value of its declared type.",
+        )
 
 
 def is_message_class(cls: Any) -> bool:
@@ -77,7 +89,7 @@ def _is_pydantic(cls: Any) -> bool:
     return isinstance(cls, type) and hasattr(cls, "__pydantic_validator__")
 
 
-def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader]:
+def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost | None]:
     # Keyed state may be of a plain type; messages may not (a topic asks `is_message_class`).
     is_plain = cls in _PLAIN or hasattr(cls, "__required_keys__")
     if isinstance(cls, type) and not is_plain and not is_message_class(cls):
@@ -85,9 +97,10 @@ def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader]:
             f"{name} is no kind of message that Postline can write.",
             remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
         )
+    refuse_unsafe_unions(cls, name)
     try:
         decoder = msgspec.json.Decoder(cls)
-        foreign = next(_foreign_types(msgspec.inspect.type_info(cls), set()), None)
+        nodes = list(_nodes(msgspec.inspect.type_info(cls), set()))
     except NameError as error:
         raise ContractError(
             f"{name} has a field of a type that isn't defined there: {error}.",
@@ -97,28 +110,61 @@ def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader]:
         raise ContractError(
             f"{name} has a field that JSON can't carry: {error}.", remedy="Use a type that msgspec supports."
         ) from error
+    # Classes that msgspec would leave to a hook: without one they fail at the first message.
+    foreign = next((each.cls for each in nodes if isinstance(each, msgspec.inspect.CustomType)), None)
     if foreign is not None:
         raise ContractError(
             f"{name} has a field of type {foreign.__qualname__}, which can't be written inside it.",
             remedy="Use a Struct or a dataclass there, or make the whole message a pydantic model.",
         )
-    return _ENCODER.encode, decoder.decode
+    return _ENCODER.encode, decoder.decode, _losing(nodes)
 
 
-def _foreign_types(node: object, seen: set[int]) -> Iterator[type]:
-    """Classes that msgspec would leave to a hook: without one they fail at the first message."""
+def _nodes(node: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
+    """Every type in a type."""
     if isinstance(node, tuple):
         for each in node:
-            yield from _foreign_types(each, seen)
-    elif isinstance(node, msgspec.inspect.CustomType):
-        yield node.cls
+            yield from _nodes(each, seen)
     elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
         seen.add(id(node))  # types may contain themselves
+        if isinstance(node, msgspec.inspect.Type):
+            yield node
         for name in node.__struct_fields__:
-            yield from _foreign_types(getattr(node, name), seen)
+            yield from _nodes(getattr(node, name), seen)
 
 
-def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader]:
+def _losing(nodes: list[msgspec.inspect.Type]) -> _LooksLost | None:
+    """For a class with these types in it; None for one that reading back alone is enough for."""
+    has_decimals = any(isinstance(each, msgspec.inspect.DecimalType) for each in nodes)
+    has_room = any(_has_room(each) for each in nodes)
+    if has_decimals and has_room:
+        return lambda value, back, data: _ENCODER.encode(back) != data or back != value
+    if has_decimals:
+        return lambda value, back, data: _ENCODER.encode(back) != data
+    return _differs if has_room else None
+
+
+def _has_room(node: msgspec.inspect.Type) -> bool:
+    """Whether it takes what JSON can't have: NaN, where nothing may stand too, or two keys of one text."""
+    if isinstance(node, msgspec.inspect.UnionType):
+        return node.includes_none and any(isinstance(each, msgspec.inspect.FloatType) for each in node.types)
+    return isinstance(node, msgspec.inspect.AnyType | msgspec.inspect.DictType)
+
+
+def _differs(value: Any, back: Any, data: bytes) -> bool:
+    return bool(back != value)
+
+
+def _writing_fault(error: Exception, value: Any) -> str:
+    if not isinstance(error, UnicodeEncodeError):
+        return str(error)
+    try:
+        return f"{error} - {text_fault(msgspec.to_builtins(value, str_keys=True))}"
+    except Exception:  # noqa: BLE001 - what can't be gone through has no path
+        return str(error)
+
+
+def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:
     if not getattr(cls, "__pydantic_complete__", True) and hasattr(cls, "model_rebuild"):
         cls.model_rebuild(raise_errors=False)
     if not getattr(cls, "__pydantic_complete__", True):
@@ -129,4 +175,15 @@ def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader]:
     # By alias and without computed fields, as the model itself reads it; and an assigned value of
     # another type than declared is an error, which its lax reading alone would let through.
     write = partial(cls.__pydantic_serializer__.to_json, by_alias=True, round_trip=True, warnings="error")
-    return write, cls.__pydantic_validator__.validate_json
+    return write, _strictly(cls.__pydantic_validator__.validate_json), _differs
+
+
+def _strictly(read: _Reader) -> _Reader:
+    """As `read`, without the words that pydantic takes for numbers and that JSON doesn't have."""
+
+    def read_json(data: bytes) -> Any:
+        if b"NaN" in data or b"Infinity" in data:
+            msgspec.json.decode(data)
+        return read(data)
+
+    return read_json

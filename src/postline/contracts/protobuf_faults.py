@@ -10,6 +10,8 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
 #: Protobuf's libraries refuse deeper messages.
 _DEPTH_MAX = 100
+#: Of a path; more would push what is wrong out of the line.
+_STEPS_SHOWN = 20
 
 
 class _Fault(Exception):
@@ -25,8 +27,14 @@ def fault_in(descriptor: Any, data: bytes) -> str:
     try:
         _walk(descriptor, data, path)
     except _Fault as fault:
-        return f"{'.'.join(path) or 'the message'}: {fault}"
+        return f"{_shown(path)}: {fault}"
     return ""
+
+
+def _shown(path: list[str]) -> str:
+    if len(path) > _STEPS_SHOWN:
+        path = [*path[:_STEPS_SHOWN], "…", path[-1]]
+    return ".".join(path) or "the message"
 
 
 def _walk(descriptor: Any, data: bytes, path: list[str]) -> None:

@@ -8,6 +8,7 @@ editions) is refused. Tests compare descriptors with the compiler's.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -127,7 +128,13 @@ class _Parser:
                     self._take()
                 case _:
                     self._field(message)
+        for word in ("name", "number"):
+            self._refuse_twins([getattr(field, word) for field in message.field], f"two fields of {message.name}")
         _add_presence(message)
+
+    def _refuse_twins(self, found: list[Any], what: str) -> None:
+        if twin := next((each for each, count in Counter(found).items() if count > 1), None):
+            self._refuse(f"{what} have {twin}")
 
     def _opens_block(self) -> bool:
         return self._at + 2 < len(self._tokens) and self._tokens[self._at + 2].text == "{"

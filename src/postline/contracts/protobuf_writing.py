@@ -120,6 +120,8 @@ class RecordWriter:
                 return _span
             case Scalar(kind="number", bits=32):
                 return _float
+            case Scalar(kind="decimal"):
+                return _decimal
             case Scalar():
                 return None
             case Reference(name=name):
@@ -289,6 +291,12 @@ def _float(value: Any) -> Any:
     return value
 
 
+def _decimal(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"Expected `decimal`, got `{type(value).__name__}`")
+    return value
+
+
 class _Loose:
     """Values of any kind, as messages: what Protobuf's classes make of plain dicts there differs by their version."""
 
@@ -323,6 +331,8 @@ class _Loose:
         """A google.protobuf.Struct."""
         found = self._map()
         for key, each in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"Expected `str`, got `{type(key).__name__}` as the key {key!r:.60}")
             found.fields[key].CopyFrom(self.value(each))
         return found
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import inspect
 
+from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.reflection_types import Definitions, Reflection
 from postline.contracts.schema import Schema
 
@@ -21,6 +22,7 @@ def schema_of(cls: Any, *, name: str | None = None) -> Schema:
         from postline.contracts.reflection_pydantic import pydantic_schema
 
         return pydantic_schema(cls, name)
+    refuse_unsafe_unions(cls, name or str(getattr(cls, "__qualname__", cls)))
     definitions = Definitions()
     root = Reflection(definitions).record(inspect.type_info(cls), cls, "", name)
     return definitions.schema(root)

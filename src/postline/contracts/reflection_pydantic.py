@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from postline.contracts.marks import marks_of
+from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.reflection_types import Definitions, Reflection, default_of, enumeration_of, union_of
 from postline.contracts.schema import NO_LIMITS, Field, Limits, ListOf, MapOf, Record, Scalar, Schema, TupleOf, Type
 from postline.errors import ContractError
@@ -96,6 +97,7 @@ class _Models:
         return self._leaf(origin[arguments], path)  # type: ignore[index]
 
     def _leaf(self, annotation: Any, path: str) -> Type:
+        refuse_unsafe_unions(annotation, path)
         try:
             return self._plain.part(inspect.type_info(annotation), path)
         except (TypeError, NameError) as error:

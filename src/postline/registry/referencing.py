@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.json_documents import json_document
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
-from postline.message import UNREADABLE
 from postline.registry.model import Document, meaning_of
 
 __all__ = ["meaning_with", "readable"]
@@ -42,18 +42,11 @@ def meaning_with(document: Document, referenced: Mapping[str, Document]) -> Sche
 
             return parse(document.text, imports={name: each.text for name, each in referenced.items()}, foreign=True)
         case "AVRO":
-            contents = {name: _content(each) for name, each in referenced.items()}
-            return _meaning("AVRO", _Inlined(contents).type(_content(document), ""))
+            contents = {name: json_document(each.text) for name, each in referenced.items()}
+            return _meaning("AVRO", _Inlined(contents).type(json_document(document.text), ""))
         case _:
-            contents = {name: _content(each) for name, each in referenced.items()}
-            return _meaning("JSON", _bundle(_content(document), contents))
-
-
-def _content(document: Document) -> Any:
-    try:
-        return msgspec.json.decode(document.text)
-    except UNREADABLE as error:
-        raise ContractError(f"The schema is no JSON: {error}.", remedy="Correct it.") from error
+            contents = {name: json_document(each.text) for name, each in referenced.items()}
+            return _meaning("JSON", _bundle(json_document(document.text), contents))
 
 
 def _meaning(schema_type: Any, content: Any) -> Schema:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
+from postline.contracts.json_faults import reading_fault
 from postline.errors import DecodeError, LogError
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
@@ -276,9 +277,10 @@ class WorkerPool:
         try:
             return handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
         except Exception as error:
+            said, remedy = reading_fault(error, record[4] or b"")
             raise DecodeError(
-                f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {error}.",
-                remedy="Mend the contract or the handler's view of it, then redrive; or discard it.",
+                f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {said}.",
+                remedy=remedy or "Mend the contract or the handler's view of it, then redrive; or discard it.",
             ) from error
 
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
