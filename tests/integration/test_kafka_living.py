@@ -14,11 +14,13 @@ from typing import TypeVar
 import msgspec
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
 from postline import App, Context, Dedup, ForeignTopic, Topic
 from postline.contracts import Partitioner
 from postline.contracts.cloudevents import OWN_ID, SCHEMA_ID, to_headers
+from postline.errors import TopicMismatch
 from postline.log.port import SCHEMA_ID_SHIFT, Append
 from postline.message import Envelope
 from postline.monitor import RecordId
@@ -442,3 +444,29 @@ async def test_offsets_that_were_deleted_are_found_again_in_the_changelog_and_sa
         assert {each.levelno for each in lost} == {logging.ERROR}
         assert len(lost) == 4
         await world.balanced(done=36)
+
+
+async def test_a_topic_that_is_made_again_under_its_name_is_refused_until_its_subscription_is_removed(
+    engine: KafkaEngine, kafka_one: Cluster
+) -> None:
+    async with World(engine) as world:
+        first = Billing()
+        await world.start(first.app)
+        await world.publish(orders(24))
+        await world.until_handled()
+        await world.stop(first.app)
+    admin = AdminClient({**kafka_one.client})
+    admin.delete_topics([ORDERS.name])[ORDERS.name].result(20)
+
+    await eventually(lambda: ORDERS.name not in admin.list_topics(timeout=20).topics, "the topic is gone")
+    async with World(engine) as world:
+        await world.publish(published := orders(40))
+        second = Billing()
+        with pytest.raises(TopicMismatch, match=r"deleted and made again.*postline subscriptions remove billing"):
+            await world.start(second.app)
+        await world.operations.remove("billing")
+        third = Billing()
+        await world.start(third.app)
+        await world.until_handled()
+        assert len(third.ran) == len(published)
+        await world.balanced(done=len(published))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 
+#: As many digits as every offset fits in.
+_NUMBER = re.compile("[0-9]{1,18}")
+
+
 class RecordId(NamedTuple):
     """A record of a subscription's topic, written `3:1042`: partition and offset."""
 
@@ -40,7 +45,7 @@ class RecordId(NamedTuple):
     def parse(cls, text: str) -> RecordId:
         """Read `3:1042`. Raises UsageError."""
         left, _, right = text.partition(":")
-        if not (left.isascii() and left.isdigit() and right.isascii() and right.isdigit()):
+        if not (_NUMBER.fullmatch(left) and _NUMBER.fullmatch(right)):
             raise UsageError(
                 f"{text!r} names no record.", remedy="Write partition and offset, such as 3:1042, as `dlq list` does."
             )

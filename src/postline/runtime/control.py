@@ -92,10 +92,22 @@ async def load_control(owned: OwnedPartition) -> None:
     kept = dict(await owned.membership.scan_state(owned.assignment, CONTROL))
     offset, _, topic = kept.get(CONTROL_POSITION, b"").decode().partition(" ")
     if topic:
-        owned.control_topic, owned.control_offset = topic, int(offset)
+        owned.control_topic, owned.control_offset = topic, await _still_there(owned, topic, int(offset))
     await end_old_control(owned, began=bool(topic))
     if PAUSED in kept:
         _pause(owned)
+
+
+async def _still_there(owned: OwnedPartition, topic: str, offset: int) -> int:
+    """The next request's offset; the first that there is where others deleted the topic and made it again."""
+    try:
+        bounds = (await owned.around.log.bounds(topic))[owned.partition]
+    except UnknownTopic:
+        return offset
+    if offset <= bounds.end:
+        return offset
+    _log.error("subscription %s: its topic %s was made again; requests in it are obeyed", owned.plan.name, topic)
+    return bounds.start
 
 
 async def end_old_control(owned: OwnedPartition, began: bool = True) -> bool:

@@ -59,6 +59,8 @@ class SubscriptionEntry(msgspec.Struct, frozen=True, kw_only=True):
     starts: list[int]
     #: Names it had before, which nobody may join under.
     former: list[str] = []
+    #: The cluster's id of the topic: one that is made again under the same name has another, and other offsets.
+    topic_id: str = ""
 
     @property
     def key(self) -> str:

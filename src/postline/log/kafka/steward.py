@@ -331,5 +331,6 @@ def _truncated(cursor: Cursor, end: int) -> LogError:
         f"Position {cursor.next_offset} of {cursor.topic} partition {cursor.assignment.partition} lies beyond its end,"
         f" {end}:"
         " the topic was deleted and made again, or brokers lost records that they had acknowledged.",
-        remedy="Find out which; then `postline subscriptions reset` says where to go on.",
+        remedy="Find out which; then, while no worker runs, move the group's offset by `kafka-consumer-groups.sh "
+        "--reset-offsets`, which is noticed and counted, or begin anew by `postline subscriptions remove`.",
     )

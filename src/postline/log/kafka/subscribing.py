@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from postline.errors import SubscriptionConflict, UnknownSubscription
+import msgspec
+
+from postline.errors import SubscriptionConflict, TopicMismatch, UnknownSubscription
 from postline.log.kafka.catalog import Changes, Entries, SubscriptionEntry, subscriptions_in, written
 from postline.log.kafka.groups import live_members
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.topics import STATE_SUFFIX
 from postline.log.port import GroupSpec, renamed, still_served
 
-__all__ = ["ensure_subscription", "find_subscription", "remove_subscription"]
+__all__ = ["check_topic", "ensure_subscription", "find_subscription", "remove_subscription"]
 
 
 def find_subscription(parts: Parts, name: str) -> SubscriptionEntry:
@@ -38,6 +40,26 @@ def ensure_subscription(parts: Parts, spec: GroupSpec) -> SubscriptionEntry:
         found = subscriptions_in(entries)[spec.subscription]
     _check_same(spec, found)
     _ensure_state_topic(parts, found.state_topic, len(found.starts))
+    return _with_topic_id(parts, found)
+
+
+def check_topic(entry: SubscriptionEntry, topic_id: str, address: str) -> None:
+    """Raise TopicMismatch if the topic is another one than the subscription's positions are of."""
+    if entry.topic_id and topic_id and topic_id != entry.topic_id:
+        raise TopicMismatch(
+            f"Topic {entry.topic!r} of {address} was deleted and made again since subscription {entry.name!r} began to "
+            "read it: its positions and what it holds are of records that are gone.",
+            remedy=f"`postline subscriptions remove {entry.name}` forgets them; it begins anew when it next starts.",
+        )
+
+
+def _with_topic_id(parts: Parts, found: SubscriptionEntry) -> SubscriptionEntry:
+    topic_id = parts.topics.id_of(found.topic)
+    check_topic(found, topic_id, parts.cluster.address)
+    if not found.topic_id and topic_id:  # made by a version that did not note it
+        noted = msgspec.structs.replace(found, topic_id=topic_id)
+        parts.catalog.update(lambda entries: {found.key: written(noted)} if found.key in entries else {})
+        return noted
     return found
 
 
@@ -57,6 +79,7 @@ def _changes(parts: Parts, spec: GroupSpec, entries: Entries) -> Changes:
         created_ms=parts.cluster.clock.now_ms(),
         state_topic=spec.subscription + STATE_SUFFIX,
         starts=_starts(parts, spec),
+        topic_id=parts.topics.id_of(spec.topic),
     )
     return {made.key: written(made)}
 
@@ -66,15 +89,7 @@ def _renaming(parts: Parts, spec: GroupSpec, old: SubscriptionEntry) -> Changes:
         raise still_served(old.name, spec.subscription)
     parts.groups.copy(old.name, spec.subscription, old.topic, len(old.starts))
     former = [name for name in old.former if name != spec.subscription] + [old.name]
-    made = SubscriptionEntry(
-        name=spec.subscription,
-        topic=old.topic,
-        service=old.service,
-        created_ms=old.created_ms,
-        state_topic=old.state_topic,
-        starts=old.starts,
-        former=former,
-    )
+    made = msgspec.structs.replace(old, name=spec.subscription, former=former)
     return {old.key: None, made.key: written(made)}
 
 

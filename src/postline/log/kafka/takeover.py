@@ -20,6 +20,7 @@ from postline.log.kafka.groups import Committed, foreign_members
 from postline.log.kafka.ownership import Owned
 from postline.log.kafka.parts import GroupNames, Parts
 from postline.log.kafka.stamp import Stamp
+from postline.log.kafka.subscribing import check_topic
 from postline.log.kafka.transactions import Transactions
 from postline.log.port import Assignment
 
@@ -45,6 +46,7 @@ class Takeover:
         known = self._parts.topics.describe([self._names.state_topic]).get(self._names.state_topic)
         if known is None:
             raise self._parts.topics.unknown(self._names.state_topic)
+        check_topic(self._entry, self._parts.topics.id_of(self._names.topic), self._parts.cluster.address)
         for each in foreign_members(self._parts.groups.members(self._names.group)):
             _log.error(
                 "subscription %s: a program that is none of Postline's, client %r on %s, consumes in its group; what it"

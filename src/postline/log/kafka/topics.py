@@ -25,6 +25,8 @@ __all__ = ["STATE_SETTINGS", "STATE_SUFFIX", "TopicState", "Topics", "settings_o
 
 STATE_SUFFIX = ".state"
 
+#: What stands for the id that an older broker does not tell.
+_NO_IDS = ("None", "AAAAAAAAAAAAAAAAAAAAAA")
 _ANSWER_SECONDS = 30.0
 _LEARN_SECONDS = 0.01
 #: A leader may not have heard yet of a topic that other brokers know.
@@ -211,6 +213,11 @@ class Topics:
                 continue
             found[resource.name] = {name: entry.value for name, entry in told.items()}
         return found
+
+    def id_of(self, name: str) -> str:
+        """The cluster's id of a topic; "" where it has none, as older brokers', or there is no such topic."""
+        found = self.describe([name]).get(name)
+        return found.id if found is not None and found.id not in _NO_IDS else ""
 
     def specs(self, declared: Iterable[TopicSpec]) -> list[TopicSpec]:
         """These topics as the cluster keeps them; the partitions, and what this user may not see, stay as declared."""
