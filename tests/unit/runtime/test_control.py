@@ -10,7 +10,8 @@ import pytest
 from postline import App, Context, Retry, Topic
 from postline.log.port import Append
 from postline.message import Envelope
-from postline.runtime.control import ControlOp
+from postline.runtime.control import CONTROL_POSITION, ControlOp, position_entry
+from postline.runtime.entries import CONTROL
 from postline.runtime.progress import Progress
 from tests.unit.runtime.shop import Order, build, in_order, running, spread
 
@@ -307,3 +308,24 @@ async def test_what_is_no_request_is_skipped_with_a_word(value: bytes, caplog: p
         await t.settle()
     assert len(handled) == 2
     assert "can't be read" in caplog.text
+
+
+async def test_a_control_topic_that_others_made_again_is_obeyed_from_its_beginning():
+    app, handled = counting(set())
+    async with running(app) as t:
+        await t.control("sub", PAUSE)
+        await t.control("sub", RESUME)
+        await t.settle()
+        (consumer,) = app.consumers
+        owned = next(iter(consumer.owned.values()))
+        owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(999, "sub.control"))
+        owned.unit.moved = True
+        await t.publish_many(spread(4, 1))
+        await t.settle()
+        await t.stop(app)
+        await t.start(app)
+        await t.control("sub", PAUSE, owned.partition)
+        await t.settle()
+        paused = [number for number, each in app.consumers[0].owned.items() if each.paused]
+        assert paused == [owned.partition]
+    assert len(handled) == 4
