@@ -209,7 +209,11 @@ class Consumer:
         for assignment in assignments:
             owned = self.owned.get(assignment.partition)
             if owned is not None and owned.assignment.epoch == assignment.epoch:
-                _log.warning("subscription %s lost partition %d to a newer owner", self.plan.name, assignment.partition)
+                _log.warning(
+                    "subscription %s lost partition %d: another process may own it by now",
+                    self.plan.name,
+                    owned.partition,
+                )
                 self._forget(owned)
 
     def _close(self, assignments: Sequence[Assignment]) -> None:

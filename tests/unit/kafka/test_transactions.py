@@ -43,7 +43,7 @@ class _Producer:
             raise KafkaException(KafkaError(KafkaError._FATAL, fatal=True))
 
 
-def made(*producers: _Producer) -> tuple[Transactions, list[_Producer]]:
+def made(*producers: _Producer, seconds: float = 0) -> tuple[Transactions, list[_Producer]]:
     """Transactions with these producers, one after the other, and those that were begun with."""
     begun: list[_Producer] = []
     left = iter(producers)
@@ -59,7 +59,7 @@ def made(*producers: _Producer) -> tuple[Transactions, list[_Producer]]:
         options=SimpleNamespace(transaction_seconds=1.0),
         asking=lambda doing: contextlib.nullcontext(),
     )
-    return Transactions(cluster, "billing"), begun
+    return Transactions(cluster, "billing", seconds=seconds), begun
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,28 @@ def test_a_producer_that_cannot_abort_is_replaced() -> None:
     assert not ended.value.committing
     transactions.run(RECORDS, POSITIONS)
     assert len(begun) == 2
+
+
+class _Stuck(_Producer):
+    """A producer that never comes back from one of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = threading.Event()
+
+    def send_offsets_to_transaction(self, *args: Any) -> None:
+        """Waits for ever, whatever its time limit."""
+        self.ended.wait()
+
+
+def test_a_producer_that_never_returns_from_a_call_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postline.log.kafka.transactions._STUCK_SECONDS", 0.05)
+    stuck = _Stuck()
+    transactions, begun = made(stuck, _Producer(), seconds=0.05)
+    with pytest.raises(Died) as ended:
+        transactions.run(RECORDS, POSITIONS)
+    assert not ended.value.committing
+    assert ended.value.error.code() == KafkaError._TIMED_OUT
+    transactions.run(RECORDS, POSITIONS)
+    assert len(begun) == 2
+    stuck.ended.set()

@@ -19,6 +19,8 @@ __all__ = ["CLIENT_PREFIX", "Committed", "Groups", "LiveMember", "foreign_member
 CLIENT_PREFIX = "postline-"
 
 _ANSWER_SECONDS = 30.0
+#: What is asked at the moment when a coordinator comes back may never be answered: it is asked again.
+_ONE_ANSWER_SECONDS = 5.0
 _UNSTABLE = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT})
 _NEVER_SECONDS = 3_600.0
 _SETTLE_SECONDS = 0.05
@@ -105,7 +107,9 @@ class Groups:
 
     def members(self, group: str, seconds: float = _ANSWER_SECONDS) -> list[LiveMember]:
         """The live members, if the coordinator tells them within `seconds`. Raises LogUnavailable else."""
-        told = self._cluster.ask(f"describe group {group}", lambda: self._described(group, seconds), seconds)
+        told = self._cluster.ask(
+            f"describe group {group}", lambda: self._described(group, min(seconds, _ONE_ANSWER_SECONDS)), seconds
+        )
         if told is None:
             return []
         if told.state in {ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY}:

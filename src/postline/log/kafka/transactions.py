@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from postline.errors import LogUnavailable
+from postline.log.kafka.calling import Calling
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import written
@@ -32,6 +33,8 @@ __all__ = [
 _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
+#: What a step that was given a second may take at least before it counts as one that never returns.
+_STUCK_SECONDS = 5.0
 _SETTLE_SECONDS = 0.2
 _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.002, 0.5
 _AT_ONCE = 8
@@ -120,6 +123,7 @@ class Transactions:
         #: Names the id to whoever takes this process's slot after it.
         self._mark = cluster.marks / quote(transactional_id, safe="") if marked else None
         self._producer: Producer | None = None
+        self._calling: Calling | None = None
         self._singly = False
         #: How long a step may take before the producer is given up; 0: twice as long as a transaction may.
         self._seconds = seconds
@@ -203,13 +207,21 @@ class Transactions:
         self._producer = None
         raise Died(told, committing=committing) from error
 
+    def _call(self, work: Callable[[], Any], seconds: float) -> None:
+        calling = self._calling = self._calling or Calling(f"postline kafka {self.id}")
+        calling.call(work, seconds)
+
     def _until_done(self, step: Callable[[float], Any]) -> None:
         until = self._cluster.clock.monotonic() + (self._seconds or 2 * self._cluster.options.transaction_seconds)
         pause_seconds = _PAUSE_SECONDS
         while True:
             try:
-                step(_STEP_SECONDS)
+                self._call(lambda: step(_STEP_SECONDS), max(until - self._cluster.clock.monotonic(), _STUCK_SECONDS))
                 return
+            except TimeoutError as error:
+                _log.error("the producer %s does not return from a call, and is given up for a new one", self.id)
+                self._producer = self._calling = None
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "a call did not return")) from error
             except KafkaException as error:
                 told: KafkaError = error.args[0]
                 if told.fatal() or told.txn_requires_abort() or not (told.retriable() or told.code() in _PASSING):
