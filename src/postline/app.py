@@ -26,6 +26,7 @@ from postline.log.needs import Need
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
 from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -41,6 +42,7 @@ __all__ = [
     "Environment",
     "Published",
     "declared_views",
+    "foreign_readings",
     "need_of",
     "open_environment",
     "open_log",
@@ -124,15 +126,20 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
 def declared_views(app: App, full_name: Callable[[str], str] = str) -> list[View]:
     """What the app's subscriptions read as they are declared now, which its start tells the owners of their topics."""
     return [
-        view_of(
-            reading,
-            name,
-            topic=full_name(subscription.topic.name),
-            service=app.name,
-            subscription=full_name(subscription.name),
-        )
+        view_of(reading, name, topic=full_name(each.topic.name), service=app.name, subscription=full_name(each.name))
+        for each in app.subscriptions.values()
+        for name, reading in each.readings.items()
+    ]
+
+
+def foreign_readings(app: App, full_name: Callable[[str], str] = str) -> list[ForeignReading]:
+    """How the app's subscriptions read the types of topics that it does not own."""
+    owned = {topic.name for topic in app.owns}
+    return [
+        ForeignReading(full_name(subscription.name), full_name(subscription.topic.name), reading)
         for subscription in app.subscriptions.values()
-        for name, reading in subscription.readings.items()
+        if subscription.topic.name not in owned
+        for reading in dict.fromkeys(subscription.readings.values())
     ]
 
 
@@ -349,6 +356,8 @@ class _Running:
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        if consume:
+            await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
@@ -371,7 +380,8 @@ class _Running:
             return await self._stack.enter_async_context(lifespan(self._app))
         except Exception as error:
             raise PostlineError(
-                f"App {self._app.name!r} can't start: its lifespan failed with {type(error).__qualname__}: {error}.",
+                f"App {self._app.name!r} can't start: its lifespan failed with {type(error).__qualname__}: "
+                f"{str(error).removesuffix('.')}.",
                 remedy="Mend what it opens; the error above this one says where.",
             ) from error
 

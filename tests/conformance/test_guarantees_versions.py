@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from postline import App, Context, Topic
+from postline import App, Context, ForeignTopic, Topic
 from postline.contracts import Partitioner, Schemas
 from postline.contracts.frame import framed
 from postline.contracts.marks import was
@@ -186,3 +186,62 @@ async def test_values_in_the_frame_of_other_serializers_are_read_by_their_schema
         (letter,) = await world.letters()
         assert "frame" in letter.error
         assert await booked(world) == [("c1", 1, "none"), ("c2", 2, "none"), ("c3", 3, "none"), ("c4", 4, "framed")]
+
+
+# -- views of others' topics --------------------------------------------------------------------------
+
+
+def viewing(kind: type, seen: list[Any], *, old: type | None = None) -> App:
+    """A service with a view of its own of the shop's topic; an upcast from `old` takes its `amount` for cents."""
+    view = ForeignTopic("shop.placed")
+    view.reads("shop.Placed")(kind)
+    if old is not None:
+        view.upcast(old, kind)(lambda order: kind(order.customer, order.amount))
+    app = App("stats")
+
+    @app.subscribe("stats", view, start="earliest", retry=NEVER).on(kind)
+    async def note(order: Any) -> None:
+        seen.append(order)
+
+    return app
+
+
+async def test_a_view_that_cannot_read_what_its_owner_writes_does_not_start(engine: Engine) -> None:
+    seen: list[Any] = []
+    async with World(engine) as world:
+        await publish(world, orders_of(OrderV1), OrderV1("c1", 7))
+        with pytest.raises(IncompatibleSchema) as told:
+            await world.start(viewing(OrderV3, seen))
+        for said in ("shop.Placed on shop.placed, version 1, breaks subscription stats", "cents: ", "Give cents a"):
+            assert said in told.value.message
+        assert told.value.remedy
+        await world.start(viewing(OrderV3, seen, old=OrderV1))
+        await world.until_handled("stats")
+        assert seen == [OrderV3("c1", 7)]
+
+
+async def test_versions_before_the_newest_that_a_view_cannot_read_are_warned_of(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    async with World(engine) as world:
+        await publish(world, orders_of(OrderV1, "NONE"), OrderV1("c1", 7))
+        await publish(world, orders_of(OrderV3, "NONE"), OrderV3("c2", 900))
+        await world.start(viewing(OrderV3, seen))
+        warned = [each.getMessage() for each in caplog.records if "can't read version" in each.getMessage()]
+        assert len(warned) == 1
+        assert "stats can't read version 1 of shop.Placed on shop.placed" in warned[0]
+        await world.until_handled("stats", dead=1)
+        assert seen == [OrderV3("c2", 900)]
+        (letter,) = await world.letters("stats")
+        assert "cents: the reader wants it, the writer does not write it. Give cents a default" in letter.error
+        assert ".." not in letter.error
+
+
+async def test_a_view_of_what_nobody_registered_yet_starts(engine: Engine) -> None:
+    seen: list[Any] = []
+    async with World(engine) as world:
+        owner = App("shop", owns=[Topic("shop.placed", owner="shop", key="customer", partitions=4)])
+        await world.start(owner)
+        await world.stop(owner)
+        await world.start(viewing(OrderV3, seen))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
-from postline.app import App, declared_views
+from postline.app import App, declared_views, foreign_readings
 from postline.cli.failures import alarm
 from postline.cli.opening import Opened, url_option, with_log
 from postline.contracts import Topic
@@ -18,9 +18,29 @@ from postline.contracts.compatibility import Finding
 from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot, read_snapshot, snapshot_of
 from postline.errors import UnknownTopic, UsageError
-from postline.registry import View, read_views, standing_of, topic_and_type
+from postline.registry import (
+    ForeignReading,
+    Unread,
+    View,
+    Written,
+    read_views,
+    registered_versions,
+    standing_of,
+    topic_and_type,
+    unread_of,
+)
 
-__all__ = ["Before", "TypeBefore", "before_in", "compared_option", "known_snapshot", "snapshot_path", "what_was_before"]
+__all__ = [
+    "Before",
+    "Compared",
+    "ForeignBefore",
+    "TypeBefore",
+    "before_in",
+    "compared_option",
+    "known_snapshot",
+    "snapshot_path",
+    "what_was_before",
+]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -60,6 +80,27 @@ class Before(NamedTuple):
         return [view for view in self.views if view.type in names]
 
 
+class ForeignBefore(NamedTuple):
+    """A type of another's topic that an app reads, and what its owner wrote or registered of it, oldest first."""
+
+    service: str
+    of: ForeignReading
+    versions: Sequence[Written]
+
+    @property
+    def unread(self) -> Unread | None:
+        """What can't be read of it."""
+        return unread_of(self.of, self.versions)
+
+
+class Compared(NamedTuple):
+    """What apps are compared with: of their own topics, and of those that they read."""
+
+    topics: Sequence[Before]
+    #: But for topics of the apps that are compared together: those count as they are declared now.
+    foreign: Sequence[ForeignBefore] = ()
+
+
 def compared_option(command: CommandT) -> CommandT:
     """Let a command be told what to compare with: `revision`, `registry` and `url`; else snapshots that lie here."""
     against = click.option(
@@ -73,7 +114,7 @@ def compared_option(command: CommandT) -> CommandT:
 
 def what_was_before(
     apps: Sequence[App], directory: Path, revision: str | None, registry: bool, url: str | None
-) -> list[Before]:
+) -> Compared:
     """Each topic of the apps with what it is compared with. Raises UsageError, ContractError, LogError."""
     if registry and revision is not None:
         raise UsageError("--registry and --against are two things to compare with.", remedy="Give one of them.")
@@ -81,10 +122,15 @@ def what_was_before(
         raise UsageError("--url names a log, snapshots need none.", remedy="Add --registry, or leave out --url.")
     if registry:
         return with_log(url, lambda opened: _registered(opened, apps))
-    topics = [topic for app in apps for topic in app.owns]
-    views = _as_declared(_saved_views(directory, topics), apps, str)
-    read = [_of_revision(revision, directory, each) if revision else known_snapshot(directory, each) for each in topics]
-    return [before_in(known, topic, views) for topic, known in zip(topics, read, strict=True)]
+    return _written_down(apps, directory, revision)
+
+
+def _foreign(apps: Iterable[App], full_name: Callable[[str], str] = str) -> list[tuple[str, ForeignReading]]:
+    """What the apps read of topics that none of them owns, by service."""
+    apps = list(apps)
+    # What they publish to counts as they declare it, too: their start registers that before it looks.
+    declared = {full_name(topic.name) for app in apps for topic in (*app.owns, *app.publishes_to)}
+    return [(app.name, of) for app in apps for of in foreign_readings(app, full_name) if of.topic not in declared]
 
 
 def _as_declared(views: Iterable[View], apps: Iterable[App], full_name: Callable[[str], str]) -> list[View]:
@@ -103,9 +149,49 @@ def snapshot_path(directory: Path, topic: str) -> Path:
     return directory / f"{topic}.json"
 
 
-def known_snapshot(directory: Path, topic: Topic) -> Snapshot | None:
+def _written_down(apps: Sequence[App], directory: Path, revision: str | None) -> Compared:
+    topics = [topic for app in apps for topic in app.owns]
+    views = _as_declared(_saved_views(directory, topics), apps, str)
+    known = {topic.name: _snapshot(topic.name, directory, revision) for topic in topics}
+    found = [before_in(known[topic.name], topic, views) for topic in topics]
+    found = [each if known[each.topic.name] else _unwritten(each, directory, revision) for each in found]
+    foreign = _foreign(apps)
+    others = {of.topic: _foreign_snapshot(of.topic, directory, revision) for _, of in foreign}
+    return Compared(found, [ForeignBefore(who, of, _written_in(others[of.topic], of)) for who, of in foreign])
+
+
+def _snapshot(topic: str, directory: Path, revision: str | None) -> Snapshot | None:
+    return known_snapshot(directory, topic) if revision is None else _of_revision(revision, directory, topic)
+
+
+def _foreign_snapshot(topic: str, directory: Path, revision: str | None) -> Snapshot | None:
+    """As its owner's repository has it; a copy that lies here counts where the revision has none."""
+    return _snapshot(topic, directory, revision) or known_snapshot(directory, topic)
+
+
+def _unwritten(before: Before, directory: Path, revision: str | None) -> Before:
+    """A topic that there is no snapshot of: new since the revision, else forgotten, and never compared."""
+    path = snapshot_path(directory, before.topic.name)
+    if revision is not None and path.exists():
+        alarm(f"{revision} has no snapshot of {before.topic.name}: it is new, so nothing of it breaks.", word="note")
+        return before
+    said = (
+        f"it has no snapshot at {path}, so it was compared with nothing: write it with `postline contracts snapshot` "
+        "and commit it, or name the folder of the snapshots with --directory."
+    )
+    return before._replace(problems=[said])
+
+
+def _written_in(known: Snapshot | None, of: ForeignReading) -> list[Written]:
+    """The versions of a type under the first of its names that the owner wrote down."""
+    types = known.types if known else {}
+    name = next((each for each in of.names if each in types), None)
+    return [] if name is None else [Written(name, number, each) for number, each in types[name].numbered.items()]
+
+
+def known_snapshot(directory: Path, topic: str) -> Snapshot | None:
     """The snapshot that lies there, if there is one. Raises ContractError for one that can't be read."""
-    path = snapshot_path(directory, topic.name)
+    path = snapshot_path(directory, topic)
     return read_snapshot(path.read_bytes(), str(path)) if path.exists() else None
 
 
@@ -129,9 +215,9 @@ def _type_in(known: Snapshot, topic: Topic, name: str) -> TypeBefore:
     return TypeBefore(before.numbered, found)
 
 
-def _of_revision(revision: str, directory: Path, topic: Topic) -> Snapshot | None:
+def _of_revision(revision: str, directory: Path, topic: str) -> Snapshot | None:
     """The snapshot as git has it; None if it has none there."""
-    path = snapshot_path(directory, topic.name)
+    path = snapshot_path(directory, topic)
     _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}", failing=f"git knows no revision {revision!r}.")
     listed = _git("ls-tree", "--name-only", revision, "--", str(path), failing=f"git can't list {path}.")
     if not listed.strip():
@@ -161,12 +247,14 @@ def _saved_views(directory: Path, topics: Iterable[Topic]) -> list[View]:
 # -- the registry -------------------------------------------------------------------------------------
 
 
-async def _registered(opened: Opened, apps: Sequence[App]) -> list[Before]:
-    """What the apps' start would be judged by: also the topics of others that they publish to."""
+async def _registered(opened: Opened, apps: Sequence[App]) -> Compared:
+    """What the apps' start would be judged by: also the topics of others that they publish to, or read."""
     owned = [topic for app in apps for topic in app.owns]
     topics = list(dict.fromkeys((*owned, *(topic for app in apps for topic in app.publishes_to))))
     names = {spec.name for spec in await opened.log.topics()}
-    _require_any(opened, topics, names)
+    foreign = _foreign(apps, opened.settings.full_name)
+    full_names = [*(opened.settings.full_name(each.name) for each in topics), *(of.topic for _, of in foreign)]
+    _require_any(opened, full_names, names)
     views = _as_declared(await opened.views(), apps, opened.settings.full_name)
     subjects = [meant for each in await opened.registry.subjects() if (meant := topic_and_type(each, names))]
     found = []
@@ -178,14 +266,15 @@ async def _registered(opened: Opened, apps: Sequence[App]) -> list[Before]:
         types = {name: await _type_registered(opened, full, topic, name) for name in topic.contracts}
         found.append(Before(topic, types, gone, views=[view for view in views if view.topic == full]))
     _tell_what_is_new(found)
-    return found
+    return Compared(
+        found, [ForeignBefore(who, of, await registered_versions(opened.registry, of)) for who, of in foreign]
+    )
 
 
-def _require_any(opened: Opened, topics: Sequence[Topic], names: set[str]) -> None:
-    full = [opened.settings.full_name(topic.name) for topic in topics]
-    if full and not names.intersection(full):
+def _require_any(opened: Opened, topics: Sequence[str], names: set[str]) -> None:
+    if topics and not names.intersection(topics):
         raise UnknownTopic(
-            f"The log {opened.settings.url} has no topic {' or '.join(full)}.",
+            f"The log {opened.settings.url} has no topic {' or '.join(dict.fromkeys(topics))}.",
             remedy="Name the right log with --url or POSTLINE_URL, and its POSTLINE_NAMESPACE; "
             "an app's first start makes its topics.",
         )

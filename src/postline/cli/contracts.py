@@ -13,6 +13,8 @@ from postline.app import App
 from postline.cli.asyncapi import asyncapi
 from postline.cli.comparing import (
     Before,
+    Compared,
+    ForeignBefore,
     TypeBefore,
     before_in,
     compared_option,
@@ -20,7 +22,7 @@ from postline.cli.comparing import (
     snapshot_path,
     what_was_before,
 )
-from postline.cli.failures import NEGATIVE, OK
+from postline.cli.failures import NEGATIVE, OK, alarm
 from postline.cli.importing import import_command
 from postline.cli.loading import load_apps
 from postline.cli.output import emit_json, json_option, plain, wants_json
@@ -113,7 +115,7 @@ def snapshot(targets: tuple[str, ...], directory: Path, force: bool) -> int:
       postline contracts snapshot shop:app && git add contracts
     """
     topics = list(_owned(load_apps(targets)))
-    known = {topic.name: known_snapshot(directory, topic) for topic in topics}
+    known = {topic.name: known_snapshot(directory, topic.name) for topic in topics}
     checked = [each for topic in topics for each in _checked(before_in(known[topic.name], topic))]
     if checked and not force:
         _show_checked(checked)
@@ -148,7 +150,11 @@ def check(
 
     Compares with the snapshots in the working directory, or those of a git revision, or with what is registered, as
     the apps' start would. Also what breaks a consumer though the topic's rule allows it is refused: what they read is
-    taken from the log with --registry, else from readers.json beside the snapshots (`usage --save`).
+    taken from the log with --registry, else from readers.json beside the snapshots (`usage --save`); and what the
+    apps read of topics of others, and can't. A topic of theirs without a snapshot is refused, too: nothing would ever
+    be compared.
+
+    What is wrong is told on standard error, also where standard output is JSON.
 
     \b
     Examples:
@@ -156,14 +162,15 @@ def check(
       postline contracts check shop:app billing:app --against origin/main
       postline contracts check shop:app --registry --url kafka://broker:9092
     """
-    before = what_was_before(load_apps(targets), directory, revision, registry, url)
-    checked = [each for known in before for each in _checked(known)]
+    compared = what_was_before(load_apps(targets), directory, revision, registry, url)
+    checked = [each for known in compared.topics for each in _checked(known)]
+    checked += [each for known in compared.foreign for each in _checked_views(known)]
+    _tell_beside(compared.foreign, registry)
+    _show_checked(checked)
     if wants_json(as_json):
         emit_json(checked)
-    elif checked:
-        _show_checked(checked)
-    else:
-        _show_unbroken(before)
+    elif not checked:
+        click.echo(_unbroken(compared))
     return NEGATIVE if checked else OK
 
 
@@ -190,8 +197,8 @@ def diff(
       postline contracts diff shop:app --against v1.4
       postline contracts diff shop:app --registry
     """
-    before = what_was_before(load_apps(targets), directory, revision, registry, url)
-    changed = [each for known in before for each in _changed(known)]
+    compared = what_was_before(load_apps(targets), directory, revision, registry, url)
+    changed = [each for known in compared.topics for each in _changed(known)]
     if wants_json(as_json):
         emit_json(changed)
     elif not changed:
@@ -255,6 +262,14 @@ def _checked(before: Before) -> Iterator[_Checked]:
             yield _Checked(topic.name, name, [], found, consumers)
 
 
+def _checked_views(foreign: ForeignBefore) -> Iterator[_Checked]:
+    """What an app reads of another's topic and can't, by the newest version that its owner wrote."""
+    if (unread := foreign.unread) is not None and unread.breaks:
+        (_, version, _), of = unread.newest, unread.of
+        consumer = BrokenConsumer(of.reading.name, foreign.service, of.subscription, unread.breaks, version)
+        yield _Checked(of.topic, of.reading.name, [], [], [consumer])
+
+
 def _readers(before: Before, name: str, version: Schema | None) -> Readers:
     contract = before.topic.contracts.get(name)
     return Readers(before.views_of(name), version, contract.reading.schema if contract else None)
@@ -293,11 +308,35 @@ def _show_checked(checked: Sequence[_Checked]) -> None:
             click.echo(report(found, f"{each.type} on {each.topic}"), err=True)
 
 
-def _show_unbroken(before: Sequence[Before]) -> None:
-    number = sum(len(known.topic.contracts) for known in before)
-    readers = {view.subscription for known in before for view in known.views}
-    compared = f"; subscriptions that read them: {len(readers)}" if readers else ""
-    click.echo(f"{number} message types break nobody{compared}.")
+def _tell_beside(foreign: Sequence[ForeignBefore], registry: bool) -> None:
+    """What refuses nothing of the views of others' topics, and is to be known."""
+    for service, of, versions in foreign:
+        if not versions:
+            where = "registered of" if registry else "in the snapshots about"
+            remedy = "" if registry else ": lay its owner's snapshot beside the others, or use --registry"
+            said = f"nothing is {where} {plain(of.reading.name)} on {plain(of.topic)}, which {plain(service)} reads"
+            alarm(f"{said}, so that was not compared{remedy}.", word="note")
+    for unread in (each.unread for each in foreign):
+        if unread is not None and unread.older:
+            alarm(plain(unread.warning) + ".", word="note")
+
+
+def _unbroken(compared: Compared) -> str:
+    known = [each for before in compared.topics for each in before.types.values()]
+    old = sum(1 for each in known if each.versions)
+    read = sum(1 for each in compared.foreign if each.versions)
+    said = []
+    if old:
+        said.append(f"{_message_types(len(known))} {'breaks' if len(known) == 1 else 'break'} nobody")
+    if readers := {view.subscription for before in compared.topics for view in before.views} if old else ():
+        said.append(f"subscriptions that read them: {len(readers)}")
+    if read:
+        said.append(f"{_message_types(read)} of others can be read")
+    return "; ".join(said or ["Nothing was compared"]) + "."
+
+
+def _message_types(number: int) -> str:
+    return f"{number} message type{'' if number == 1 else 's'}"
 
 
 def _show_type(topic: Topic, name: str, schema: Schema, format_name: str) -> None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from postline.contracts.difference import words_of
+from postline.contracts.remedies import for_readers, for_writers
 from postline.contracts.schema import (
     Enumeration,
-    Field,
     Limits,
     ListOf,
     MapOf,
@@ -31,7 +31,7 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "judge", "report"]
+__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "report"]
 
 _DEPTH_MAX = 200
 _UNBOUNDED_BITS = 65
@@ -112,7 +112,16 @@ def breaks(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break
     """
     if reader == writer:
         return []
-    return list(_Pair(reader, writer, whole).types(reader.root, writer.root, "", 0))
+    return [
+        Break(path, rule, said, for_readers(rule, path))
+        for path, rule, said in _Pair(reader, writer, whole).types(reader.root, writer.root, "", 0)
+    ]
+
+
+def breaks_others(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break]:
+    """As `breaks`, with remedies for the writer: the reader is deployed, by somebody else."""
+    found = breaks(reader, writer, whole=whole)
+    return [msgspec.structs.replace(each, remedy=for_writers(each.rule, each.path)) for each in found]
 
 
 def judge(new: Schema, versions: Mapping[int, Schema], level: Level, *, whole: bool = False) -> list[Finding]:
@@ -122,7 +131,7 @@ def judge(new: Schema, versions: Mapping[int, Schema], level: Level, *, whole: b
     for number in chosen:
         if level.backward and (why := breaks(new, versions[number], whole=whole)):
             found.append(Finding(number, "backward", f"records of version {number}, which stay in the log", why))
-        if level.forward and (why := breaks(versions[number], new, whole=whole)):
+        if level.forward and (why := breaks_others(versions[number], new, whole=whole)):
             found.append(Finding(number, "forward", f"services that read with version {number}", why))
     return found
 
@@ -140,6 +149,14 @@ def report(findings: Sequence[Broken], subject: str) -> str:
     return "\n".join(lines)
 
 
+class _Found(NamedTuple):
+    """A break, without what to do: that depends on who asks."""
+
+    path: str
+    rule: str
+    said: str
+
+
 class _Pair:
     """A reader's and a writer's schema side by side. Pairs of definitions under way are taken for readable."""
 
@@ -147,7 +164,7 @@ class _Pair:
         self._reader, self._writer, self._whole = reader, writer, whole
         self._assumed: set[tuple[str, str]] = set()
 
-    def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[Break]:
+    def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
         if depth > _DEPTH_MAX:
             raise ContractError(f"{path} nests types deeper than {_DEPTH_MAX}.", remedy="Flatten the contract.")
         if isinstance(reader, Scalar) and reader.kind == "any":
@@ -167,7 +184,7 @@ class _Pair:
             case ListOf(), ListOf():
                 yield from _tighter(reader.limits, writer.limits, path)
                 if reader.unique and not writer.unique:
-                    yield Break(path, "set", "the reader wants each item once, the writer repeats them", _WIDEN)
+                    yield _Found(path, "set", "the reader wants each item once, the writer repeats them")
                 yield from self.types(reader.items, writer.items, path + "[]", depth + 1)
             case MapOf(), MapOf():
                 yield from _tighter(reader.limits, writer.limits, path)
@@ -186,13 +203,13 @@ class _Pair:
         found = self._writer.definitions[writer.name]
         return isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
 
-    def _other_type(self, reader: Type, writer: Type, path: str) -> Break:
+    def _other_type(self, reader: Type, writer: Type, path: str) -> _Found:
         said = f"the reader wants {words_of(self._reader, reader)}, the writer writes {words_of(self._writer, writer)}"
-        return Break(path, "type", said, "Add a field of the new type beside the old one, or write an upcast.")
+        return _Found(path, "type", said)
 
-    def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[Break]:
+    def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[_Found]:
         """A writer's type is readable if one of the reader's options reads it; the nearest one says why not."""
-        nearest: list[Break] | None = None
+        nearest: list[_Found] | None = None
         for option in reader.options:
             found = list(self.types(option, writer, path, depth + 1))
             if not found:
@@ -204,7 +221,7 @@ class _Pair:
 
     # -- definitions --------------------------------------------------------------------------
 
-    def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[Break]:
+    def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
         if (reader, writer) in self._assumed:
             return
         self._assumed.add((reader, writer))
@@ -217,31 +234,31 @@ class _Pair:
             case _:
                 yield self._other_type(Reference(name=reader), Reference(name=writer), path)
 
-    def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Break]:
+    def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
         if reader.positional != writer.positional:
             how = "by position" if reader.positional else "by name"
-            yield Break(path, "layout", f"the reader takes fields {how}, the writer does not", "Keep the layout.")
+            yield _Found(path, "layout", f"the reader takes fields {how}, the writer does not")
             return
         if not _same_tag(reader, writer):
             said = f"the reader wants {reader.tag_field}={reader.tag!r}, the writer writes {writer.tag!r}"
-            yield Break(path, "tag", said, f"Keep the tag, or name {writer.tag!r} among the class's `__was__`.")
+            yield _Found(path, "tag", said)
             return
         if reader.positional:
             yield from self._positions(reader, writer, path, depth)
             return
         yield from self._fields(reader, writer, path, depth)
 
-    def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Break]:
+    def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
         for at, field in enumerate(reader.fields):
             here = _under(path, field.name)
             if at < len(writer.fields):
                 yield from self.types(field.type, writer.fields[at].type, here, depth + 1)
             elif field.required:
-                yield _missing(field, here)
+                yield _missing(here)
         if reader.closed and len(writer.fields) > len(reader.fields):
-            yield Break(path, "closed", "the writer writes more values than the reader takes", _OPEN)
+            yield _Found(path, "closed", "the writer writes more values than the reader takes")
 
-    def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Break]:
+    def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
         theirs = {field.name: field for field in writer.fields}
         taken = {reader.tag_field, writer.tag_field}
         for field in reader.fields:
@@ -249,21 +266,21 @@ class _Pair:
             name = next((name for name in (field.name, *field.aliases) if name in theirs), None)
             if name is None:
                 if field.required:
-                    yield _missing(field, here)
+                    yield _missing(here)
                 continue
             taken.add(name)
             other = theirs[name]
             yield from self.types(field.type, other.type, here, depth + 1)
             if field.required and not other.required and not self._whole:
-                yield _may_be_absent(field, here)
+                yield _may_be_absent(here)
         if reader.closed:
             for name in theirs.keys() - taken:
                 said = f"the writer writes {name}, which the reader forbids"
-                yield Break(_under(path, name), "closed", said, _OPEN)
+                yield _Found(_under(path, name), "closed", said)
 
     # -- scalars ------------------------------------------------------------------------------
 
-    def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[Break]:
+    def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[_Found]:
         if reader.kind != writer.kind and writer.kind not in _TAKES.get(reader.kind, ()):
             yield self._other_type(reader, writer, path)
             return
@@ -288,45 +305,38 @@ def _narrower(reader: Scalar, writer: Scalar) -> bool:
     return bool(reader.size) and reader.size != writer.size
 
 
-_WIDEN = "Let the reader take as much as the writer may write."
-_OPEN = "Let the reader ignore fields that it does not know."
-
-
 def _under(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _missing(field: Field, path: str) -> Break:
-    return Break(
+def _missing(path: str) -> _Found:
+    return _Found(
         path,
         "field-without-default",
         "the reader wants it, the writer does not write it",
-        f"Give {field.name} a default in the reader, or name what it was among its aliases.",
     )
 
 
-def _may_be_absent(reader: Field, path: str) -> Break:
-    return Break(
+def _may_be_absent(path: str) -> _Found:
+    return _Found(
         path,
         "field-may-be-absent",
         "the reader requires it, the writer may leave it out",
-        f"Give {reader.name} a default in the reader.",
     )
 
 
-def _symbols(reader: Enumeration, writer: Enumeration, path: str) -> Iterator[Break]:
+def _symbols(reader: Enumeration, writer: Enumeration, path: str) -> Iterator[_Found]:
     unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
     if unknown and reader.default is None:
         named = ", ".join(repr(symbol) for symbol in unknown)
-        yield Break(
+        yield _Found(
             path,
             "unknown-symbol",
             f"the writer may write {named}, which the reader does not know",
-            "Give the reader's enumeration a default: a `_missing_` that returns a member.",
         )
 
 
-def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[Break]:
+def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[_Found]:
     """Where a reader takes less than the writer may write."""
     for name in Limits.__struct_fields__:
         ours, theirs = getattr(reader, name), getattr(writer, name)
@@ -335,7 +345,7 @@ def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[Break]:
         if _bounded_otherwise(name, ours, writer):
             continue
         written = "has no such limit" if theirs is None else f"has {theirs!r}"
-        yield Break(path, "limit", f"the reader's limit {name} is {ours!r}, the writer {written}", _WIDEN)
+        yield _Found(path, "limit", f"the reader's limit {name} is {ours!r}, the writer {written}")
 
 
 def _implied(name: str, ours: float | str, theirs: float | str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 import msgspec
 
 from postline.contracts import Topic
-from postline.contracts.compatibility import Break, breaks
+from postline.contracts.compatibility import Break, breaks_others
 from postline.contracts.difference import differences
 from postline.contracts.schema import Schema
 from postline.registry.usage import View
@@ -15,13 +15,15 @@ from postline.registry.usage import View
 __all__ = ["BrokenConsumer", "Readers", "broken_consumers"]
 
 
-class BrokenConsumer(msgspec.Struct, frozen=True):
-    """A subscription that can't read what its topic would write now, and why."""
+class BrokenConsumer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A subscription that can't read what its topic would write now, or a version that its owner wrote, and why."""
 
     type: str
     service: str
     subscription: str
     breaks: list[Break]
+    #: The owner's; 0 for what is declared now.
+    version: int = 0
 
     @property
     def consumer(self) -> str:
@@ -31,7 +33,7 @@ class BrokenConsumer(msgspec.Struct, frozen=True):
     @property
     def broken(self) -> str:
         """Whom, in words, for a report."""
-        return f"{self.consumer}, which reads it"
+        return f"{self.consumer}, which reads it{f' in version {self.version}' if self.version else ''}"
 
 
 def broken_consumers(topic: Topic, views: Iterable[View], gone: Collection[str] = ()) -> list[BrokenConsumer]:
@@ -85,8 +87,8 @@ class Readers:
 def _breaks(view: View, now: Schema, topic: Topic) -> list[Break]:
     """Why the handler's class can't read it; [] if it can, or an older class that is kept for that."""
     whole = topic.format.whole
-    why = breaks(view.reader, now, whole=whole)
-    return why if why and all(breaks(each, now, whole=whole) for each in view.upcasts) else []
+    why = breaks_others(view.reader, now, whole=whole)
+    return why if why and all(breaks_others(each, now, whole=whole) for each in view.upcasts) else []
 
 
 def _renamed(before: str, now: str) -> Break:
@@ -94,7 +96,7 @@ def _renamed(before: str, now: str) -> Break:
         "",
         "type",
         f"it is written as {now} now, the reader handles {before} alone",
-        f"Let the reader handle {now} first, with {before} among its aliases.",
+        f"Keep the name until those who read handle {now} too, with aliases=[{before!r}].",
     )
 
 
@@ -102,7 +104,7 @@ _REMOVED = Break(
     "",
     "type",
     "it is not declared any more, the reader handles it",
-    "Keep the class, or declare its name among the aliases of another, until the reader is gone.",
+    "Keep the class, or declare its name in the `aliases=` of another, until the reader is gone.",
 )
 
 

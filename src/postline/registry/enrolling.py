@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
-from postline.contracts.compatibility import Finding, Level
+from postline.contracts.compatibility import Finding, Level, report
 from postline.contracts.schema import Schema
 from postline.contracts.topics import Evolution
 from postline.registry.model import Document, IncompatibleSchema, Registry, Version
@@ -65,7 +65,7 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     if known is not None:
         return known
     if found:
-        raise IncompatibleSchema(subject, found)
+        raise IncompatibleSchema(report(found, subject), found)
     if await registry.level(subject) is not (level := Level(evolution)):
         await registry.set_level(subject, level)
     agreed = frozenset(

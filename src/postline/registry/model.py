@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from postline.contracts.compatibility import Finding, Level, report
+from postline.contracts.compatibility import Finding, Level
 from postline.contracts.formats import SchemaType, format_of_type
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
@@ -41,14 +41,14 @@ class Version(msgspec.Struct, frozen=True):
     document: Document
 
 
-class IncompatibleSchema(ContractError):
-    """A schema that breaks its subject's rule; `findings` says how."""
+_NOBODY_BREAKS = "Make the change so that nobody breaks, or register it as a type of another name."
 
-    def __init__(self, subject: str, findings: list[Finding]) -> None:
-        super().__init__(
-            report(findings, subject),
-            remedy="Make the change so that nobody breaks, or register it as a type of another name.",
-        )
+
+class IncompatibleSchema(ContractError):
+    """A schema that breaks its subject's rule, or that a subscription can't read; `findings` says how."""
+
+    def __init__(self, said: str, findings: list[Finding], *, remedy: str = _NOBODY_BREAKS) -> None:
+        super().__init__(said, remedy=remedy)
         self.findings = findings
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
-from postline.contracts.compatibility import Finding, Level, judge
+from postline.contracts.compatibility import Finding, Level, judge, report
 from postline.contracts.formats import format_of_type
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, UnknownTopic
@@ -90,13 +90,13 @@ class LogRegistry:
         if (known := self._known(subject, document)) is not None:
             return known.id
         if found := self._findings(subject, document, agreed):
-            raise IncompatibleSchema(subject, found)
+            raise IncompatibleSchema(report(found, subject), found)
         compared = len(self._versions.get(subject, []))
         entry = _Entry(_SCHEMA, subject, document, compared, tuple(sorted(agreed)))
         offset = await self._append(f"{_SCHEMA}/{subject}/{self._new_id()}", entry)
         await self.refresh()
         if found := self._refused.get(offset + 1, []):
-            raise IncompatibleSchema(subject, found)
+            raise IncompatibleSchema(report(found, subject), found)
         if (known := self._known(subject, document)) is None:
             raise LogUnavailable(f"The schema of {subject} was not found again.", remedy="Try again.")
         return known.id

@@ -97,7 +97,8 @@ class _ReadType(NamedTuple):
                     return version, decode(bytes(record.data))
                 except (*UNREADABLE, ValueError, TypeError) as error:
                     raise ContractError(
-                        f"{place}: the recorded {self.type} can't be read as version {version}: {error}.",
+                        f"{place}: the recorded {self.type} can't be read as version {version}: "
+                        f"{str(error).removesuffix('.')}.",
                         remedy="Record it with --reveal; or it is what the consumer would have in its dead letters.",
                     ) from error
         raise ContractError(

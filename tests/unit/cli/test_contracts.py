@@ -91,10 +91,45 @@ def test_diff_tells_every_change(written: Project) -> None:
     ]
 
 
-def test_a_type_nobody_has_written_down_is_new_and_breaks_nobody(project: Project) -> None:
-    assert project.run("contracts", "check", "app.py").code == 0
-    (change,) = project.run("contracts", "diff", "app.py", "--json").json[0]["changes"]
-    assert (change["path"], change["said"]) == ("", "is new")
+def test_a_type_nobody_has_written_down_is_new_and_breaks_nobody(written: Project) -> None:
+    more = '@orders.event("shop.Cancelled")\nclass Cancelled(Struct):\n    customer: str\n\napp = App'
+    result = written.run("contracts", "check", change(written, APP.replace("app = App", more)), "--table")
+    assert (result.code, result.out) == (0, "2 message types break nobody; subscriptions that read them: 1.\n")
+    (change_of,) = written.run("contracts", "diff", "next.py", "--json").json
+    assert (change_of["type"], change_of["changes"][0]["said"]) == ("shop.Cancelled", "is new")
+
+
+def test_a_topic_without_a_snapshot_is_refused_since_nothing_would_ever_be_compared(written: Project) -> None:
+    result = written.run("contracts", "check", "app.py", "--directory", "elsewhere", "--json")
+    (found,) = result.json
+    assert (result.code, found["topic"], found["type"], found["findings"]) == (1, "shop.orders", "", [])
+    assert "no snapshot at elsewhere/shop.orders.json" in found["problems"][0]
+    assert "topic shop.orders: it has no snapshot at elsewhere/shop.orders.json" in result.err
+    assert "`postline contracts snapshot`" in result.err
+
+
+def test_a_topic_that_a_revision_has_no_snapshot_of_is_new_if_it_has_one_now(project: Project) -> None:
+    git(project, "init", "-q")
+    git(project, "commit", "-qm", "empty", "--allow-empty")
+    missing = project.run("contracts", "check", "app.py", "--against", "HEAD")
+    assert (missing.code, "no snapshot at contracts/shop.orders.json" in missing.err) == (1, True)
+    assert project.run("contracts", "snapshot", "app.py").code == 0
+    new = project.run("contracts", "check", "app.py", "--against", "HEAD", "--table")
+    assert (new.code, new.out) == (0, "Nothing was compared.\n")
+    assert "HEAD has no snapshot of shop.orders: it is new" in new.err
+
+
+def test_the_report_stands_on_standard_error_also_beside_json(written: Project) -> None:
+    result = written.run("contracts", "check", change(written, BROKEN))
+    assert result.json[0]["type"] == "shop.OrderPlaced"
+    assert "shop.OrderPlaced on shop.orders breaks records of version 1" in result.err
+    assert result.err == written.run("contracts", "check", "next.py", "--table").err
+
+
+def test_an_app_without_contracts_says_that_nothing_was_compared(project: Project) -> None:
+    project.write("bare.py", 'from postline import App\napp = App("bare")\n')
+    result = project.run("contracts", "check", "bare.py", "--table")
+    assert (result.code, result.out) == (0, "Nothing was compared.\n")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
@@ -205,7 +206,7 @@ def test_a_change_that_the_rule_allows_and_a_consumer_does_not_is_refused_by_its
     shown = read.run("contracts", "check", "less.py", *options, "--table")
     assert "shop.OrderPlaced on shop.orders breaks packing (packing), which reads it:\n  total:" in shown.err
     passed = read.run("contracts", "check", "app.py", *options, "--table")
-    assert (passed.code, passed.out) == (0, "1 message types break nobody; subscriptions that read them: 1.\n")
+    assert (passed.code, passed.out) == (0, "1 message type breaks nobody; subscriptions that read them: 1.\n")
 
 
 def test_without_views_the_rule_alone_is_judged(read: Project) -> None:
@@ -300,3 +301,76 @@ def test_a_topic_called_readers_keeps_its_snapshot(project: Project) -> None:
     project.write("app.py", APP.replace("shop.orders", "readers"))
     assert project.run("contracts", "snapshot", "app.py").code == 0
     assert project.run("contracts", "check", "app.py").code == 0
+
+
+# -- views of others' topics --------------------------------------------------------------------------
+
+#: A field that the owner never wrote.
+AHEAD = READER.replace("    total: int\n", "    vat: int\n")
+
+
+@pytest.mark.parametrize("options", [("--registry",), ()])
+def test_a_view_that_cannot_read_its_owners_records_is_refused(read: Project, options: tuple[str, ...]) -> None:
+    save(read)
+    read.write("ahead.py", AHEAD)
+    result = read.run("contracts", "check", "ahead.py", *options)
+    (found,) = result.json
+    assert (result.code, found["topic"], found["findings"], found["problems"]) == (1, "shop.orders", [], [])
+    (consumer,) = found["consumers"]
+    assert {name: consumer[name] for name in ("type", "service", "subscription", "version")} == {
+        "type": "shop.OrderPlaced",
+        "service": "packing",
+        "subscription": "packing",
+        "version": 1,
+    }
+    assert [each["path"] for each in consumer["breaks"]] == ["vat"]
+    assert "breaks packing (packing), which reads it in version 1:\n  vat: the reader wants it" in result.err
+    assert "Give vat a default" in result.err
+    passed = read.run("contracts", "check", "reader.py", *options, "--table")
+    assert (passed.code, passed.out, passed.err) == (0, "1 message type of others can be read.\n", "")
+
+
+def test_a_view_with_nothing_to_compare_it_with_passes_and_that_is_said(project: Project) -> None:
+    project.write("ahead.py", AHEAD)
+    result = project.run("contracts", "check", "ahead.py", "--table")
+    assert (result.code, result.out) == (0, "Nothing was compared.\n")
+    assert "nothing is in the snapshots about shop.OrderPlaced on shop.orders, which packing reads" in result.err
+    project.run("topics", "apply", "app.py")
+    registry = project.run("contracts", "check", "ahead.py", "--registry")
+    assert (registry.code, registry.json) == (0, [])
+    assert "nothing is registered of shop.OrderPlaced on shop.orders" in registry.err
+
+
+def test_a_view_of_a_topic_that_is_checked_with_it_counts_against_what_is_declared_now(read: Project) -> None:
+    save(read)
+    read.write("ahead.py", AHEAD)
+    read.write("next.py", BARE.replace("total: int", "total: int\n    vat: int"))
+    assert read.run("contracts", "check", "next.py", "ahead.py").code == 0
+    assert read.run("contracts", "check", "app.py", "ahead.py").code == 1
+
+
+def test_older_versions_that_a_view_cannot_read_are_named_and_pass(read: Project) -> None:
+    save(read)
+    read.write("next.py", BARE.replace("total: int", "total: int\n    vat: int"))
+    assert read.run("contracts", "snapshot", "next.py", "--force").code == 0
+    read.write("ahead.py", AHEAD)
+    result = read.run("contracts", "check", "ahead.py")
+    assert (result.code, result.json) == (0, [])
+    assert "subscription packing can't read version 1 of shop.OrderPlaced on shop.orders" in result.err
+
+
+def test_a_view_is_compared_with_the_revision_and_else_with_what_lies_here(read: Project) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.com"]
+        subprocess.run(["git", *who, *arguments], cwd=read.folder, check=True, capture_output=True)
+
+    git("init", "-q")
+    git("commit", "-qm", "empty", "--allow-empty")
+    save(read)
+    read.write("ahead.py", AHEAD)
+    assert read.run("contracts", "check", "ahead.py", "--against", "HEAD").code == 1
+    git("add", "contracts")
+    git("commit", "-qm", "contracts")
+    (read.folder / "contracts" / "shop.orders.json").unlink()
+    assert read.run("contracts", "check", "ahead.py", "--against", "HEAD").code == 1
+    assert read.run("contracts", "check", "ahead.py").code == 0

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
-from postline.contracts.compatibility import Level, breaks, judge, report
+from postline.contracts.compatibility import Level, breaks, breaks_others, judge, report
 from postline.contracts.marks import was
 from postline.contracts.reflection import schema_of
 from postline.contracts.schema import ListOf, Scalar, Schema, TupleOf
@@ -32,7 +32,10 @@ def fields(*named: Any, **options: Any) -> Schema:
 
 
 def rules(reader: Schema, writer: Schema, *, whole: bool = False) -> list[tuple[str, str]]:
-    return [(each.path, each.rule) for each in breaks(reader, writer, whole=whole)]
+    found = [(each.path, each.rule) for each in breaks(reader, writer, whole=whole)]
+    # Every rule has a remedy for the other side, too.
+    assert [(each.path, each.rule) for each in breaks_others(reader, writer, whole=whole) if each.remedy] == found
+    return found
 
 
 class Few(enum.Enum):
@@ -257,6 +260,36 @@ def test_the_report_names_path_whom_it_breaks_and_remedy() -> None:
     assert "shop.Order on shop.orders breaks records of version 2" in said
     assert "n: the reader wants it" in said
     assert "default" in said
+
+
+# -- remedies -----------------------------------------------------------------------------------------
+
+
+def remedies(new: Schema, old: Schema, direction: str) -> list[str]:
+    """What to do about what a new version breaks in one direction."""
+    found = [each for each in judge(new, {1: old}, Level.FULL) if each.direction == direction]
+    return [each.remedy for finding in found for each in finding.breaks]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "backward", "forward"),
+    [
+        (V2, V1, ['Give total a default, or `Annotated[…, was("old")]`'], []),
+        (V1, V2, [], ["Write total until nobody reads it, beside what takes its place"]),
+        (fields(("id", int)), V1, ["Keep the type and add a field"], ["Keep id of its type, and write the new one"]),
+        (fields(("id", str, "")), V1, [], ["Keep id without a default until those who read have one"]),
+        (V1, fields(("id", str, "")), ["Give id a default, or write an upcast"], []),
+        (fields(("s", Many)), fields(("s", Few)), [], ["Declare and write it only once those who read know it"]),
+        (fields(("s", Few)), fields(("s", Many)), ["Give the enumeration a default"], []),
+    ],
+)
+def test_remedies_are_for_who_makes_the_change(
+    new: Schema, old: Schema, backward: list[str], forward: list[str]
+) -> None:
+    for direction, wanted in (("backward", backward), ("forward", forward)):
+        told = remedies(new, old, direction)
+        assert len(told) == len(wanted)
+        assert all(each.startswith(start) for each, start in zip(told, wanted, strict=True)), told
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from([int, str, float]), st.booleans()), max_size=4))
