@@ -43,7 +43,7 @@ class _Producer:
             raise KafkaException(KafkaError(KafkaError._FATAL, fatal=True))
 
 
-def made(*producers: _Producer, seconds: float = 0) -> tuple[Transactions, list[_Producer]]:
+def made(*producers: _Producer) -> tuple[Transactions, list[_Producer]]:
     """Transactions with these producers, one after the other, and those that were begun with."""
     begun: list[_Producer] = []
     left = iter(producers)
@@ -59,7 +59,7 @@ def made(*producers: _Producer, seconds: float = 0) -> tuple[Transactions, list[
         options=SimpleNamespace(transaction_seconds=1.0),
         asking=lambda doing: contextlib.nullcontext(),
     )
-    return Transactions(cluster, "billing", seconds=seconds), begun
+    return Transactions(cluster, "billing"), begun
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ class _Stuck(_Producer):
 def test_a_producer_that_never_returns_from_a_call_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("postline.log.kafka.transactions._STUCK_SECONDS", 0.05)
     stuck = _Stuck()
-    transactions, begun = made(stuck, _Producer(), seconds=0.05)
+    transactions, begun = made(stuck, _Producer())
     with pytest.raises(Died) as ended:
         transactions.run(RECORDS, POSITIONS)
     assert not ended.value.committing

@@ -99,6 +99,7 @@ class Cluster:
         #: Set when the log closes: whoever waits in a thread gives up.
         self.stopping = threading.Event()
         self.last_error: KafkaError | None = None
+        self._away = False
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="postline kafka")
         self._slot: Slot | None = None
         self._slot_lock = threading.Lock()
@@ -226,6 +227,19 @@ class Cluster:
         if last is None or (last.code() not in _DECISIVE and error.code() != KafkaError._ALL_BROKERS_DOWN):
             self.last_error = error
         _log.debug("%s: %s", self.address, error.str())
+        if (
+            error.code() == KafkaError._ALL_BROKERS_DOWN
+            and self.cluster_id
+            and not (self._away or self.stopping.is_set())
+        ):
+            self._away = True
+            _log.warning("%s can't be reached: what needs it waits", self.address)
+
+    def reached(self) -> None:
+        """Say so, if it was said that the cluster can't be reached."""
+        if self._away:
+            self._away = False
+            _log.warning("%s is reached again", self.address)
 
     # -- who this process is ------------------------------------------------------------------
 

@@ -107,7 +107,6 @@ class Polling:
         #: The group's metadata as last read, not published yet.
         self._candidate: Any = None
         self._held_back = False
-        self._is_away = False
         #: Records taken one by one while the feed was full.
         self._overfilled = 0
         self._known_topics: set[str] = set()
@@ -266,8 +265,6 @@ class Polling:
             if batch is None:
                 batch = batches[place] = []
             batch.append(record_of(message))
-        if batches and self._is_away:
-            self._away(False)
         for place, records in batches.items():
             cursor = self._cursors.get(place)
             if cursor is None:
@@ -296,21 +293,10 @@ class Polling:
             cursor = self._cursors.get((message.topic() or "", message.partition() or 0))
             if cursor is not None:
                 self._events.overtaken(cursor)
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._cluster.note(error)
-            self._away(True)
         elif error.code() in _PASSING or (error.retriable() and not error.fatal()):
             self._cluster.note(error)
         else:
             raise KafkaException(error)
-
-    def _away(self, away: bool) -> None:
-        """Say once that no broker can be reached, and once that one can be again."""
-        if away and not self._is_away:
-            _log.warning("%s can't be reached: what reads %s waits", self._cluster.address, self._topic)
-        elif self._is_away and not away:
-            _log.warning("%s is reached again: what reads %s goes on", self._cluster.address, self._topic)
-        self._is_away = away
 
     # -- the consumer's assignment ------------------------------------------------------------
 
@@ -345,7 +331,7 @@ class Polling:
     # -- callbacks of the client library, in this thread ---------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        self._away(False)
+        self._cluster.reached()
         numbers = [each.partition for each in partitions if each.topic == self._topic]
         consumer.incremental_assign([])
         self._told_by_callback(consumer)

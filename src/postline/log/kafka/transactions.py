@@ -33,8 +33,8 @@ __all__ = [
 _log = logging.getLogger("postline.log.kafka")
 
 _STEP_SECONDS = 1.0
-#: What a step that was given a second may take at least before it counts as one that never returns.
-_STUCK_SECONDS = 5.0
+#: A step that was given a second, and takes so long, never returns.
+_STUCK_SECONDS = 8.0
 _SETTLE_SECONDS = 0.2
 _PAUSE_SECONDS, _PAUSE_SECONDS_MAX = 0.002, 0.5
 _AT_ONCE = 8
@@ -216,7 +216,7 @@ class Transactions:
         pause_seconds = _PAUSE_SECONDS
         while True:
             try:
-                self._call(lambda: step(_STEP_SECONDS), max(until - self._cluster.clock.monotonic(), _STUCK_SECONDS))
+                self._call(lambda: step(_STEP_SECONDS), _STUCK_SECONDS)
                 return
             except TimeoutError as error:
                 _log.error("the producer %s does not return from a call, and is given up for a new one", self.id)
