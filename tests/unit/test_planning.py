@@ -112,7 +112,7 @@ async def test_a_foreign_topic_that_is_missing_can_not_be_made():
     view.reads("elsewhere.Thing")(Order)
     changes = await env.log.plan(need_of(reader(view), env))
     assert told(changes)[0] == ("missing", "elsewhere.things")
-    with pytest.raises(UnknownTopic, match=r"elsewhere\.things is missing"):
+    with pytest.raises(UnknownTopic, match=r"elsewhere\.things: it is missing, and another service.s to make"):
         await env.log.apply(changes)
 
 

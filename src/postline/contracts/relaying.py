@@ -57,5 +57,5 @@ class Relaying:
             return Kind(contract.cls, name=contract.name).decode
         raise DecodeError(
             f"Data of {contract.name} can't be read as {content_type!r}.",
-            remedy=f"Send {wanted.content_type} or {JSON_CONTENT_TYPE}.",
+            remedy=f"Send {' or '.join(dict.fromkeys((wanted.content_type, JSON_CONTENT_TYPE)))}.",
         )

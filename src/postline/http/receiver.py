@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 from postline.app import App
-from postline.errors import ContractError, DecodeError, LogError, MessageTooLarge, PostlineError, SettingsError
+from postline.errors import (
+    ContractError,
+    DecodeError,
+    LogError,
+    MessageTooLarge,
+    PostlineError,
+    SettingsError,
+    UsageError,
+)
 from postline.http import read_request
 
 try:
@@ -25,7 +34,10 @@ _RETRY_SECONDS = 1
 def receiver(
     app: App, *, path: str = "/", body_bytes_max: int = _BODY_BYTES_MAX, origins: Collection[str] = ()
 ) -> Starlette:
-    """What answers `POST path` with CloudEvents in binary or structured mode or in a batch; the app must be running.
+    """What answers `POST path` with CloudEvents in binary or structured mode or in a batch.
+
+    The app has to run in the same process: served on its own, as by uvicorn, this starts it, to publish alone, and
+    stops it in the end; mounted in another application it is that one's to start.
 
     202 once all of them are stored durably; a sender that hears anything else, or nothing, sends them again, and
     repetitions are dropped by source and id. Else none is stored: 400 for what is no event, 413 over `body_bytes_max`
@@ -48,7 +60,7 @@ def receiver(
             return _refusal(413, error)
         except ContractError as error:
             return _refusal(422, error)
-        except LogError as error:
+        except (LogError, UsageError) as error:  # which is that the app is not running
             return _refusal(503, error, {"Retry-After": str(_RETRY_SECONDS)})
         return Response(status_code=202)
 
@@ -59,7 +71,24 @@ def receiver(
             return Response(status_code=200, headers=granted)
         return Response(status_code=403 if origin else 200, headers={"Allow": "POST"})
 
-    return Starlette(routes=[Route(path, post, methods=["POST"]), Route(path, options, methods=["OPTIONS"])])
+    routes = [Route(path, post, methods=["POST"]), Route(path, options, methods=["OPTIONS"])]
+    return Starlette(routes=routes, lifespan=lambda _: _running(app))
+
+
+@asynccontextmanager
+async def _running(app: App) -> AsyncIterator[None]:
+    """The app runs meanwhile: it is started, unless somebody did so."""
+    try:
+        app.log  # noqa: B018 - it is refused while the app does not run
+    except UsageError:
+        await app.start(consume=False)
+    else:
+        yield
+        return
+    try:
+        yield
+    finally:
+        await app.stop()
 
 
 async def _body(request: Request, bytes_max: int) -> bytes:

@@ -11,6 +11,7 @@ from postline.log.needs import Change, ChangeKind, Detail, Need, TopicSpec
 
 __all__ = [
     "APPLY",
+    "FOREIGN_MISSING",
     "IDENTITY_FIXED",
     "identity_of",
     "no_repartition",
@@ -22,6 +23,10 @@ __all__ = [
 
 #: What mends whatever can be mended.
 APPLY = "`postline topics apply APP` makes and alters what is listed; `postline topics plan APP` shows it first."
+#: What is said of a topic that an app has a view of alone.
+FOREIGN_MISSING = (
+    "it is missing, and another service's to make: start or apply that one first, or both together, in one namespace"
+)
 #: What to do about another key, owner or number of partitions.
 IDENTITY_FIXED = (
     "Order and state belong to key and partition, so these can't change in place: restore the contract, or declare a"
@@ -59,7 +64,9 @@ def plan_topics(need: Need, there: Mapping[str, TopicSpec]) -> list[Change]:
     """The changes on a log where anybody may make what is missing."""
     found = [change for wanted in need.topics for change in _of_topic(wanted, there, wanted.owner in need.services)]
     found += [change for shared in need.shared for change in _of_topic(shared, there, owned=False)]
-    found += [Change(kind=ChangeKind.MISSING, name=name) for name in need.foreign if name not in there]
+    found += [
+        Change(kind=ChangeKind.MISSING, name=name, said=FOREIGN_MISSING) for name in need.foreign if name not in there
+    ]
     counts = {spec.name: spec.partitions for spec in (*need.topics, *there.values())}
     for subscription in need.subscriptions:
         for own in subscription.own:

@@ -11,7 +11,7 @@ import msgspec
 
 from postline.clock import Clock
 from postline.contracts.cloudevents import RESERVED
-from postline.errors import MessageTooLarge, UsageError
+from postline.errors import EncodeError, MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
 from postline.message import ENCODING_ERRORS, JSON_CONTENT_TYPE, Envelope
@@ -145,7 +145,10 @@ class Outlet:
     def relayed(self, message: Any, envelope: Envelope) -> Append:
         """The record of a message that came from elsewhere as an event, under the identity that it has there."""
         route = self._routes.get(type(message)) or self.route(message)
-        value, key = route.encode(message), route.key_of(message)
+        try:
+            value, key = route.encode(message), route.key_of(message)
+        except EncodeError as error:
+            raise EncodeError(f"The event {envelope.id!r}: {error.message}", remedy=error.remedy) from error
         placed_by = route.placed_by(message, key) or envelope.id.encode()
         told = msgspec.structs.replace(envelope, type=route.type_name, content_type=route.content_type)
         _require_room(route, value, key, told)

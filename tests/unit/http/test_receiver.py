@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -130,7 +131,7 @@ async def test_what_the_sdk_sends_is_handled_and_what_we_relay_is_read_by_it(sho
         (({"content-type": "application/cloudevents-batch+json"}, b"[{}]"), 400, "Event 0 of the batch"),
         (write_request(event(type="shop.Unknown")), 422, "'shop.Unknown'"),
         (write_request(event({"order": 5, "customer": "ann"})), 422, "order"),
-        (write_request(event({"order": "o", "customer": ""})), 422, "key"),
+        (write_request(event({"order": "o", "customer": ""}, id="13")), 422, "event '13'"),
         (write_request(event(content_type="text/csv")), 422, "text/csv"),
         (write_request(event({"order": "o" * 400, "customer": "a"})), 413, "over the limit of 300"),
         (write_request(event({"order": "o" * 1_000, "customer": "a"})), 413, "over 1000 bytes"),
@@ -200,3 +201,23 @@ def test_events_of_a_request_are_read_with_their_extensions():
     headers, body = write_request(event(correlation_id="c", headers={"ce_tenant": "n", "traceparent": "00-a-b-01"}))
     (found,) = read_request(headers, body)
     assert found == event(correlation_id="c", headers={"ce_tenant": "n", "traceparent": "00-a-b-01"})
+
+
+async def test_served_on_its_own_it_starts_and_stops_the_app(tmp_path: Path):
+    app = App("shop", owns=[orders], url=f"sqlite:///{tmp_path}/shop.db")
+    web = receiver(app)
+    request = write_request(event())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://shop") as client:
+        refused = await client.post("/", headers=request.headers, content=request.body)
+        assert (refused.status_code, "not running" in refused.json()["error"]) == (503, True)
+        async with web.router.lifespan_context(web):
+            taken = await client.post("/", headers=request.headers, content=request.body)
+            assert taken.status_code == 202
+        assert (await client.post("/", headers=request.headers, content=request.body)).status_code == 503
+
+
+async def test_an_app_that_runs_already_is_left_alone(shop: tuple[Shop, TestApp]):
+    service, _ = shop
+    async with service.web.router.lifespan_context(service.web):
+        assert (await service.post(*write_request(event()))).status_code == 202
+    assert (await service.post(*write_request(event(id="2")))).status_code == 202

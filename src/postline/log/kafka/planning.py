@@ -18,7 +18,7 @@ from postline.log.kafka.parts import Parts
 from postline.log.kafka.rights import Rights, SubscriptionFacts
 from postline.log.kafka.topics import STATE_SETTINGS, STATE_SUFFIX, TopicState, state_topic
 from postline.log.needs import Change, ChangeKind, Detail, Need, SubscriptionNeed, TopicSpec
-from postline.log.planning import IDENTITY_FIXED, identity_of, refuse
+from postline.log.planning import FOREIGN_MISSING, IDENTITY_FIXED, identity_of, refuse
 
 __all__ = ["Planner"]
 
@@ -98,7 +98,7 @@ class Planner:
         found = [change for each in wanted for change in self._of_own(each, facts)]
         own = {each.spec.name for each in wanted}
         found += [change for spec in need.topics if spec.name not in own for change in _of_other(spec, facts)]
-        found += [_missing(name) for name in need.foreign if name not in there]
+        found += [_missing(name, FOREIGN_MISSING) for name in need.foreign if name not in there]
         found += _stray(need, facts)
         found += self._copies([each.spec.name for each in wanted], facts)
         if need.principal:

@@ -28,7 +28,7 @@ from postline.log.kafka.transactions import (
     unknown_outcome,
 )
 from postline.log.kafka.translation import translated
-from postline.log.kafka.wire import written
+from postline.log.kafka.wire import headers_of, written
 from postline.log.port import Append
 
 __all__ = ["Publisher"]
@@ -90,7 +90,7 @@ class Publisher:
         found = UNTOLD
         for messages in self._readers.stream(topic, partition, start, end):
             for message in messages:
-                if _id_in(message.headers()) == _id_in(wanted.headers) and _is_of(message, stamped_ms):
+                if _id_in(headers_of(message)) == _id_in(wanted.headers) and _is_of(message, stamped_ms):
                     found = message.offset() or 0
         return found
 
@@ -187,7 +187,11 @@ class Publisher:
         """What to tell the caller of an append that failed."""
         if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
             self._topics.forget(topic)
-        return translated(error, f"append to topic {topic}", self._cluster.address)
+        told = translated(error, f"append to topic {topic}", self._cluster.address)
+        if isinstance(told, LogUnavailable):
+            again = "Whether it is stored is unknown: publish it again with the same id."
+            return LogUnavailable(told.message, remedy=f"{again} {told.remedy}")
+        return told
 
 
 def _id_in(headers: Any) -> tuple[Any, Any]:

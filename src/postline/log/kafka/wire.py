@@ -30,7 +30,7 @@ from postline.message import Envelope
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-__all__ = ["envelope_of", "record_of", "size_of", "written"]
+__all__ = ["envelope_of", "headers_of", "record_of", "size_of", "written"]
 
 _TYPE = "ce_type"
 _TYPES_CACHED_MAX = 10_000
@@ -80,6 +80,14 @@ def record_of(message: Message) -> Record:
     if not 0 <= timestamp_ms <= _TIME_MAX:
         timestamp_ms = _time_of(message)
     return (message.offset(), timestamp_ms, message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
+
+
+def headers_of(message: Message) -> Headers:
+    """A consumed message's headers; none where the client library can't read them."""
+    try:
+        return _headers(message) or []
+    except SystemError:
+        return []
 
 
 def _time_of(message: Message) -> int:
