@@ -65,7 +65,7 @@ class ByCluster(LoadScopeScheduling):  # type: ignore[misc]
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        for engine, processes in {"kafka-3": 2, "kafka-1": 1}.items():
+        for engine, processes in {"kafka-3": 2, "kafka-1": 2}.items():
             if f"[{engine}" in nodeid:
                 return f"{engine} {crc32(nodeid.encode()) % processes}"
         return "others"
