@@ -47,6 +47,8 @@ _SIZES = {"message.max.bytes": "1000000000"}
 _GREETING_SECONDS = 2.0
 _ANSWER_SECONDS = 30.0
 _DESCRIBED_SECONDS = 5.0
+#: A client that finds no leaders for so long has not learned of a topic, and won't.
+_LEADERLESS_SECONDS = 3.0
 #: Answers of brokers that are starting, or whose partitions and coordinators move.
 _PASSING = frozenset(
     {
@@ -169,7 +171,8 @@ class Cluster:
     def ask(self, doing: str, call: Callable[[], T], seconds: float | None = None) -> T:
         """Call until it is answered: where leaders and coordinators move, asking again is left to us."""
         patience = max(_ANSWER_SECONDS, self.options.connect_seconds) if seconds is None else seconds
-        until, pause_seconds = self.clock.monotonic() + patience, _AGAIN_SECONDS
+        began, pause_seconds = self.clock.monotonic(), _AGAIN_SECONDS
+        until = began + patience
         while True:
             asked = self._admin
             try:
@@ -179,7 +182,8 @@ class Cluster:
                 passing = told.retriable() or told.code() in _PASSING
                 if not passing or self.clock.monotonic() > until:
                     raise translated(error, doing, self.address) from error
-                if told.code() == KafkaError.NOT_COORDINATOR:
+                leaderless = told.code() == KafkaError._NOENT and self.clock.monotonic() > began + _LEADERLESS_SECONDS
+                if told.code() == KafkaError.NOT_COORDINATOR or leaderless:
                     self._renew_admin(asked)
             except TimeoutError as error:
                 self._renew_admin(asked)
