@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import shutil
 import signal
 import socket
@@ -253,8 +254,7 @@ class Cluster:
         self.directory.mkdir(parents=True)
         with locked(HOME / "ports.lock"):
             ports = _free_ports(self._asked.brokers)
-            cluster_id = base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode("ascii").rstrip("=")
-            self.layout = replace(self._asked, cluster_id=cluster_id, ports=ports)
+            self.layout = replace(self._asked, cluster_id=_fresh_id(), ports=ports)
             _claim(self.directory, self.layout)
         if self.layout.tls:
             java = find_java()
@@ -273,21 +273,25 @@ class Cluster:
         (folder / "server.properties").write_text("".join(lines), encoding="utf-8")
 
     def _format(self) -> None:
-        tool = [*_java("-Xmx256m", "-XX:TieredStopAtLevel=1", config="tools_log4j2.properties")]
-        command = [*tool, "kafka.tools.StorageTool", "format", "-t", self.layout.cluster_id]
+        """Format the first broker's data; the others' is the same but for their numbers, and costs no Java."""
+        java = _java("-Xmx256m", "-XX:TieredStopAtLevel=1", config="tools_log4j2.properties")
+        tool = [*java, "kafka.tools.StorageTool", "format"]
+        first, *others = (self.directory / str(number) for number in self.numbers)
         users = scram_arguments() if self.layout.sasl else []
-        formatting = [
-            subprocess.Popen(
-                [*command, "-c", str(self.directory / str(number) / "server.properties"), *users],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for number in self.numbers
-        ]
-        said = [(process.communicate()[0], process.returncode) for process in formatting]
-        if failed := [words for words, code in said if code]:
-            raise BrokerError(f"Kafka could not format its storage: {failed[0]}")
+        done = subprocess.run(
+            [*tool, "-t", self.layout.cluster_id, "-c", str(first / "server.properties"), *users],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BrokerError(f"Kafka could not format its storage: {done.stdout}")
+        for folder in others:
+            shutil.copytree(first / "data", folder / "data")
+            meta = folder / "data" / "meta.properties"
+            told = re.sub(r"(?m)^node\.id=.*$", f"node.id={folder.name}", meta.read_text(encoding="utf-8"))
+            meta.write_text(re.sub(r"(?m)^directory\.id=.*$", f"directory.id={_fresh_id()}", told), encoding="utf-8")
 
     def _spawn(self, number: int) -> None:
         properties = self.directory / str(number) / "server.properties"
@@ -318,6 +322,11 @@ def _java(*options: str, config: str) -> list[str]:
         raise BrokerError(missing())
     log = f"-Dlog4j2.configurationFile={_HERE / config}"
     return [str(java), *options, "-Djava.awt.headless=true", log, "-cp", f"{LIBS}/*"]
+
+
+def _fresh_id() -> str:
+    """An id as Kafka has them; one that begins with a dash would be taken for an option."""
+    return base64.urlsafe_b64encode(b"\0" + uuid.uuid4().bytes[1:]).decode("ascii").rstrip("=")
 
 
 def _claim(directory: Path, layout: Layout) -> None:
