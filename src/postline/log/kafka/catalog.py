@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from postline.errors import LogCorrupt, LogUnavailable, UnknownTopic
 from postline.log.kafka.cluster import Cluster
-from postline.log.kafka.reading import Readers
+from postline.log.kafka.reading import STABLE_SECONDS, Readers, held_back
 from postline.log.kafka.topics import Topics
 from postline.log.kafka.transactions import Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.port import TopicSpec
@@ -144,7 +144,13 @@ class Catalog:
             return
         if end < self._read_to:  # it was deleted and made again
             self._entries, self._read_to = {}, 0
+        clock, patience = self._cluster.clock, STABLE_SECONDS + self._cluster.options.transaction_seconds
+        until = clock.monotonic() + patience
         for messages in self._readers.stream(name, 0, self._read_to, end):
+            if messages:
+                until = clock.monotonic() + patience
+            elif clock.monotonic() > until:
+                raise held_back(self._cluster.address, self._read_to, name, 0)
             for message in messages:
                 # Ours are ASCII: what is no text is another program's.
                 self._take((message.key() or b"").decode(errors="replace"), message.value())

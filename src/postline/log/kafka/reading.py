@@ -15,7 +15,7 @@ from postline.log.kafka.topics import Topics
 from postline.log.kafka.wire import record_of, size_of
 from postline.log.port import Record
 
-__all__ = ["READING_GROUP", "Readers"]
+__all__ = ["READING_GROUP", "STABLE_SECONDS", "Readers", "held_back"]
 
 _IDLE_MAX = 4
 _METADATA_SECONDS = 5.0
@@ -23,7 +23,7 @@ _OVERTAKEN_SECONDS = 1.0
 _POLL_SECONDS = 0.02
 _PAGE_RECORDS = 2_000
 #: How long the end of a transaction may take to reach its partitions, beyond its own time.
-_STABLE_SECONDS = 10.0
+STABLE_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 #: Offsets that lie nearer to each other are read in one go.
 _NEAR = 2_000
@@ -128,7 +128,7 @@ class Readers:
         if partition >= self._topics.partitions(topic):
             raise self._topics.unknown(topic)
         clock = self._cluster.clock
-        waited_until = clock.monotonic() + _STABLE_SECONDS + self._cluster.options.transaction_seconds
+        waited_until = clock.monotonic() + STABLE_SECONDS + self._cluster.options.transaction_seconds
         while True:
             stable = self._topics.stable_end(topic, partition)
             if stable > offset and (found := self._page(topic, partition, offset, stable, (limit, max_bytes))):
@@ -137,11 +137,7 @@ class Readers:
             if offset >= self._topics.end(topic, partition):
                 return []
             if clock.monotonic() > waited_until:
-                raise LogUnavailable(
-                    f"{self._cluster.address}: a transaction that is still open holds back what follows offset {offset}"
-                    f" of {topic} partition {partition}.",
-                    remedy="Try again later; `kafka-transactions.sh find-hanging` tells whose it is.",
-                )
+                raise held_back(self._cluster.address, offset, topic, partition)
             if self._cluster.stopping.wait(_POLL_SECONDS):
                 raise self._cluster.closed()
 
@@ -198,3 +194,12 @@ def _runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
         last = offset
     if first is not None and last is not None:
         yield first, last
+
+
+def held_back(address: str, offset: int, topic: str, partition: int) -> LogUnavailable:
+    """The refusal of records that somebody's open transaction keeps from being read."""
+    return LogUnavailable(
+        f"{address}: a transaction that is still open holds back what follows offset {offset} of {topic} partition "
+        f"{partition}.",
+        remedy="Try again later; `kafka-transactions.sh find-hanging` tells whose it is.",
+    )
