@@ -79,11 +79,7 @@ def test_the_parser_finds_what_is_wrong(checked: Checked) -> None:
         assert said in found, number
 
 
-@pytest.mark.parametrize(("variable", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
-def test_without_node_tests_are_skipped_and_in_ci_they_fail(
-    variable: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CI", variable)
+def test_without_node_tests_are_skipped_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.asyncapi.install.shutil.which", lambda name: None)
-    with pytest.raises(outcome, match="needs node and npm"):
+    with pytest.raises(pytest.skip.Exception, match="needs node and npm"):
         require_parser()
