@@ -660,3 +660,22 @@ def test_without_the_client_a_command_says_how_to_install_it(command: tuple[str,
     assert done.returncode == 2
     assert "needs the Kafka client, which is not installed" in done.stderr
     assert "fix: pip install 'postline[kafka]'" in done.stderr
+
+
+async def test_a_subscription_whose_state_is_gone_is_named_and_can_be_removed(
+    engine: KafkaEngine, kafka_one: Cluster
+) -> None:
+    async with World(engine) as world:
+        await started_once(world)
+    admin = AdminClient({**kafka_one.client})
+    admin.delete_topics(["billing.state"])["billing.state"].result(20)
+    await eventually(lambda: "billing.state" not in admin.list_topics(timeout=20).topics, "the topic is gone")
+    lag = await asyncio.to_thread(postline, "lag", "--url", kafka_one.url)
+    assert lag.returncode == 3
+    assert "'billing.state'" in lag.stderr
+    assert "postline subscriptions remove billing" in lag.stderr
+    removed = await asyncio.to_thread(postline, "subscriptions", "remove", "billing", "--yes", "--url", kafka_one.url)
+    assert removed.returncode == 0, removed.stderr
+    assert "of which nothing can be shown" in removed.stderr
+    lag = await asyncio.to_thread(postline, "lag", "--url", kafka_one.url)
+    assert (lag.returncode, lag.stdout.strip()) == (0, "[]")
