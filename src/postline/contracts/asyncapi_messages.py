@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, SCHEMA_ID
+from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, REQUIRED, SCHEMA_ID
 from postline.contracts.cloudevents_json import STRUCTURED
 from postline.contracts.examples import examples_of
 from postline.contracts.jsonschema import MODEL
@@ -39,7 +39,6 @@ _HEADERS = {
     OWN_ID: "Set where the publisher chose the id.",
     SCHEMA_ID: "The schema that its value was written under, by its id in the registry.",
 }
-_REQUIRED = ["ce_id", "ce_source", "ce_type", "ce_specversion"]
 
 
 def message(topic: Topic | ForeignTopic, reading: Reading, key: str, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def _envelope(topic: Topic, reading: Reading) -> dict[str, Any]:
     fixed = {"ce_specversion": "1.0", "ce_type": reading.name, "content-type": reading.format.content_type}
     for name, value in fixed.items():
         properties[name]["const"] = value
-    headers = {"type": "object", "properties": properties, "required": _REQUIRED}
+    headers = {"type": "object", "properties": properties, "required": list(REQUIRED)}
     return {"headers": headers, "correlationId": {"$ref": "#/components/correlationIds/chain"}}
 
 
@@ -95,7 +94,7 @@ def _event(reading: Reading, key: str, schemas: dict[str, Any]) -> dict[str, Any
     as_json = reading.format.name == "json"
     data = _payload(reading, key, schemas) if as_json else {"type": "string", "contentEncoding": "base64"}
     properties["data" if as_json else "data_base64"] = data
-    return {"type": "object", "properties": properties, "required": [name.removeprefix("ce_") for name in _REQUIRED]}
+    return {"type": "object", "properties": properties, "required": [name.removeprefix("ce_") for name in REQUIRED]}
 
 
 # -- keys ---------------------------------------------------------------------------------------------

@@ -14,7 +14,16 @@ from functools import lru_cache
 from postline.errors import EncodeError
 from postline.message import Envelope
 
-__all__ = ["CONTENT_TYPE", "OWN_ID", "RESERVED", "SCHEMA_ID", "from_headers", "to_headers"]
+__all__ = [
+    "CONTENT_TYPE",
+    "OWN_ID",
+    "REQUIRED",
+    "RESERVED",
+    "SCHEMA_ID",
+    "TRACE",
+    "from_headers",
+    "to_headers",
+]
 
 _VERSION, _TIME = "ce_specversion", "ce_time"
 
@@ -31,6 +40,12 @@ _FIELDS = (
     ("ce_causationid", "causation_id"),
 )
 _OF_FIELDS = frozenset(header for header, _ in _FIELDS)
+
+#: The headers that every event has.
+REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
+
+#: What W3C Trace Context sends along the whole chain; no attributes, and part of every message all the same.
+TRACE = ("traceparent", "tracestate")
 
 #: The extension that marks a message whose publisher chose its id; engines with headers write and read it.
 OWN_ID = "ce_ownid"

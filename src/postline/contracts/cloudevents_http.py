@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from postline.contracts.cloudevents import CONTENT_TYPE
+from postline.contracts.cloudevents import CONTENT_TYPE, REQUIRED, TRACE
 from postline.contracts.cloudevents_json import (
     BATCH,
     STRUCTURED,
@@ -19,6 +19,7 @@ from postline.contracts.cloudevents_json import (
     is_packed,
     read_batch,
     read_structured,
+    require_event,
     to_batch,
     to_structured,
 )
@@ -29,8 +30,6 @@ __all__ = ["ContentMode", "HttpMessage", "batch_message", "event_message", "read
 ContentMode: TypeAlias = Literal["binary", "structured"]
 
 _PREFIX, _KAFKA_PREFIX = "ce-", "ce_"
-_TRACE = ("traceparent", "tracestate")
-_REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
 #: What need not be escaped in a header: printable ASCII but the space, the double quote and the percent sign.
 _SAFE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
@@ -50,13 +49,12 @@ def read_events(headers: Mapping[str, str], body: bytes) -> list[Parts]:
     if not is_packed(content_type):
         return [_binary(lower, body)]
     media_type = content_type.partition(";")[0].strip().lower()
-    trace = {name: lower[name] for name in _TRACE if name in lower}
-    match media_type:
-        case str() if media_type == BATCH:
-            return read_batch(body)
-        case str() if media_type == STRUCTURED:
-            event = read_structured(body)
-            return [Parts(trace | event.headers, event.data)]
+    trace = {name: lower[name] for name in TRACE if name in lower}
+    if media_type == BATCH:
+        return read_batch(body)
+    if media_type == STRUCTURED:
+        event = read_structured(body)
+        return [Parts(trace | event.headers, event.data)]
     raise DecodeError(
         f"Events as {media_type} can't be read here.", remedy=f"Send {STRUCTURED}, {BATCH}, or binary mode."
     )
@@ -64,10 +62,10 @@ def read_events(headers: Mapping[str, str], body: bytes) -> list[Parts]:
 
 def event_message(parts: Parts, mode: ContentMode = "binary") -> HttpMessage:
     """The request for an event. Raises EncodeError for a message without id, source or type."""
-    document, _ = to_structured(parts)
-    trace = {name: value for name, value in parts.headers.items() if name in _TRACE}
+    require_event(parts)
+    trace = {name: value for name, value in parts.headers.items() if name in TRACE}
     if mode == "structured":
-        return HttpMessage({CONTENT_TYPE: STRUCTURED, **trace}, document)
+        return HttpMessage({CONTENT_TYPE: STRUCTURED, **trace}, to_structured(parts)[0])
     attributes = {
         _PREFIX + name.removeprefix(_KAFKA_PREFIX): quote(value, safe=_SAFE)
         for name, value in parts.headers.items()
@@ -89,7 +87,7 @@ def _binary(headers: Mapping[str, str], body: bytes) -> Parts:
         for name, value in headers.items()
         if name.startswith(_PREFIX)
     }
-    if missing := [name.removeprefix(_KAFKA_PREFIX) for name in _REQUIRED if not found.get(name)]:
+    if missing := [name.removeprefix(_KAFKA_PREFIX) for name in REQUIRED if not found.get(name)]:
         raise DecodeError(
             f"The request is no CloudEvent: it has no {', '.join(_PREFIX + name for name in missing)}.",
             remedy=f"Send these headers, or a whole event as {STRUCTURED}.",
@@ -98,7 +96,7 @@ def _binary(headers: Mapping[str, str], body: bytes) -> Parts:
         raise DecodeError(
             f"The request is a CloudEvent of version {found['ce_specversion']!r}.", remedy="Send version 1.0."
         )
-    found |= {name: headers[name] for name in (CONTENT_TYPE, *_TRACE) if name in headers}
+    found |= {name: headers[name] for name in (CONTENT_TYPE, *TRACE) if name in headers}
     return Parts(found, body or None)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from postline.contracts.cloudevents import CONTENT_TYPE
+from postline.contracts.cloudevents import CONTENT_TYPE, REQUIRED
 from postline.errors import DecodeError, EncodeError
 from postline.message import JSON_CONTENT_TYPE, UNREADABLE
 
@@ -27,6 +27,7 @@ __all__ = [
     "is_packed",
     "read_batch",
     "read_structured",
+    "require_event",
     "to_batch",
     "to_structured",
 ]
@@ -38,7 +39,6 @@ _PACKED = "application/cloudevents"
 #: The specification wants them in lower case; not all who send events do.
 _ATTRIBUTE = re.compile("[A-Za-z0-9]+")
 _PREFIX = "ce_"
-_REQUIRED = ("ce_specversion", "ce_id", "ce_source", "ce_type")
 #: An integer attribute is of 32 bits.
 _INTEGERS = range(-(1 << 31), 1 << 31)
 _Members = dict[str, msgspec.Raw]
@@ -66,7 +66,7 @@ def read_structured(document: bytes) -> Parts:
         raise _no_event(f"it is no JSON object: {error}") from error
     data, packed = members.pop("data", None), members.pop("data_base64", None)
     headers = {header: text for name, raw in members.items() for header, text in _attribute(name, raw)}
-    if missing := [name.removeprefix(_PREFIX) for name in _REQUIRED if not headers.get(name)]:
+    if missing := [name.removeprefix(_PREFIX) for name in REQUIRED if not headers.get(name)]:
         raise _no_event(f"it has no {', '.join(missing)}")
     if headers["ce_specversion"] != "1.0":
         raise _no_event(f"it is of version {headers['ce_specversion']!r}, and 1.0 is what is read here")
@@ -132,7 +132,7 @@ def _attribute(name: str, raw: msgspec.Raw) -> list[tuple[str, str]]:
             return [(header, "true" if value else "false")]
         case str(value):
             return [(header, value)]
-        case int(value) if value in _INTEGERS and header not in _REQUIRED:
+        case int(value) if value in _INTEGERS and header not in REQUIRED:
             return [(header, str(value))]
     raise _no_event(f"attribute {name} is neither text, nor a boolean, nor an integer of 32 bits")
 
@@ -169,11 +169,16 @@ def is_json(content_type: str) -> bool:
 # -- writing ------------------------------------------------------------------------------------------
 
 
-def _split(parts: Parts) -> tuple[dict[str, Any], dict[str, str]]:
-    if any(not parts.headers.get(name) for name in _REQUIRED):
+def require_event(parts: Parts) -> None:
+    """Raise EncodeError for what is no event, since it has no id, source or type."""
+    if any(not parts.headers.get(name) for name in REQUIRED):
         raise EncodeError(
             "A message without id, source or type is no CloudEvent.", remedy="Send it as it is, not as an event."
         )
+
+
+def _split(parts: Parts) -> tuple[dict[str, Any], dict[str, str]]:
+    require_event(parts)
     members: dict[str, Any] = {}
     beside: dict[str, str] = {}
     for header, value in parts.headers.items():

@@ -9,7 +9,6 @@ from postline.contracts.cloudevents import from_headers, to_headers
 from postline.contracts.cloudevents_http import ContentMode, HttpMessage, batch_message, event_message, read_events
 from postline.contracts.cloudevents_json import Parts
 from postline.contracts.relaying import CloudEvent
-from postline.errors import EncodeError
 from postline.runtime.context import Context
 
 __all__ = ["CloudEvent", "ContentMode", "HttpMessage", "event_of", "read_request", "write_batch", "write_request"]
@@ -44,8 +43,4 @@ def event_of(ctx: Context[Any]) -> CloudEvent:
 
 
 def _parts(event: CloudEvent) -> Parts:
-    if not (event.envelope.id and event.envelope.source and event.envelope.type):
-        raise EncodeError(
-            "A message without id, source or type is no CloudEvent.", remedy="Send it as it is, not as an event."
-        )
     return Parts(to_headers(event.envelope), event.data)

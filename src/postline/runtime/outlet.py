@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from postline.clock import Clock
-from postline.contracts.cloudevents import RESERVED
+from postline.contracts.cloudevents import RESERVED, TRACE
 from postline.errors import EncodeError, MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
@@ -23,9 +23,6 @@ __all__ = ["Outlet", "Route"]
 _SHORT = 512
 #: What a record's key and envelope may have before they count against the limit of its value: engines leave room.
 _AROUND_FREE = 3_072
-
-#: What W3C Trace Context sends along the whole chain.
-_TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,7 @@ class Outlet:
         own = derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
         placed_by = route.placed_by(message, key) or own.encode()
         if cause.headers:
-            kept = {name: cause.headers[name] for name in _TRACE_HEADERS if name in cause.headers}
+            kept = {name: cause.headers[name] for name in TRACE if name in cause.headers}
             headers = {**kept, **headers} if headers else kept
         envelope = Envelope(
             id=own,

@@ -160,7 +160,7 @@ def test_messages_that_are_whole_events_have_their_data_in_the_payload(format: A
     message = at(made, "components", "messages", "shop.Announced")
     assert message["contentType"] == "application/cloudevents+json"
     assert set(at(message, "headers", "properties")) == {"content-type"}
-    assert at(message, "payload", "required") == ["id", "source", "type", "specversion"]
+    assert at(message, "payload", "required") == ["specversion", "id", "source", "type"]
     properties = at(message, "payload", "properties")
     assert at(properties, "type", "const") == "shop.Announced"
     assert at(properties, "datacontenttype", "const") == f"application/{format}"

@@ -60,6 +60,9 @@ def record_of(message: Message) -> Record:
 
     Never fails, whatever others wrote: what can't be read becomes a record of UNREADABLE_TYPE.
     """
+    timestamp_ms, data = message.timestamp()[1], message.value()
+    if not 0 <= timestamp_ms <= _TIME_MAX:  # brokers take times that no calendar has
+        timestamp_ms = min(max(timestamp_ms, 0), _TIME_MAX)
     try:
         headers: Any = _headers(message)
         name, flags = EMPTY_TYPE, 0
@@ -71,15 +74,11 @@ def record_of(message: Message) -> Record:
                 flags = _schema_flags.get(told) or _flags_of(told)
             else:
                 name, flags = _found_in(headers)
-                if flags & FLAG_STRUCTURED and message.value() is not None:
-                    name, flags, headers, document = _unpacked(message.value(), headers)
-                    return (message.offset(), _time_of(message), message.key(), name, document, flags, headers)  # type: ignore[return-value]
+                if flags & FLAG_STRUCTURED and data is not None:
+                    name, flags, headers, data = _unpacked(data, headers)
     except SystemError:  # the client library's, about a header whose name is no UTF-8
         name, flags, headers = UNREADABLE_TYPE, 0, None
-    timestamp_ms = message.timestamp()[1]
-    if not 0 <= timestamp_ms <= _TIME_MAX:
-        timestamp_ms = _time_of(message)
-    return (message.offset(), timestamp_ms, message.key(), name, message.value(), flags, headers)  # type: ignore[return-value]
+    return (message.offset(), timestamp_ms, message.key(), name, data, flags, headers)  # type: ignore[return-value]
 
 
 def headers_of(message: Message) -> Headers:
@@ -88,11 +87,6 @@ def headers_of(message: Message) -> Headers:
         return _headers(message) or []
     except SystemError:
         return []
-
-
-def _time_of(message: Message) -> int:
-    """When the message was stored, as its producer or its broker says; brokers take times that no calendar has."""
-    return min(max(message.timestamp()[1], 0), _TIME_MAX)
 
 
 def _found_in(headers: Sequence[tuple[str, Any]]) -> tuple[str, int]:
