@@ -41,6 +41,7 @@ __all__ = [
     "order_of_keys",
     "orders",
     "some_turns",
+    "started_once",
 ]
 
 #: Conditions that never come true fail a test after this long, a rebalance included; nothing waits for it to pass.
@@ -367,3 +368,12 @@ class World:
         finally:
             over.set()
             await watching
+
+
+async def started_once(world: World) -> None:
+    """A subscription that has handled 24 orders, and that nobody serves at this moment."""
+    billing = Billing()
+    await world.start(billing.app)
+    await world.publish(orders(24))
+    await world.until_handled()
+    await world.stop(billing.app)

@@ -61,6 +61,7 @@ from tests.conformance.apps import (
     World,
     eventually,
     orders,
+    started_once,
 )
 from tests.conformance.engines import KafkaEngine
 from tests.integration.foreign_clients import Java
@@ -534,14 +535,6 @@ async def test_a_foreign_record_without_value_under_a_type_of_ours_is_no_message
 
 
 # -- groups and formats -----------------------------------------------------------------------------
-
-
-async def started_once(world: World) -> None:
-    billing = Billing()
-    await world.start(billing.app)
-    await world.publish(orders(24))
-    await world.until_handled()
-    await world.stop(billing.app)
 
 
 async def test_a_checkpoint_of_a_newer_version_is_refused(engine: KafkaEngine, kafka_one: Cluster) -> None:

@@ -26,7 +26,17 @@ from postline.message import Envelope
 from postline.monitor import RecordId
 from tests.brokers.cluster import Cluster
 from tests.brokers.ready import silent
-from tests.conformance.apps import INVOICES, NEVER, ORDERS, Billing, World, all_records, eventually, orders
+from tests.conformance.apps import (
+    INVOICES,
+    NEVER,
+    ORDERS,
+    Billing,
+    World,
+    all_records,
+    eventually,
+    orders,
+    started_once,
+)
 from tests.conformance.engines import KafkaEngine
 from tests.integration.foreign_clients import Java, Kcat, Seen, line
 
@@ -373,11 +383,7 @@ async def test_an_offset_reset_by_the_consumer_groups_tool_is_noticed_counted_an
     engine: KafkaEngine, java: Java, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with World(engine) as world:
-        first = Billing()
-        await world.start(first.app)
-        await world.publish(orders(24))
-        await world.until_handled()
-        await world.stop(first.app)
+        await started_once(world)
         await reset_by_the_tool(java, "--to-earliest")
         caplog.clear()
         second = Billing()
@@ -426,11 +432,7 @@ async def test_offsets_that_were_deleted_are_found_again_in_the_changelog_and_sa
     engine: KafkaEngine, java: Java, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with World(engine) as world:
-        first = Billing()
-        await world.start(first.app)
-        await world.publish(orders(24))
-        await world.until_handled()
-        await world.stop(first.app)
+        await started_once(world)
         await outside(java.groups, "--group", "billing", "--delete")
         caplog.clear()
         second = Billing()
@@ -450,11 +452,7 @@ async def test_a_topic_that_is_made_again_under_its_name_is_refused_until_its_su
     engine: KafkaEngine, kafka_one: Cluster
 ) -> None:
     async with World(engine) as world:
-        first = Billing()
-        await world.start(first.app)
-        await world.publish(orders(24))
-        await world.until_handled()
-        await world.stop(first.app)
+        await started_once(world)
     admin = AdminClient({**kafka_one.client})
     admin.delete_topics([ORDERS.name])[ORDERS.name].result(20)
 
