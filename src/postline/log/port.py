@@ -363,10 +363,11 @@ class Log(Protocol):
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new.
 
-        Returns before the owner's first `assigned` is called. Raises UnknownTopic, and SubscriptionConflict
-        if another service or topic has the name, or if it is one that a subscription had before it was
-        renamed: an older version that comes late must not begin again from the start. A rename back, and
-        removing the renamed subscription, free the name.
+        Returns before the owner's first `assigned` is called. Raises UnknownTopic, TopicMismatch where the topic is
+        another one under the name of that which the subscription read, and SubscriptionConflict if another service
+        or topic has the name, or if it is one that a subscription had before it was renamed: an older version that
+        comes late must not begin again from the start. A rename back, and removing the renamed subscription, free
+        the name.
         """
 
     async def subscriptions(self) -> list[SubscriptionInfo]:

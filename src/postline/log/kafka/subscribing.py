@@ -28,7 +28,7 @@ def find_subscription(parts: Parts, name: str) -> SubscriptionEntry:
 
 
 def ensure_subscription(parts: Parts, spec: GroupSpec) -> SubscriptionEntry:
-    """Find, rename or create the subscription. Raises UnknownTopic, SubscriptionConflict."""
+    """Find, rename or create the subscription. Raises UnknownTopic, TopicMismatch, SubscriptionConflict."""
     there = parts.catalog.subscriptions()
     found = there.get(spec.subscription)
     if found is None:
