@@ -6,7 +6,7 @@ from __future__ import annotations
 #
 # 9 shell         cli/  demo/
 # 8 surfaces      http/  testing/  sync.py  (dashboard/ comes later)
-# 7 composition   app.py
+# 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
 # 4 patterns      events.py

@@ -1,0 +1,19 @@
+"""The composition root: the only place that builds engines and wires parts."""
+
+from __future__ import annotations
+
+from postline.app.application import App, need_of
+from postline.app.environment import Environment, open_environment, open_log
+from postline.app.running import HANDLER_THREAD, Published, declared_views, foreign_readings
+
+__all__ = [
+    "HANDLER_THREAD",
+    "App",
+    "Environment",
+    "Published",
+    "declared_views",
+    "foreign_readings",
+    "need_of",
+    "open_environment",
+    "open_log",
+]

@@ -1,0 +1,204 @@
+"""The composition root: an app's declarations, and what a program asks of it while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Unpack
+
+from postline.app.environment import Environment, open_environment
+from postline.app.running import Lifespan, Published, Running, append_all
+from postline.contracts import ForeignTopic, Topic
+from postline.contracts.relaying import CloudEvent
+from postline.errors import UsageError
+from postline.events import Policy, PolicyOptions, Start, Subscription
+from postline.log.needs import Need
+from postline.log.port import Log
+from postline.runtime.calls import HANDLING
+from postline.runtime.consumer import Consumer
+
+__all__ = ["App", "need_of"]
+
+_DEFAULT_GRACE_SECONDS = 10.0
+
+
+def need_of(app: App, environment: Environment, principal: str = "") -> Need:
+    """What the app needs of the log, which is not asked. Raises SettingsError with every contradiction at once."""
+    running = Running(app, environment, owns_log=False)
+    return running.topology.need(running.checked_plans(), principal)
+
+
+class App:
+    """One service: its name, the topics it owns, and its subscriptions.
+
+    Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
+    `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
+    that it publishes to. `url` is used where neither settings nor environment name a log.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        owns: Iterable[Topic] = (),
+        publishes_to: Iterable[Topic] = (),
+        lifespan: Lifespan | None = None,
+        url: str | None = None,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.owns = tuple(owns)
+        self.publishes_to = tuple(publishes_to)
+        self.subscriptions: dict[str, Subscription] = {}
+        self._lifespan = lifespan
+        self._running: Running | None = None
+
+    def subscribe(
+        self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
+    ) -> Subscription:
+        """Declare a durable subscription; put its `.on(Type)` above the handlers.
+
+        `start` says where it begins when it is new: "earliest", "latest", or a datetime with a
+        time zone. It must be said. The options are `postline.events.Policy`'s. Raises UsageError
+        for a name that this app has already, or without `start`.
+        """
+        if start is None:
+            raise UsageError(
+                f"Subscription {name!r} does not say where it starts when it is new.",
+                remedy='Say start="earliest" to handle what is there already, or start="latest" for what comes now.',
+            )
+        if name in self.subscriptions:
+            raise UsageError(f"App {self.name!r} has two subscriptions named {name!r}.", remedy="Rename one.")
+        subscription = self.subscriptions[name] = Subscription(name, topic, start, Policy(**options))
+        return subscription
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    async def publish(
+        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> Published:
+        """Publish one message; it is durable when this returns.
+
+        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
+        is one message of this service, whatever its type: "order-placed-17" rather than "17".
+        """
+        running = self._for_publishing()
+        append = running.outlet.fresh(message, id, headers)
+        (offset,) = await running.log.append((append,))
+        return Published(append.envelope.id, append.topic, append.partition, offset)
+
+    async def publish_many(
+        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+    ) -> list[Published]:
+        """Publish messages in order, many to a commit; all are durable when this returns.
+
+        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        """
+        running = self._for_publishing()
+        published: list[Published] = []
+        storing: asyncio.Task[list[Published]] | None = None
+        try:
+            # One thousand is made while the log stores the one before; never more, so that order is kept.
+            for appends in running.thousands(messages, id_of):
+                if storing is not None:
+                    published += await storing
+                storing = asyncio.create_task(append_all(running.log, appends))
+                await asyncio.sleep(0)
+            return published + (await storing if storing is not None else [])
+        except BaseException:
+            if storing is not None:
+                await asyncio.gather(storing, return_exceptions=True)
+            raise
+
+    async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
+        """Publish events that came from elsewhere, with their own ids, sources, times and extensions.
+
+        An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
+        this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
+        every subscription handles the first. Raises ContractError and LogError.
+        """
+        running = self._for_publishing()
+        appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
+        return await append_all(running.log, appends) if appends else []
+
+    def _for_publishing(self) -> Running:
+        if (subscription := HANDLING.get()) is not None:
+            raise UsageError(
+                f"app.publish was called in a handler of subscription {subscription!r}, or in a task that one began.",
+                remedy="Call ctx.publish before the handler ends: it leaves together with the record's settlement, or "
+                "not at all. What shall publish by itself begins in the app's lifespan.",
+            )
+        return self._require_running()
+
+    def _require_running(self) -> Running:
+        if self._running is None:
+            raise UsageError(
+                f"App {self.name!r} is not running.", remedy="Use `async with app:` around the call, or `postline run`."
+            )
+        return self._running
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def start(self, environment: Environment | None = None, *, consume: bool = True) -> None:
+        """Check everything, open the log, and (unless `consume` is False) run the subscriptions.
+
+        Raises SettingsError with every contradiction at once, and LogError for what the log says.
+        """
+        if self._running is not None:
+            raise UsageError(f"App {self.name!r} runs already.", remedy="Start an app once; stop it first.")
+        own = environment is None
+        environment = environment or open_environment(default_url=self.url)
+        running = self._running = Running(self, environment, own)
+        try:
+            await running.start(consume, self._lifespan)
+        except BaseException:
+            self._running = None
+            await running.stop(0)
+            raise
+
+    async def stop(self, grace_seconds: float = _DEFAULT_GRACE_SECONDS) -> None:
+        """Stop fetching, let running attempts end within `grace_seconds`, commit, leave. Idempotent.
+
+        Cancelling it is an `abort`.
+        """
+        running, self._running = self._running, None
+        if running is None:
+            return
+        try:
+            await running.stop(grace_seconds)
+        except asyncio.CancelledError:
+            await running.abort()
+            raise
+
+    async def abort(self) -> None:
+        """Let go at once: what was not committed is handled again by whoever comes next."""
+        running, self._running = self._running, None
+        if running is not None:
+            await running.abort()
+
+    async def wait_failed(self) -> BaseException:
+        """Wait until a subscription can't go on; gives its error."""
+        return await self._require_running().wait_failed()
+
+    async def caught_up(self) -> bool:
+        """Whether all subscriptions have settled or held, and committed, all that the log has."""
+        consumers = self._require_running().consumers
+        return all([await consumer.caught_up() for consumer in consumers])
+
+    @property
+    def consumers(self) -> list[Consumer]:
+        """The subscriptions at work in this process; none while it is not running."""
+        return [] if self._running is None else self._running.consumers
+
+    @property
+    def log(self) -> Log:
+        """The log it runs on. Raises UsageError while it is not running."""
+        return self._require_running().log
+
+    async def __aenter__(self) -> App:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()

@@ -1,0 +1,269 @@
+"""An app between start and stop: where its parts are wired."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Protocol
+
+import msgspec
+
+from postline.app.environment import Environment
+from postline.contracts import Catalog, Partitioner, Topic
+from postline.contracts.relaying import Relaying
+from postline.errors import PostlineError, SettingsError
+from postline.events import Subscription
+from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
+from postline.message import Envelope
+from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.registry.unread import ForeignReading, require_readable
+from postline.runtime.announce import announce_types
+from postline.runtime.consumer import Consumer
+from postline.runtime.outlet import Outlet, Route
+from postline.runtime.plan import Plan
+from postline.runtime.surroundings import Surroundings
+from postline.runtime.topology import Topology
+
+__all__ = [
+    "HANDLER_THREAD",
+    "Declared",
+    "Lifespan",
+    "Published",
+    "Running",
+    "append_all",
+    "declared_views",
+    "foreign_readings",
+]
+
+_log = logging.getLogger("postline")
+
+#: In the name of every thread that runs plain handlers.
+HANDLER_THREAD = " handler"
+
+_PUBLISH_MANY_RECORDS = 1_000
+
+
+class Declared(Protocol):
+    """What an app declares: its name, topics and subscriptions."""
+
+    name: str
+    owns: tuple[Topic, ...]
+    publishes_to: tuple[Topic, ...]
+    subscriptions: dict[str, Subscription]
+
+
+#: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+class Published(msgspec.Struct, frozen=True, gc=False):
+    """Where a message went; it is durable."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+
+
+def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
+    """What the app's subscriptions read as they are declared now, which its start tells the owners of their topics."""
+    return [
+        view_of(reading, name, topic=full_name(each.topic.name), service=app.name, subscription=full_name(each.name))
+        for each in app.subscriptions.values()
+        for name, reading in each.readings.items()
+    ]
+
+
+def foreign_readings(app: Declared, full_name: Callable[[str], str] = str) -> list[ForeignReading]:
+    """How the app's subscriptions read the types of topics that it does not own."""
+    owned = {topic.name for topic in app.owns}
+    return [
+        ForeignReading(full_name(subscription.name), full_name(subscription.topic.name), reading)
+        for subscription in app.subscriptions.values()
+        if subscription.topic.name not in owned
+        for reading in dict.fromkeys(subscription.readings.values())
+    ]
+
+
+async def append_all(log: Log, appends: Sequence[Append]) -> list[Published]:
+    """Store these, all or none; where they went."""
+    offsets = await log.append(appends)
+    return [
+        Published(append.envelope.id, append.topic, append.partition, offset)
+        for append, offset in zip(appends, offsets, strict=True)
+    ]
+
+
+class Running:
+    """An app between start and stop: its log, outlet, resources and consumers. Event loop only."""
+
+    def __init__(self, app: Declared, environment: Environment, owns_log: bool) -> None:
+        self._app = app
+        self._environment = environment
+        self._owns_log = owns_log
+        self.log = environment.log
+        self._settings = environment.settings
+        topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
+        self._catalog = Catalog(topics)
+        published = (*app.owns, *app.publishes_to)
+        self.relaying = Relaying(published)
+        self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
+        shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
+        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
+        self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.consumers: list[Consumer] = []
+        self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
+        #: Ids of the schemas that this app publishes under, by topic and type.
+        self._schema_ids: dict[tuple[str, str], int] = {}
+        self._stack = AsyncExitStack()
+        self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
+
+    async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
+        plans = self.checked_plans()
+        await self.log.start()
+        await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
+        await self._enroll()
+        if consume:
+            await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
+        resources = await self._enter(lifespan) if lifespan else None
+        if not consume:
+            return
+        views = declared_views(self._app, self._settings.full_name)
+        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        for plan in plans:
+            await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
+            await self._start_consumer(plan, resources)
+        await self._name_unserved(plans)
+
+    async def _enroll(self) -> None:
+        """Register what this app may publish, before it does. Raises ContractError where that breaks somebody."""
+        for topic in dict.fromkeys((*self._app.owns, *self._app.publishes_to)):
+            for name, contract in topic.contracts.items():
+                full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
+                self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
+
+    async def _enter(self, lifespan: Lifespan) -> Any:
+        try:
+            return await self._stack.enter_async_context(lifespan(self._app))
+        except Exception as error:
+            raise PostlineError(
+                f"App {self._app.name!r} can't start: its lifespan failed with {type(error).__qualname__}: "
+                f"{str(error).removesuffix('.')}.",
+                remedy="Mend what it opens; the error above this one says where.",
+            ) from error
+
+    def checked_plans(self) -> list[Plan]:
+        problems = list(self._catalog.problems)
+        problems += [
+            f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
+            for topic in self._app.owns
+            if topic.owner != self._app.name
+        ]
+        plans = []
+        for subscription in self._app.subscriptions.values():
+            try:
+                plan = self._plan(subscription)
+            except SettingsError as error:
+                problems.append(str(error))
+                continue
+            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
+            plans.append(plan)
+        if problems:
+            raise SettingsError(
+                "\n".join([f"App {self._app.name!r} can't start:", *problems]), remedy="Mend what is listed above."
+            )
+        return plans
+
+    def _plan(self, subscription: Subscription) -> Plan:
+        full = self._settings.full_name
+        plan = subscription.plan(self._app.name, full(subscription.topic.name), full(subscription.name))
+        aliases = tuple(full(alias) for alias in plan.aliases)
+        sizes = self._settings.subscription(subscription.name).overrides()
+        if plan.batch is None:
+            sizes.pop("batch", None)
+        return replace(plan, aliases=aliases, **sizes)
+
+    def _route_of(self, cls: type) -> Route:
+        contract = self._catalog.contract_for(cls)
+        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
+        schema_id = self._schema_ids.get((topic.name, contract.name), 0)
+        framed = topic.schemas.framed and schema_id
+        return Route(
+            topic=spec.name,
+            type_name=contract.name,
+            partitions=spec.partitions,
+            encode=contract.reading.framing(schema_id) if framed else contract.encode,
+            key_of=contract.key_of,
+            placed_by=contract.placed_by,
+            partition_of=Partitioner(spec.partitions).partition_of,
+            content_type=topic.format.content_type,
+            flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
+            bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
+        )
+
+    def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
+        """The records of messages, as many together as one commit takes."""
+        fresh, rest = self.outlet.fresh, iter(messages)
+        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+            yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def _name_unserved(self, plans: Sequence[Plan]) -> None:
+        served = {name for plan in plans for name in (plan.name, *plan.aliases)}
+        for info in await self.log.subscriptions():
+            if info.service != self._app.name or info.name in served or await self.log.members(info.name):
+                continue
+            _log.warning(
+                "subscription %s of service %s is not served by this version, nor by a running one, and keeps its "
+                "position: serve it, rename it by aliases=, or, if nobody will need it, "
+                "`postline subscriptions remove %s`",
+                *(info.name, self._app.name, info.name),
+            )
+
+    async def _start_consumer(self, plan: Plan, resources: Any) -> None:
+        clock = self._environment.clock
+        envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
+        announced = await announce_types(self.log, plan, envelope)
+        around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
+        around.resources = resources
+        consumer = Consumer(around, self._executor, self._settings.instance)
+        self.consumers.append(consumer)
+        await consumer.start()
+        if not announced:
+            await announce_types(self.log, plan, envelope)
+
+    async def wait_failed(self) -> BaseException:
+        """The error of the first consumer that can't go on."""
+        futures = [consumer.failed for consumer in self.consumers if consumer.failed is not None]
+        if not futures:
+            await asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        return next(iter(done)).result()
+
+    async def stop(self, grace_seconds: float) -> None:
+        results = await asyncio.gather(
+            *(consumer.stop(grace_seconds) for consumer in self.consumers), return_exceptions=True
+        )
+        await self._close()
+        for result in results:
+            if isinstance(result, PostlineError):
+                _log.error("app %s: a subscription did not stop cleanly: %s", self._app.name, result)
+            elif isinstance(result, BaseException):
+                raise result
+
+    async def abort(self) -> None:
+        await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
+        await self._close()
+
+    async def _close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        try:
+            await self._stack.aclose()
+        finally:
+            await self.registry.close()
+            if self._owns_log:
+                await self.log.close()
