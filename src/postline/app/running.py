@@ -124,6 +124,7 @@ class Running:
         self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
+        """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
@@ -158,6 +159,7 @@ class Running:
             ) from error
 
     def checked_plans(self) -> list[Plan]:
+        """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
         problems = list(self._catalog.problems)
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
@@ -245,6 +247,7 @@ class Running:
         return next(iter(done)).result()
 
     async def stop(self, grace_seconds: float) -> None:
+        """As `App.stop`; raises what no PostlineError is."""
         results = await asyncio.gather(
             *(consumer.stop(grace_seconds) for consumer in self.consumers), return_exceptions=True
         )
@@ -256,6 +259,7 @@ class Running:
                 raise result
 
     async def abort(self) -> None:
+        """As `App.abort`."""
         await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
         await self._close()
 
