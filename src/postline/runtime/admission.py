@@ -31,6 +31,10 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
         return
     await owned.prepare(records)
     chunk = owned.window.prepare(records, fetched.next_offset)
+    if (only := owned.plan.only_key) is not None:
+        for index, record in enumerate(records):
+            if record[2] != only and not chunk.outcomes[index]:
+                chunk.outcomes[index] = Outcome.FILTERED
     messages: dict[int, Any] = {}
     if owned.plan.examines or any(record[5] & FLAG_OWN_ID for record in records):
         messages = await _examine(owned, chunk, records)
