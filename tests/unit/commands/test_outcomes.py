@@ -163,7 +163,7 @@ async def test_a_query_that_publishes_fails() -> None:
         return ledger.Balance(1)
 
     async with ledger_app(ledger):
-        with pytest.raises(HandlerFault, match="a query changes nothing|A query changes nothing"):
+        with pytest.raises(HandlerFault, match="A query changes nothing"):
             await ledger.client.request(ledger.Peek("anna"))
 
 
