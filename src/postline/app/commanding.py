@@ -34,6 +34,7 @@ class Commanding:
 
     def __init__(self, topics: list[CommandTopic], topology: Topology, outlet: Outlet) -> None:
         self._topics = {topic.commands.name: topic for topic in topics}
+        self._by_class = {cls: topic for topic in topics for cls in topic.commands.classes}
         self._topology, self._outlet = topology, outlet
         self._requests: dict[str, Requests] = {}
         self._writers: dict[str, ReplyWriter] = {}
@@ -54,9 +55,9 @@ class Commanding:
 
     def topic_of(self, command: Any) -> CommandTopic:
         """The command topic that a command belongs to. Raises UsageError if the app knows none."""
-        for topic in self._topics.values():
-            if type(command) in topic.commands.classes:
-                return topic
+        found = self._by_class.get(type(command))
+        if found is not None:
+            return found
         raise UsageError(
             f"{type(command).__qualname__} is no command of a topic that this app knows.",
             remedy="List its CommandTopic in publishes_to=[…] (or owns=[…] of the service that it belongs to).",

@@ -9,7 +9,7 @@ import msgspec
 
 from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter, Written
-from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, time_of
+from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, time_of, timestamp
 from postline.contracts.commands import CommandSpec
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import DecodeError, Refused, UsageError
@@ -80,12 +80,20 @@ class PartitionAnswers:
             self._answer(context.record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         expiry = envelope.headers.get(EXPIRY)
-        if expiry is None or (at := time_of(expiry)) is None or self._owned.now_ms() < at:
+        if expiry is None or not self._is_over(expiry):
             return None
         how = "begun" if context.attempt == 1 else f"done after {context.attempt - 1} attempts"
         said = TimedOut(f"The command expired at {expiry}, before it was {how}.")
         self._answer(context.record, envelope, self._writer.written(said, ReplyOutcome.TIMEOUT))
         return Outcome.EXPIRED
+
+    def _is_over(self, expiry: str) -> bool:
+        now_ms = self._owned.now_ms()
+        now = timestamp(now_ms)
+        if len(expiry) == len(now) and expiry[-1] == "Z":  # ours, which sort as the times do
+            return expiry <= now
+        at = time_of(expiry)
+        return at is not None and at <= now_ms
 
     def _is_cancelled(self, context: Context[Any], envelope: Envelope) -> bool:
         mark = identity_digest(envelope)
@@ -106,6 +114,9 @@ class PartitionAnswers:
     def conclude(self, context: Context[Any], result: Any) -> None:
         """Put the reply among the context's outputs, and what else the handler returned."""
         spec = self._specs[context.record[3]]
+        if type(result) in spec.replies and not (spec.is_query or context.promised):
+            self._put_reply(context, result)
+            return
         if spec.is_query and context.staged is not None:
             raise UsageError(f"The handler of query {spec.name!r} changed state.", remedy="Make it a command.")
         results = list(result) if isinstance(result, list | tuple) else [] if result is None else [result]
@@ -117,7 +128,10 @@ class PartitionAnswers:
             self._require(not replies, spec, "returned a reply although it had asked to reply later")
             return
         self._require(len(replies) == (1 if spec.replies else 0), spec, f"returned {len(replies)} replies")
-        written = self._writer.written(replies[0] if replies else Done(), ReplyOutcome.SUCCESS)
+        self._put_reply(context, replies[0] if replies else Done())
+
+    def _put_reply(self, context: Context[Any], reply: Any) -> None:
+        written = self._writer.written(reply, ReplyOutcome.SUCCESS)
         for append in self._records(context.record, context.envelope, written):
             context.put_out(append)
 

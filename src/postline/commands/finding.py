@@ -7,8 +7,7 @@ from hashlib import blake2b
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.commands.writing import PROGRESS
-from postline.contracts import Partitioner
-from postline.contracts.commands import ticket_key
+from postline.contracts.commands import ticket_key, ticket_partition
 from postline.log.needs import TopicSpec
 from postline.log.port import Log, Record
 
@@ -38,13 +37,13 @@ class Tickets:
 
     def __init__(self, log: Log, reader: ReplyReader, spec: TopicSpec) -> None:
         self._log, self._reader, self._name = log, reader, spec.name
-        self._place = Partitioner(spec.partitions).partition_of
+        self._partitions = spec.partitions
         self._seen: dict[int, _Seen] = {}
 
     async def find(self, client_id: str, request_id: str) -> tuple[Outcome | None, str]:
         """The outcome of a request if it has one, and the last note of its progress."""
         key = ticket_key(client_id, request_id)
-        partition, mark = self._place(key), _mark(key)
+        partition, mark = ticket_partition(key, self._partitions), _mark(key)
         seen = self._seen.setdefault(partition, _Seen())
         await self._catch_up(partition, seen)
         record = await self._at(partition, seen.outcomes.get(mark))
@@ -53,7 +52,7 @@ class Tickets:
         if record is None:
             return None, told
         await self._reader.learn((record,))
-        return self._reader.outcome(record), told
+        return self._reader.outcome(record, self._log.envelope(record)), told
 
     async def _catch_up(self, partition: int, seen: _Seen) -> None:
         while records := await self._log.read(

@@ -92,15 +92,15 @@ class Inbox:
 
     def _take(self, record: Record) -> None:
         try:
-            request_id = self._log.envelope(record).headers.get(REQUEST_ID, "")
+            envelope = self._log.envelope(record)
         except DecodeError as error:
             _log.error("reply %s partition %d:%d is skipped: %s", self._name, self._partition, record[0], error)
             return
-        future = self._expected.get(request_id)
+        future = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
         if future is None or future.done():
             return
         try:
-            future.set_result(self._reader.outcome(record))
+            future.set_result(self._reader.outcome(record, envelope))
         except DecodeError as error:
             future.set_exception(error)
 

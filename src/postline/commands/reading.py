@@ -11,7 +11,8 @@ from postline.contracts.commands import CommandTopic
 from postline.contracts.json_faults import reading_fault
 from postline.contracts.replies import BUILT_IN, ReplyOutcome
 from postline.errors import DecodeError
-from postline.log.port import SCHEMA_ID_SHIFT, Log, Record
+from postline.log.port import SCHEMA_ID_SHIFT, Record
+from postline.message import Envelope
 from postline.runtime.handlers import Handler
 from postline.runtime.versions import SchemaSource, Versions
 
@@ -25,8 +26,8 @@ def _nobody(*_: Any) -> None:
 class ReplyReader:
     """Reads the replies and tickets of one command topic. Event loop only."""
 
-    def __init__(self, topic: CommandTopic, log: Log, schemas: SchemaSource) -> None:
-        self._log, self._topic = log, topic
+    def __init__(self, topic: CommandTopic, schemas: SchemaSource) -> None:
+        self._topic = topic
         names = [*topic.replies.contracts, *BUILT_IN]
         readings = {name: topic.replies.reading_of(name) for name in names}
         self._handlers = {
@@ -40,9 +41,8 @@ class ReplyReader:
         """Have what reads these records. Raises LogUnavailable if a schema can't be looked up now."""
         await self._versions.learn(records)
 
-    def outcome(self, record: Record) -> Outcome:
+    def outcome(self, record: Record, envelope: Envelope) -> Outcome:
         """The outcome that a reply or a ticket holds; of records that were `learn`ed. Raises DecodeError."""
-        envelope = self._log.envelope(record)
         handler = self._handlers.get(record[3])
         if handler is None:
             raise DecodeError(

@@ -40,7 +40,7 @@ class Requests:
         outlet, log, clock, schemas = around
         commands, replies, tickets = specs
         self._topic, self._outlet, self._log, self._clock, self._commands = topic, outlet, log, clock, commands
-        reader = ReplyReader(topic, log, schemas)
+        reader = ReplyReader(topic, schemas)
         self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
         #: The control topic that reaches the owners of the commands' partitions.
@@ -79,13 +79,19 @@ class Requests:
         return await self._within(timeout, ticket, ticket.expected)
 
     async def _within(self, timeout: float, ticket: Ticket, expected: asyncio.Future[Outcome]) -> Outcome:
-        over = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_later(timeout, lambda: None if over.done() else over.set_result(None))
+        waiter = asyncio.get_running_loop().create_future()
+
+        def go_on(_: object = None) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        expected.add_done_callback(go_on)
+        timer = self._clock.call_later(timeout, go_on)
         try:
-            await asyncio.wait((expected, over), return_when=asyncio.FIRST_COMPLETED)
+            await waiter
         finally:
             timer.cancel()
-            over.cancel()
+            expected.remove_done_callback(go_on)
         if expected.done():
             return expected.result()
         raise RequestTimeout(

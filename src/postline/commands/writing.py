@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 from postline.contracts import Partitioner
 from postline.contracts.cloudevents import CLIENT_ID, OUTCOME, REQUEST_ID, TRACE
-from postline.contracts.commands import CommandTopic, ticket_key
+from postline.contracts.commands import CommandTopic, ticket_key, ticket_partition
 from postline.contracts.replies import BUILT_IN, ReplyOutcome, built_in_name
 from postline.errors import MessageTooLarge
 from postline.ids import derived_id
@@ -39,8 +38,8 @@ class ReplyWriter:
         self.topic = topic
         self._outlet = outlet
         self._replies, self._tickets = replies.name, tickets.name
-        self._reply_place = functools.lru_cache(10_000)(Partitioner(replies.partitions).partition_of)
-        self._ticket_place = Partitioner(tickets.partitions).partition_of
+        self._reply_place = Partitioner(replies.partitions).partition_of
+        self._ticket_partitions = tickets.partitions
 
     def written(self, reply: Any, outcome: ReplyOutcome) -> Written:
         """A reply's bytes. Raises EncodeError and MessageTooLarge."""
@@ -62,7 +61,9 @@ class ReplyWriter:
             return []
         envelope = self.envelope(cause, written, now_ms)
         key = ticket_key(client, request)
-        ticket = Append(self._tickets, self._ticket_place(key), key, written.value, envelope, written.flags)
+        ticket = Append(
+            self._tickets, ticket_partition(key, self._ticket_partitions), key, written.value, envelope, written.flags
+        )
         if ticket_only:
             return [ticket]
         to = client.encode("utf-8", "surrogatepass")
@@ -100,4 +101,6 @@ class ReplyWriter:
             headers={CLIENT_ID: client, REQUEST_ID: request},
         )
         # A key of its own: a late note of a dead owner must never hide an outcome from compaction.
-        return Append(self._tickets, self._ticket_place(key), key + b"#progress", note.encode(), envelope)
+        return Append(
+            self._tickets, ticket_partition(key, self._ticket_partitions), key + b"#progress", note.encode(), envelope
+        )

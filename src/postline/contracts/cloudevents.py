@@ -138,6 +138,7 @@ def from_headers(headers: Mapping[str, str]) -> Envelope:
     )
 
 
+@lru_cache(1_024)
 def timestamp(time_ms: int) -> str:
     """A time as CloudEvents' attributes have it. Raises EncodeError for one that no calendar has."""
     return _written(time_ms)

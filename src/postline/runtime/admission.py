@@ -92,7 +92,10 @@ def _identities(owned: OwnedPartition, record: Record) -> list[bytes]:
 def _digests(owned: OwnedPartition, record: Record, handler: Handler | None, message: Any) -> list[bytes]:
     found = []
     if record[5] & FLAG_OWN_ID:
-        found.append(identity_digest(owned.envelope(record)))
+        envelope = owned.envelope(record)
+        found.append(identity_digest(envelope))
+        if owned.answers is not None:
+            owned.opened[record[0]] = envelope
     dedup = owned.plan.dedup
     if dedup is not None and handler is None:
         found.append(_unread_digest(owned, dedup, record))

@@ -84,7 +84,10 @@ class Outlet:
         route = self._routes.get(type(message)) or self.route(message)
         if route.is_command:
             raise _to_be_sent(route, "app.request(…) or app.send(…)")
-        return self._made(route, message, own_id, dict(headers) if headers else {})
+        append = self._made(route, message, own_id, dict(headers) if headers else {})
+        if headers:
+            _require_room(route, append.value or b"", append.key, append.envelope)
+        return append
 
     def sent(self, command: Any, request_id: str, expires_ms: int | None = None) -> Append:
         """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
@@ -118,7 +121,7 @@ class Outlet:
             headers=headers,
         )
         flags = route.flags | FLAG_OWN_ID if own_id else route.flags
-        if len(value) > route.bytes_max or headers or own_id or (key is not None and len(key) > _SHORT):
+        if len(value) > route.bytes_max or len(own_id or "") + len(key or b"") > _SHORT:
             _require_room(route, value, key, envelope)
         return Append(route.topic, partition, key, value, envelope, flags)
 

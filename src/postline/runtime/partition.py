@@ -56,6 +56,8 @@ class OwnedPartition:
         self.types: set[str] = set()
         self.states: dict[bytes, bytes | None] = {}
         self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
+        #: Envelopes of commands that admission has opened, by offset; their attempts take them out.
+        self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
         self.answers: Answers | None = plan.answering.open(self) if plan.answering is not None else None
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
@@ -275,6 +277,8 @@ class OwnedPartition:
         """The last `take_commit` is durable."""
         self.committing = None
         self.marks.trim(self.unit)
+        if len(self.opened) > _STATES_CACHED_MAX:
+            self.opened.clear()  # of duplicates, and of what is held
         if len(self.states) > _STATES_CACHED_MAX:
             used = {key for key, lane in self.lanes.items() if lane.items}
             unsaved = {key for namespace, key in self.unit.changes if namespace == USER_STATE}

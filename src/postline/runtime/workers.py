@@ -197,9 +197,11 @@ class WorkerPool:
             worker.attempt += 1
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
-                if answers is not None and (outcome := answers.forestall(context)) is not None:
-                    self.finish(owned, lane, outcome)
-                    continue
+                if answers is not None:
+                    context.opened = owned.opened.pop(record[0], context.opened)
+                    if (outcome := answers.forestall(context)) is not None:
+                        self.finish(owned, lane, outcome)
+                        continue
                 if message is UNDECODED:
                     message = self.decode(handler, item)
                     if handler.where is not None and not handler.where(message):
