@@ -22,7 +22,7 @@ from examples.ledger.client import ACCOUNTS, outcomes, transfer
 from examples.ledger.contracts import OPENING
 from postline.app import open_environment
 from postline.log.port import Log
-from postline.monitor import Monitor
+from postline.monitor import Monitor, SubscriptionView
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS = [f"client-{number}" for number in range(4)]
@@ -116,8 +116,7 @@ class Trial:
         try:
             monitor = Monitor(environment.log, environment.clock)
             for name in ("ledger", "ledger.accounts", "reader"):
-                while (view := await monitor.subscription(name)).lag_records:
-                    await asyncio.sleep(_LOOK_SECONDS)
+                view = await at_the_end(monitor, name)
                 assert not view.held, f"{name} still holds {view.held} records"
                 assert (await monitor.audit(name)).balanced, f"the audit of {name} does not balance"
             return self._compare(
@@ -144,6 +143,15 @@ class Trial:
         assert sum(expected.values()) == OPENING * len(ACCOUNTS), "money was made or lost"
         assert min(kept.values()) >= 0, "an account is overdrawn"
         return f"{dict(ends)}, kills {dict(self.kills)}, money {sum(expected.values())} of {OPENING * len(ACCOUNTS)}"
+
+
+async def at_the_end(monitor: Monitor, name: str) -> SubscriptionView:
+    """How a subscription stands once it has handled all there is."""
+    while True:
+        view = await monitor.subscription(name)
+        if not view.lag_records:
+            return view
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def states(log: Log, subscription: str) -> dict[str, int]:
