@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, Unpack
 
+from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running, append_all
 from postline.commands import ReplySubscription, Serving, Ticket
@@ -255,6 +256,11 @@ class App:
         """Whether all subscriptions have settled or held, and committed, all that the log has."""
         consumers = self._require_running().consumers
         return all([await consumer.caught_up() for consumer in consumers])
+
+    @property
+    def command_topics(self) -> list[CommandTopic]:
+        """The command topics that it lists or serves."""
+        return command_topics(self.commands, self.subscriptions.values())
 
     @property
     def consumers(self) -> list[Consumer]:
