@@ -136,6 +136,9 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: Former names; the first that exists is renamed if the new name does not exist yet. The log
     #: remembers names that were given up, and refuses whoever joins under one (see `Log.join`).
     aliases: tuple[str, ...] = ()
+    #: The service that the subscription may belong to until this one joins; from then on only this one may join it,
+    #: while members that are there go on.
+    takes_over: str = ""
     #: Shown to operators: host, process id.
     instance: str = ""
     #: Highest version of each state namespace that this process can read.
