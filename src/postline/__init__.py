@@ -15,7 +15,7 @@ from __future__ import annotations
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
-from postline.contracts import Compaction, ForeignTopic, Retention, Schemas, Topic
+from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
 from postline.errors import (
     ContractError,
     DecodeError,
@@ -56,9 +56,12 @@ __all__ = [
     "Retention",
     "Retry",
     "RetryLater",
+    "Rule",
     "Schemas",
     "SettingsError",
     "Subscription",
     "Topic",
     "UsageError",
+    "disjoint",
+    "field",
 ]
