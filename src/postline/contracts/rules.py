@@ -101,6 +101,8 @@ class Field:
     __slots__ = ("path",)
 
     def __init__(self, path: str) -> None:
+        if not isinstance(path, str):
+            raise ContractError(f"{path!r:.80} can't be a field of a rule.", remedy='Name it by text: field("total").')
         self.path = path
 
     def __eq__(self, constant: object) -> Rule:  # type: ignore[override]

@@ -20,7 +20,7 @@ _JOINED: dict[str, type[AllOf] | type[AnyOf]] = {"all": AllOf, "any": AnyOf}
 
 def compare(path: str, operator: str, constant: Any = None) -> Comparison:
     """A checked comparison. Raises ContractError for a path, operator or constant that can't be."""
-    names = path.split(".") if isinstance(path, str) and len(path) <= _PATH_MAX else [""]
+    names = path.split(".") if len(path) <= _PATH_MAX else [""]
     if not all(names) or any(name.startswith("__") for name in names):
         raise ContractError(
             f"{path!r:.80} can't be a field of a rule.",
@@ -106,6 +106,8 @@ def _comparison(data: dict[str, Any], place: str) -> Comparison:
             remedy=f"Say one of {', '.join(OPERATORS)} beside the field; join several by all.",
         )
     (operator,) = said
+    if not isinstance(data["field"], str):
+        raise ContractError(f"The rule has a field {data['field']!r:.80}{_at(place)}.", remedy="Name it by text.")
     constant = data[operator]
     if operator == "exists":
         if constant is not True:

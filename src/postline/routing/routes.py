@@ -1,0 +1,194 @@
+"""Content-based routing as data: what is made of a message, by the first rule, or every rule, that it satisfies."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from postline.contracts import Rule, Topic, disjoint
+from postline.contracts.kinds import is_message_class
+from postline.errors import ContractError, UsageError
+from postline.events import Subscription
+from postline.routing.declaring import kind_of
+from postline.routing.splitting import carried, messages_of
+from postline.routing.transforms import by_field_names
+from postline.runtime.context import Context
+from postline.runtime.handlers import inspect_handler
+
+__all__ = ["Match", "Router", "Target"]
+
+#: A class, filled by field names, or a function `(message)` or `(message, ctx)` that gives one message, several or
+#: none; it may be async.
+Target: TypeAlias = type | Callable[..., Any]
+#: Whether a message goes where the first rule sends it that it satisfies, or where every such rule does.
+Match: TypeAlias = Literal["first", "every"]
+
+_Action: TypeAlias = Callable[[Any, Context[Any]], Any]
+
+
+@dataclass
+class _Routes:
+    """Where messages of one type go."""
+
+    ruled: list[tuple[Rule, list[_Action]]] = field(default_factory=list)
+    #: Where those go that satisfy no rule; None where they are filtered.
+    otherwise: list[_Action] | None = None
+
+    def wants(self, message: Any) -> bool:
+        """Whether the message goes anywhere."""
+        return self.otherwise is not None or any(rule(message) for rule, _ in self.ruled)
+
+    def actions(self, message: Any, match: Match) -> list[_Action]:
+        """What is done with a message."""
+        found: list[_Action] = []
+        for rule, actions in self.ruled:
+            if rule(message):
+                if match == "first":
+                    return actions
+                found += actions
+        return found or self.otherwise or []
+
+
+class Router:
+    """Sends each message of a subscription on, by rules that are asked in the order in which they were given.
+
+    What satisfies no rule goes where `otherwise` says, else it counts as filtered. Whatever a message becomes leaves
+    in the commit that settles it, like all that a handler publishes: each a message of its own, caused by the routed
+    one, in its conversation, with its sender's headers. Failing transforms are retried and dead-lettered by the
+    subscription's policy. Made by `App.route`.
+    """
+
+    def __init__(self, subscription: Subscription, published: Sequence[Topic], match: Match = "first") -> None:
+        if match not in get_args(Match):
+            raise UsageError(f"A router can't match {match!r}.", remedy='Say match="first" or match="every".')
+        self.subscription = subscription
+        self._published = tuple(published)
+        self._match: Match = match
+        self._routes: dict[type, _Routes] = {}
+
+    def when(self, rule: Rule, *, to: Target | Sequence[Target], of: type | None = None) -> Router:
+        """Send messages that satisfy the rule on; `of` names their type where the topic has several.
+
+        Raises ContractError for a rule on fields that the type doesn't have, for one that can't hold any more after
+        those before it, and for what can't be made of the type; UsageError for what is no rule.
+        """
+        kind = kind_of(self.subscription.name, self.subscription.topic, of)
+        if not isinstance(rule, Rule):
+            raise UsageError(
+                f"Router {self.subscription.name!r} was given {rule!r:.80} as rule.",
+                remedy='Make one of fields, field("total") > 100; what needs a function is a handler: .on(Type).',
+            )
+        rule.require(kind)
+        routes = self._of(kind)
+        if self._match == "first":
+            self._require_reachable(rule, routes)
+        routes.ruled.append((rule, self._actions(to, kind)))
+        return self
+
+    def otherwise(self, *, to: Target | Sequence[Target], of: type | None = None) -> Router:
+        """Send messages on that satisfy no rule. Raises as `when`."""
+        kind = kind_of(self.subscription.name, self.subscription.topic, of)
+        routes = self._of(kind)
+        if routes.otherwise is not None:
+            raise UsageError(
+                f"Router {self.subscription.name!r} says twice where other {kind.__qualname__} go.",
+                remedy="Keep one; it may name several targets in a list.",
+            )
+        routes.otherwise = self._actions(to, kind)
+        return self
+
+    def to(self, *targets: Target, of: type | None = None) -> Router:
+        """Send every message on, to each of these. Raises as `when`, and UsageError beside rules."""
+        kind = kind_of(self.subscription.name, self.subscription.topic, of)
+        if self._of(kind).ruled:
+            raise UsageError(
+                f"Router {self.subscription.name!r} has rules for {kind.__qualname__}, and sends all of them on.",
+                remedy="Say otherwise(to=…) for the rest, or use two routers.",
+            )
+        return self.otherwise(to=targets, of=kind)
+
+    def _of(self, kind: type) -> _Routes:
+        if kind not in self._routes:
+            routes, match = _Routes(), self._match
+            self.subscription.on(kind, where=routes.wants)(_handler(routes, match))
+            self._routes[kind] = routes
+        return self._routes[kind]
+
+    def _require_reachable(self, rule: Rule, routes: _Routes) -> None:
+        earlier = [each for each, _ in routes.ruled]
+        if earlier and disjoint(rule, ~reduce(or_, earlier)):
+            raise ContractError(
+                f"Router {self.subscription.name!r}: nothing gets as far as {rule!r:.200}.",
+                remedy='Put it before the rules that take it all, or let every rule count: match="every".',
+            )
+
+    def _actions(self, to: Target | Sequence[Target], kind: type) -> list[_Action]:
+        targets = list(to) if isinstance(to, list | tuple) else [to]
+        if not targets:
+            raise UsageError(f"Router {self.subscription.name!r} was given no target.", remedy="Name one.")
+        return [self._action(each, kind) for each in targets]
+
+    def _action(self, target: Any, kind: type) -> _Action:
+        if is_message_class(target):
+            self._require_published(target, kind)
+            transform = by_field_names(kind, target)
+            return lambda message, ctx: transform(message)
+        is_async, wants_context = inspect_handler(target, self.subscription.name)
+        del is_async  # what it gives is awaited if it can be
+        taken, given = _annotated(target)
+        if taken is not None and not issubclass(kind, taken):
+            raise ContractError(
+                f"Router {self.subscription.name!r}: {target.__qualname__} takes {taken.__qualname__}, and is given "
+                f"{kind.__qualname__}.",
+                remedy="Give a function of the routed type, or name the type by of=.",
+            )
+        for each in given:
+            self._require_published(each, kind)
+        return target if wants_context else lambda message, ctx: target(message)
+
+    def _require_published(self, target: type, kind: type) -> None:
+        if target is kind:
+            raise ContractError(
+                f"Router {self.subscription.name!r}: a {kind.__qualname__} sent on as itself would come back for ever.",
+                remedy="Declare a class of the target's topic for it.",
+            )
+        if not any(target in topic.classes for topic in self._published):
+            raise ContractError(
+                f"Router {self.subscription.name!r}: no topic that the app publishes has type {target.__qualname__}.",
+                remedy='Declare it, `@topic.event("Wire.Name")`, and list its topic in owns=[…] or publishes_to=[…].',
+            )
+
+
+def _handler(routes: _Routes, match: Match) -> Callable[[Any, Context[Any]], Any]:
+    async def route(message: Any, ctx: Context[Any]) -> None:
+        headers = carried(ctx)
+        for action in routes.actions(message, match):
+            result = action(message, ctx)
+            for each in messages_of(await result if hasattr(result, "__await__") else result):
+                ctx.publish(each, headers=headers)
+
+    return route
+
+
+def _annotated(function: Any) -> tuple[type | None, list[type]]:
+    """The class that a function takes and the message classes that it gives, where its annotations say so."""
+    called = function if hasattr(function, "__annotations__") else type(function).__call__
+    try:
+        hints = get_type_hints(called)
+    except Exception:  # noqa: BLE001 - annotations that can't be resolved say nothing
+        return None, []
+    given = hints.pop("return", None)
+    taken = next(iter(hints.values()), None)
+    return (taken if isinstance(taken, type) and get_origin(taken) is None else None), _classes(given)
+
+
+def _classes(declared: Any) -> list[type]:
+    if is_message_class(declared):
+        return [declared]
+    if get_origin(declared) in (Union, types.UnionType, list, tuple):
+        return [each for argument in get_args(declared) for each in _classes(argument)]
+    return []
