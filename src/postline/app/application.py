@@ -9,24 +9,12 @@ from typing import Any, Unpack
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running, append_all
 from postline.contracts import ForeignTopic, Topic
-from postline.contracts.keys import KeySpec
 from postline.contracts.relaying import CloudEvent
 from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
-from postline.routing import (
-    Aggregate,
-    AggregateOptions,
-    Completion,
-    Match,
-    Router,
-    TapTopic,
-    aggregate,
-    published_by,
-    split,
-    tap,
-)
+from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
 
@@ -41,7 +29,7 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     return running.topology.need(running.checked_plans(), principal)
 
 
-class App:
+class App(Routing):
     """One service: its name, the topics it owns, and its subscriptions.
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
@@ -83,82 +71,6 @@ class App:
         if name in self.subscriptions:
             raise UsageError(f"App {self.name!r} has two subscriptions named {name!r}.", remedy="Rename one.")
         subscription = self.subscriptions[name] = Subscription(name, topic, start, Policy(**options))
-        return subscription
-
-    # -- routing ------------------------------------------------------------------------------
-
-    def route(
-        self,
-        name: str,
-        topic: Topic | ForeignTopic,
-        *,
-        start: Start | None = None,
-        match: Match = "first",
-        **options: Unpack[PolicyOptions],
-    ) -> Router:
-        """Declare a subscription that sends messages on; say where with `.when(rule, to=…)`, `.otherwise` and `.to`.
-
-        A message goes where the first rule says that it satisfies; with match="every" where every such rule does.
-        Raises as `subscribe`.
-        """
-        subscription = self.subscribe(name, topic, start=start, **options)
-        return Router(subscription, published_by(self), match)
-
-    def split(
-        self,
-        name: str,
-        topic: Topic | ForeignTopic,
-        *,
-        into: Callable[..., Any],
-        of: type | None = None,
-        start: Start | None = None,
-        **options: Unpack[PolicyOptions],
-    ) -> Subscription:
-        """Declare a subscription that publishes a list of messages for each: what `into` makes of it.
-
-        `into` takes the message, and the context if it has a second parameter. Each part carries its group, index and
-        count (`postline.routing.Part`). `of` names the type where the topic has several. Raises as `subscribe`, `.on`.
-        """
-        subscription = self.subscribe(name, topic, start=start, **options)
-        split(subscription, into, of)
-        return subscription
-
-    def aggregate(
-        self,
-        name: str,
-        topic: Topic | ForeignTopic,
-        *,
-        complete: Completion,
-        into: Callable[[list[Any]], Any],
-        key: KeySpec | None = None,
-        start: Start | None = None,
-        **options: Unpack[AggregateOptions],
-    ) -> Aggregate:
-        """Gather messages by a key until they are complete, and publish what `into` makes of the list of them.
-
-        `complete` is a `Count`, a `Predicate`, or `Whole()` for the parts of a split message, which needs no `key`.
-        The parts go through the topic `<name>.parts`, which this app then owns, and wait in the state of the
-        subscription of that name; the result leaves in the commit that forgets them. The options are
-        `postline.routing.AggregateOptions`. Raises as `subscribe`, UsageError and ContractError.
-        """
-        return aggregate(self, name, topic, start, key, complete, into, options)
-
-    def tap(
-        self,
-        name: str,
-        topic: Topic | ForeignTopic,
-        *,
-        to: TapTopic,
-        start: Start | None = None,
-        **options: Unpack[PolicyOptions],
-    ) -> Subscription:
-        """Declare a subscription that copies every message of the topic's declared types to a `TapTopic`.
-
-        It has its own position and failures, so nobody waits for it. Raises as `subscribe`, and UsageError for a topic
-        that the app does not publish to.
-        """
-        subscription = self.subscribe(name, topic, start=start, **PolicyOptions(**{"after": "continue", **options}))
-        tap(subscription, to, published_by(self))
         return subscription
 
     # -- publishing ---------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from postline.routing.aggregating import Aggregate, AggregateOptions, aggregate
+from postline.routing.aggregating import Aggregate, AggregateOptions
 from postline.routing.completion import Completion, Count, Predicate, Whole
-from postline.routing.declaring import published_by
+from postline.routing.offering import Routing
 from postline.routing.routes import Match, Router, Target
-from postline.routing.splitting import Part, split
-from postline.routing.tapping import TapTopic, tap
+from postline.routing.splitting import Part
+from postline.routing.tapping import TapTopic
 from postline.routing.transforms import by_field_names
 
 __all__ = [
@@ -19,12 +19,9 @@ __all__ = [
     "Part",
     "Predicate",
     "Router",
+    "Routing",
     "TapTopic",
     "Target",
     "Whole",
-    "aggregate",
     "by_field_names",
-    "published_by",
-    "split",
-    "tap",
 ]
