@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from postline.clock import Clock
-from postline.log.port import Log
+from postline.log.port import Append, Log
 from postline.runtime.complaints import Complaints
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
@@ -35,6 +36,8 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        #: Makes the record that gives a later reply, where the app answers commands.
+        self.later: Callable[[str, Any], Append] | None = None
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
