@@ -7,11 +7,11 @@ from typing import Any
 
 from postline.contracts.rules_checking import problems_of
 from postline.contracts.rules_data import compare, term_from_data, term_to_data
-from postline.contracts.rules_disjoint import exclude_each_other
+from postline.contracts.rules_disjoint import excluded
 from postline.contracts.rules_terms import AllOf, AnyOf, Comparison, NoneOf, Term, Test, compiled, joined
 from postline.errors import ContractError, UsageError
 
-__all__ = ["Field", "Rule", "disjoint", "field"]
+__all__ = ["Field", "Rule", "covered", "disjoint", "field"]
 
 
 class Rule:
@@ -152,7 +152,12 @@ def disjoint(first: Rule, second: Rule) -> bool:
     False means that one may, or that it could not be shown within a limit: that integers lie between 5 and 6, say,
     or what two fields have to do with each other, is not known here.
     """
-    return exclude_each_other(first.term, second.term)
+    return excluded((first.term, second.term))
+
+
+def covered(rule: Rule, others: Iterable[Rule]) -> bool:
+    """Whether it is proven that whatever message satisfies the rule satisfies one of the others; as `disjoint`."""
+    return excluded([rule.term], [each.term for each in others])
 
 
 _SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}

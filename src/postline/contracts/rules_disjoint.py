@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 from postline.contracts.rules_terms import AllOf, Comparison, NoneOf, Term
 from postline.contracts.rules_values import ValueKind
 
-__all__ = ["exclude_each_other"]
+__all__ = ["excluded"]
 
 #: Ways to satisfy a rule, and spans of values compared, beyond which nothing is proven.
 _WAYS_MAX = 512
@@ -59,10 +59,12 @@ class _TooMuch(Exception):
     """The proof is given up."""
 
 
-def exclude_each_other(first: Term, second: Term) -> bool:
-    """Whether both can't hold; False where that is not so, or not shown."""
+def excluded(holding: Iterable[Term], failing: Iterable[Term] = ()) -> bool:
+    """Whether all of the first and none of the others can never hold together; False where they can, or it isn't shown."""
+    proof = _Proof()
+    terms = [*((each, True) for each in holding), *((each, False) for each in failing)]
     try:
-        return not _Proof().ways(AllOf((first, second)), holds=True)
+        return not proof.all_of(terms)
     except _TooMuch:
         return False
 
@@ -81,14 +83,16 @@ class _Proof:
             every, each_holds = holds, not holds
         else:
             every, each_holds = isinstance(term, AllOf) == holds, holds
-        return self._all(term.terms, each_holds) if every else self._any(term.terms, each_holds)
+        terms = [(each, each_holds) for each in term.terms]
+        return self.all_of(terms) if every else self._any_of(terms)
 
-    def _any(self, terms: Iterable[Term], holds: bool) -> list[Way]:
-        return self._bounded([way for term in terms for way in self.ways(term, holds=holds)])
+    def _any_of(self, terms: list[tuple[Term, bool]]) -> list[Way]:
+        return self._bounded([way for term, holds in terms for way in self.ways(term, holds=holds)])
 
-    def _all(self, terms: Iterable[Term], holds: bool) -> list[Way]:
+    def all_of(self, terms: list[tuple[Term, bool]]) -> list[Way]:
+        """The ways in which each term holds, or doesn't, as is said beside it."""
         found: list[Way] = [{}]
-        for term in terms:
+        for term, holds in terms:
             more = self.ways(term, holds=holds)
             merged = (self._both(one, other) for one in found for other in more)
             found = self._bounded([way for way in merged if way is not None])
@@ -101,7 +105,7 @@ class _Proof:
 
     def _both(self, one: Way, other: Way) -> Way | None:
         both = {**one, **other}
-        self._work += len(both)
+        self._work += 1 + len(both) // 16  # copying a field is cheap beside comparing spans
         for path in one.keys() & other.keys():
             both[path] = self._meeting(one[path], other[path])
             if both[path].empty:

@@ -58,6 +58,8 @@ EXACT: dict[type, ValueKind] = {
     timedelta: ValueKind.DURATION,
     UUID: ValueKind.UUID,
 }
+#: The usual types whose values need one.
+_CAREFUL = {float: ValueKind.NUMBER, Decimal: ValueKind.NUMBER, datetime: ValueKind.DATETIME}
 #: Of a type and those below it, the first that fits.
 _BY_BASE: tuple[tuple[type, ValueKind], ...] = (
     (bool, ValueKind.BOOLEAN),
@@ -86,9 +88,11 @@ def plain(value: Any) -> tuple[ValueKind | None, Any]:
     kind = EXACT.get(type(value))
     if kind is not None:
         return kind, value
+    if value is None:
+        return None, None
     if isinstance(value, Enum):
         return plain(value.value)
-    kind = kind_of_type(type(value))
+    kind = _CAREFUL.get(type(value)) or kind_of_type(type(value))
     if kind is ValueKind.DATETIME:
         return _plain_time(value)
     return (None if kind is ValueKind.NUMBER and _is_nan(value) else kind), value

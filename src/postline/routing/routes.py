@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
-from operator import or_
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
-from postline.contracts import Rule, Topic, disjoint
+from postline.contracts import Rule, Topic
 from postline.contracts.kinds import is_message_class
+from postline.contracts.rules import covered
 from postline.errors import ContractError, UsageError
 from postline.events import Subscription
 from postline.routing.declaring import kind_of
@@ -119,8 +119,7 @@ class Router:
         return self._routes[kind]
 
     def _require_reachable(self, rule: Rule, routes: _Routes) -> None:
-        earlier = [each for each, _ in routes.ruled]
-        if earlier and disjoint(rule, ~reduce(or_, earlier)):
+        if covered(rule, [each for each, _ in routes.ruled]):
             raise ContractError(
                 f"Router {self.subscription.name!r}: nothing gets as far as {rule!r:.200}.",
                 remedy='Put it before the rules that take it all, or let every rule count: match="every".',
@@ -168,7 +167,7 @@ def _handler(routes: _Routes, match: Match) -> Callable[[Any, Context[Any]], Any
         headers = carried(ctx)
         for action in routes.actions(message, match):
             result = action(message, ctx)
-            for each in messages_of(await result if hasattr(result, "__await__") else result):
+            for each in messages_of(await result if inspect.isawaitable(result) else result):
                 ctx.publish(each, headers=headers)
 
     return route

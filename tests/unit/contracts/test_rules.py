@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
 
@@ -20,6 +20,7 @@ from hypothesis import example, given
 from msgspec import UNSET, Struct, UnsetType
 
 from postline import ContractError, Rule, UsageError, disjoint, field
+from postline.contracts.rules import covered
 from tests.unit.contracts.rules_drawn import messages, rules
 
 
@@ -348,6 +349,26 @@ def test_rules_that_exclude_each_other_are_proven_to(first, second):
 )
 def test_rules_that_may_both_hold_are_not(first, second):
     assert not disjoint(first, second)
+
+
+@given(rules(leaves=3), rules(leaves=3), rules(leaves=3), messages())
+def test_a_rule_that_is_covered_holds_with_one_of_the_others(first, second, third, message):
+    if covered(first, [second, third]) and first(message):
+        assert second(message) or third(message)
+
+
+def test_a_rule_may_be_covered_by_several_together():
+    assert covered((x > 1) & (x < 9), [x <= 5, x > 5])
+    assert not covered(x.exists(), [x <= 5, x > 5])
+    assert not covered(x > 1, [])
+    assert covered(x.is_in(), [])
+
+
+def test_rules_as_large_as_can_be_are_compared():
+    many = [field(f"a{n}") == n for n in range(999)]
+    assert disjoint(reduce(and_, many), ~many[998])
+    assert not disjoint(reduce(or_, many), reduce(and_, many))
+    assert disjoint(x.is_in(*range(1_000)), x.is_in(*range(1_000, 2_000)))
 
 
 def test_what_takes_too_long_to_prove_is_unknown():
