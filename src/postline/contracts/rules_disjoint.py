@@ -60,7 +60,7 @@ class _TooMuch(Exception):
 
 
 def excluded(holding: Iterable[Term], failing: Iterable[Term] = ()) -> bool:
-    """Whether all of the first and none of the others can never hold together; False where they can, or it isn't shown."""
+    """Whether all of the first and none of the others can never hold together; False where it is not shown."""
     proof = _Proof()
     terms = [*((each, True) for each in holding), *((each, False) for each in failing)]
     try:

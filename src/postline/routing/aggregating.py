@@ -10,8 +10,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import msgspec
 
-from postline.contracts import ForeignTopic, Kind, Rule, Topic
+from postline.contracts import ForeignTopic, Kind, Rule, Sensitive, Topic
 from postline.contracts.keys import KeySpec, compile_key
+from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import EncodeError, MessageError, UsageError
 from postline.events import PolicyOptions, Start, Subscription
@@ -104,7 +105,9 @@ def aggregate(
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
     retention = options.get("retention", timedelta(days=14))
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)
-    fields = [("key", str), ("identity", str), ("type", str), ("message", str), ("index", int), ("count", int)]
+    masks = any(has_sensitive(topic.reading_of(topic.type_name_of(each)).schema) for each in of)
+    fields: list[tuple[str, Any]] = [(each, str) for each in ("key", "identity", "type")]
+    fields += [("message", Sensitive[str] if masks else str), ("index", int), ("count", int)]
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
     plan = _Plan(
         name=name,

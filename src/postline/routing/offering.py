@@ -7,6 +7,7 @@ from typing import Any, Protocol, Unpack
 
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.keys import KeySpec
+from postline.errors import UsageError
 from postline.events import PolicyOptions, Start, Subscription
 from postline.routing.aggregating import Aggregate, AggregateOptions, aggregate
 from postline.routing.completion import Completion
@@ -35,7 +36,7 @@ class Routing(Declaring, Protocol):
         A message goes where the first rule says that it satisfies; with match="every" where every such rule does.
         Raises as `subscribe`.
         """
-        subscription = self.subscribe(name, topic, start=start, **options)
+        subscription = self.subscribe(name, topic, start=start, **_singly(name, options))
         return Router(subscription, published_by(self), match)
 
     def split(
@@ -53,7 +54,7 @@ class Routing(Declaring, Protocol):
         `into` takes the message, and the context if it has a second parameter. Each part carries its group, index and
         count (`postline.routing.Part`). `of` names the type where the topic has several. Raises as `subscribe`, `.on`.
         """
-        subscription = self.subscribe(name, topic, start=start, **options)
+        subscription = self.subscribe(name, topic, start=start, **_singly(name, options))
         split(subscription, into, of)
         return subscription
 
@@ -91,6 +92,15 @@ class Routing(Declaring, Protocol):
         It has its own position and failures, so nobody waits for it. Raises as `subscribe`, and UsageError for a topic
         that the app does not publish to.
         """
-        subscription = self.subscribe(name, topic, start=start, **PolicyOptions(**{"after": "continue", **options}))
+        subscription = self.subscribe(
+            name, topic, start=start, **PolicyOptions(**{"after": "continue", **_singly(name, options)})
+        )
         tap(subscription, to, published_by(self))
         return subscription
+
+
+def _singly(name: str, options: PolicyOptions) -> PolicyOptions:
+    """The options, which ask for no batches."""
+    if options.get("batch") is not None:
+        raise UsageError(f"Subscription {name!r} routes messages one by one.", remedy="Leave batch= out.")
+    return options

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from postline.contracts import Kind, Retention, Topic
+from postline.contracts import Kind, Retention, Sensitive, Topic
+from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import UsageError
 from postline.events import Subscription
@@ -27,7 +28,8 @@ class TapTopic(Topic):
 
     A `Copy` is a message of its own, caused by the original, whose identity it names: `id`, `source`, `type` and
     `time_ms` as its publisher gave them, `topic`, `partition` and `offset` as it lies, `key`, `headers`, and the
-    `message` as JSON text.
+    `message` as JSON text. With `sensitive=True`, which it needs where originals have `Sensitive` fields, the message
+    is masked wherever people look at copies.
     """
 
     Copy: Any
@@ -39,10 +41,13 @@ class TapTopic(Topic):
         owner: str,
         partitions: int = DEFAULT_PARTITIONS,
         retention: timedelta | Retention | None = None,
+        sensitive: bool = False,
     ) -> None:
         super().__init__(name, owner=owner, key=tapped_key, partitions=partitions, retention=retention)
         fields: list[Any] = [(each, str) for each in ("id", "source", "type", "topic")]
-        fields += [("partition", int), ("offset", int), ("time_ms", int), ("key", str), ("message", str)]
+        fields += [("partition", int), ("offset", int), ("time_ms", int), ("key", str)]
+        fields.append(("message", Sensitive[str] if sensitive else str))
+        self.sensitive = sensitive
         fields.append(("headers", dict[str, str], msgspec.field(default_factory=dict)))
         self.Copy = msgspec.defstruct("Copy", fields, frozen=True, kw_only=True, module=__name__)
         self.event(f"{name}.Copy")(self.Copy)
@@ -55,6 +60,12 @@ def tap(subscription: Subscription, to: TapTopic, published: Iterable[Topic]) ->
             f"Tap {subscription.name!r} copies to topic {to.name!r}, which the app does not publish to.",
             remedy="List it in owns=[…] or publishes_to=[…] of the app.",
         )
+    for name in map(subscription.topic.type_name_of, subscription.topic.classes):
+        if not to.sensitive and has_sensitive(subscription.topic.reading_of(name).schema):
+            raise UsageError(
+                f"Tap {subscription.name!r}: {name} has sensitive fields, which copies would show.",
+                remedy="Say TapTopic(…, sensitive=True), which masks the copied message.",
+            )
     for kind in subscription.topic.classes:
         subscription.on(kind)(_copying(subscription.topic.format.name == "json", Kind(kind), to.Copy))
 

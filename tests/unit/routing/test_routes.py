@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec import Struct
 
-from postline import App, Context, ContractError, Retry, Rule, Topic, UsageError, field
+from postline import App, Context, ContractError, ForeignTopic, Retry, Rule, Topic, UsageError, field
+from postline.contracts import Sensitive
+from postline.routing import Count, TapTopic
 from postline.testing import TestApp
 from tests.unit.routing.shop import OrderPlaced, Parked, Review, Total, copies, lines, orders, reviews
 
@@ -216,6 +218,45 @@ async def test_a_tap_copies_all_types_and_keyless_records():
         await t.publish_many([Click("a"), Scroll(5)])
         await t.settle()
         assert {each.message for each in t.published(copies.Copy)} == {'{"page":"a"}', '{"to":5}'}
+
+
+def test_what_is_sensitive_is_tapped_and_gathered_masked_or_not_at_all():
+    secrets = Topic("shop.secrets", owner="shop", key="customer")
+
+    @secrets.event("shop.Secret")
+    class Secret(Struct):
+        customer: str
+        pin: Sensitive[str]
+
+    masked = TapTopic("desk.masked", owner="desk", sensitive=True)
+    app = App("desk", owns=[copies, masked])
+    with pytest.raises(UsageError, match=r"shop\.Secret has sensitive fields"):
+        app.tap("watching", secrets, to=copies, start="earliest")
+    app.tap("watching-masked", secrets, to=masked, start="earliest")
+    made = app.aggregate("all", secrets, start="earliest", key="customer", complete=Count(2), into=lambda parts: None)
+    for topic, name in ((masked, "desk.masked.Copy"), (made.parts, "all.parts.Part")):
+        assert [path for path, field in topic.reading_of(name).schema.paths() if field.sensitive] == ["message"]
+
+
+def test_routing_takes_no_batches():
+    with pytest.raises(UsageError, match="one by one"):
+        desk().route("sorting", orders, start="earliest", batch=5)
+
+
+async def test_a_view_of_anothers_topic_is_routed():
+    foreign = ForeignTopic("shop.orders")
+
+    @foreign.reads("shop.OrderPlaced")
+    class Seen(Struct):
+        customer: str
+        order: str
+
+    app = desk()
+    app.route("sorting", foreign, start="earliest").when(field("order") == "1", to=Parked)
+    async with TestApp(app, topics=[orders]) as t:
+        await t.publish_many(ORDERS)
+        await t.settle()
+        assert t.published(Parked) == [Parked("ann", "1")]
 
 
 def test_a_tap_needs_a_topic_of_the_app():
