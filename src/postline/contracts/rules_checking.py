@@ -50,7 +50,10 @@ def _incomparable(term: Comparison, declared: list[Any]) -> str:
         for each in constants:
             # 0.1 as a binary float is no Decimal("0.1"), so that == would never hold.
             if isinstance(each, float) and Decimal(each) != Decimal(repr(each)):
-                return f"{term.path!r} is a Decimal, and {each!r} as a float is not: write Decimal({repr(each)!r})."
+                return (
+                    f"{term.path!r} is a Decimal, and {each!r} as a float is not: write Decimal({repr(each)!r}), "
+                    f'in JSON {{"decimal": "{each!r}"}}.'
+                )
     return ""
 
 

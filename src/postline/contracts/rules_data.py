@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,9 @@ def term_from_data(data: Any) -> Term:
 def _term(data: Any, place: str, depth: int, spend: Callable[[str, int], None]) -> Term:
     spend(_at(place), depth)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
-        raise ContractError(f"The rule has {data!r:.80}{_at(place)}, which is no part of a rule.", remedy=_SHAPES)
+        raise ContractError(
+            f"The rule has {reprlib.repr(data)}{_at(place)}, which is no part of a rule.", remedy=_SHAPES
+        )
     if "field" in data:
         return _comparison(data, place)
     ((name, inner),) = data.items() if len(data) == 1 else (("", None),)
@@ -102,17 +105,19 @@ def _comparison(data: dict[str, Any], place: str) -> Comparison:
     said = [name for name in data if name != "field"]
     if len(said) != 1 or said[0] not in OPERATORS:
         raise ContractError(
-            f"The rule compares by {', '.join(said) or 'nothing'}{_at(place)}.",
+            f"The rule compares by {', '.join(said[:5]) or 'nothing':.80}{_at(place)}.",
             remedy=f"Say one of {', '.join(OPERATORS)} beside the field; join several by all.",
         )
     (operator,) = said
     if not isinstance(data["field"], str):
-        raise ContractError(f"The rule has a field {data['field']!r:.80}{_at(place)}.", remedy="Name it by text.")
+        raise ContractError(
+            f"The rule has a field {reprlib.repr(data['field'])}{_at(place)}.", remedy="Name it by text."
+        )
     constant = data[operator]
     if operator == "exists":
         if constant is not True:
             raise ContractError(
-                f"The rule has exists: {constant!r:.80}{_at(place)}.",
+                f"The rule has exists: {reprlib.repr(constant)}{_at(place)}.",
                 remedy='Say true; put absence under "not".',
             )
         return compare(data["field"], operator)

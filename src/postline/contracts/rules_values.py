@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import reprlib
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -120,7 +121,7 @@ def constant_of(value: Any, place: str) -> tuple[ValueKind, Any]:
     kind, found = plain(value)
     if kind is None or _is_endless(found):
         raise ContractError(
-            f"{place}: {value!r:.80} can't be compared with.",
+            f"{place}: {reprlib.repr(value)} can't be compared with.",
             remedy="Give text, a finite number, true or false, bytes, a date, a time, a duration or a UUID; whether "
             "there is a value at all asks `.exists()`.",
         )
@@ -189,4 +190,4 @@ def constant_from_data(data: Any, place: str) -> Any:
     try:
         return read(text)
     except (ValueError, ArithmeticError, InvalidOperation, binascii.Error) as error:
-        raise ContractError(f"{place}: {text!r:.80} is no {tag}.", remedy=f"Correct it ({error}).") from error
+        raise ContractError(f"{place}: {text!r:.80} is no {tag}.", remedy=f"Correct it ({error!s:.100}).") from error

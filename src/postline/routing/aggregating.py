@@ -17,8 +17,9 @@ from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import EncodeError, MessageError, UsageError
 from postline.events import PolicyOptions, Start, Subscription
 from postline.routing.completion import Completion, Count, Predicate, Whole
-from postline.routing.declaring import Declaring, kind_of
+from postline.routing.declaring import Declaring, kind_of, published_by
 from postline.routing.splitting import Part, carried, messages_of
+from postline.routing.targets import require_results
 from postline.runtime.context import Context
 from postline.runtime.intents import DeadLetter
 from postline.runtime.retry import Retry
@@ -102,6 +103,7 @@ def aggregate(
     given = options.get("of")
     of = [kind_of(name, topic, given)] if given is None or isinstance(given, type) else list(given)
     _check(name, complete, key, of, options)
+    require_results(name, into, of, published_by(app))
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
     retention = options.get("retention", timedelta(days=14))
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)

@@ -55,7 +55,7 @@ class Routing(Declaring, Protocol):
         count (`postline.routing.Part`). `of` names the type where the topic has several. Raises as `subscribe`, `.on`.
         """
         subscription = self.subscribe(name, topic, start=start, **_singly(name, options))
-        split(subscription, into, of)
+        split(subscription, into, of, published_by(self))
         return subscription
 
     def aggregate(

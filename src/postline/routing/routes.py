@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, get_args
 
 from postline.contracts import Rule, Topic
 from postline.contracts.kinds import is_message_class
@@ -15,6 +14,7 @@ from postline.errors import ContractError, UsageError
 from postline.events import Subscription
 from postline.routing.declaring import kind_of
 from postline.routing.splitting import carried, messages_of
+from postline.routing.targets import require_published, require_results, require_taking
 from postline.routing.transforms import by_field_names
 from postline.runtime.context import Context
 from postline.runtime.handlers import inspect_handler
@@ -84,6 +84,11 @@ class Router:
             )
         rule.require(kind)
         routes = self._of(kind)
+        if routes.otherwise is not None:
+            raise UsageError(
+                f"Router {self.subscription.name!r} has a rule behind the one for all other {kind.__qualname__}.",
+                remedy="Give rules first, then otherwise(to=…); .to(…) stands alone.",
+            )
         if self._match == "first":
             self._require_reachable(rule, routes)
         routes.ruled.append((rule, self._actions(to, kind)))
@@ -133,33 +138,13 @@ class Router:
 
     def _action(self, target: Any, kind: type) -> _Action:
         if is_message_class(target):
-            self._require_published(target, kind)
+            require_published(self.subscription.name, target, (kind,), self._published)
             transform = by_field_names(kind, target)
             return lambda message, ctx: transform(message)
-        is_async, wants_context = inspect_handler(target, self.subscription.name)
-        del is_async  # what it gives is awaited if it can be
-        taken, given = _annotated(target)
-        if taken is not None and not issubclass(kind, taken):
-            raise ContractError(
-                f"Router {self.subscription.name!r}: {target.__qualname__} takes {taken.__qualname__}, and is given "
-                f"{kind.__qualname__}.",
-                remedy="Give a function of the routed type, or name the type by of=.",
-            )
-        for each in given:
-            self._require_published(each, kind)
+        _, wants_context = inspect_handler(target, self.subscription.name)
+        require_taking(self.subscription.name, target, kind)
+        require_results(self.subscription.name, target, (kind,), self._published)
         return target if wants_context else lambda message, ctx: target(message)
-
-    def _require_published(self, target: type, kind: type) -> None:
-        if target is kind:
-            raise ContractError(
-                f"Router {self.subscription.name!r}: a {kind.__qualname__} sent on as itself would come back for ever.",
-                remedy="Declare a class of the target's topic for it.",
-            )
-        if not any(target in topic.classes for topic in self._published):
-            raise ContractError(
-                f"Router {self.subscription.name!r}: no topic that the app publishes has type {target.__qualname__}.",
-                remedy='Declare it, `@topic.event("Wire.Name")`, and list its topic in owns=[…] or publishes_to=[…].',
-            )
 
 
 def _handler(routes: _Routes, match: Match) -> Callable[[Any, Context[Any]], Any]:
@@ -171,23 +156,3 @@ def _handler(routes: _Routes, match: Match) -> Callable[[Any, Context[Any]], Any
                 ctx.publish(each, headers=headers)
 
     return route
-
-
-def _annotated(function: Any) -> tuple[type | None, list[type]]:
-    """The class that a function takes and the message classes that it gives, where its annotations say so."""
-    called = function if hasattr(function, "__annotations__") else type(function).__call__
-    try:
-        hints = get_type_hints(called)
-    except Exception:  # noqa: BLE001 - annotations that can't be resolved say nothing
-        return None, []
-    given = hints.pop("return", None)
-    taken = next(iter(hints.values()), None)
-    return (taken if isinstance(taken, type) and get_origin(taken) is None else None), _classes(given)
-
-
-def _classes(declared: Any) -> list[type]:
-    if is_message_class(declared):
-        return [declared]
-    if get_origin(declared) in (Union, types.UnionType, list, tuple):
-        return [each for argument in get_args(declared) for each in _classes(argument)]
-    return []

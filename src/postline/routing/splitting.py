@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from postline.contracts import Topic
 from postline.contracts.cloudevents import RESERVED, TRACE
 from postline.errors import UsageError
 from postline.events import Subscription
 from postline.routing.declaring import kind_of
+from postline.routing.targets import require_results, require_taking
 from postline.runtime.context import Context
 from postline.runtime.handlers import inspect_handler
 
@@ -53,7 +56,10 @@ def _is_number(text: str) -> bool:
 
 
 def carried(ctx: Context[Any]) -> dict[str, str]:
-    """The headers that go on with what is made of a message: those of its sender, and its place among parts."""
+    """The headers that go on with what is made of a message: those of its sender, and its place among parts.
+
+    Extensions of CloudEvents stay behind: what they say is said of the message itself. The trace goes on by itself.
+    """
     headers = ctx.envelope.headers
     part = Part.read(headers)
     kept = {
@@ -71,14 +77,16 @@ def messages_of(result: Any) -> list[Any]:
     return list(result) if isinstance(result, list | tuple) else [result]
 
 
-def split(subscription: Subscription, into: Callable[..., Any], of: type | None) -> None:
+def split(subscription: Subscription, into: Callable[..., Any], of: type | None, published: Sequence[Topic]) -> None:
     """Have the subscription publish what `into` makes of each message, each with its place among them."""
     kind = kind_of(subscription.name, subscription.topic, of)
-    is_async, wants_context = inspect_handler(into, subscription.name)
+    _, wants_context = inspect_handler(into, subscription.name)
+    require_taking(subscription.name, into, kind)
+    require_results(subscription.name, into, (kind,), published)
 
     async def cut(message: Any, ctx: Context[Any]) -> None:
         result = into(message, ctx) if wants_context else into(message)
-        parts = await result if is_async else result
+        parts = await result if inspect.isawaitable(result) else result
         if not isinstance(parts, list | tuple):
             raise UsageError(
                 f"Subscription {subscription.name!r} splits into a list, and was given {parts!r:.80}.",

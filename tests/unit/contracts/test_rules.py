@@ -251,6 +251,8 @@ def test_the_data_are_as_others_write_them():
     ("data", "said"),
     [
         (None, "no part of a rule"),
+        ([[[[[[[[["x"]]]]]]]]] * 1_000, "no part of a rule"),
+        (dict.fromkeys((str(n) for n in range(10_000)), 1) | {"field": "x"}, "compares by"),
         ([], "no part of a rule"),
         ({}, "no part of a rule"),
         ({"field": "x"}, "compares by nothing"),

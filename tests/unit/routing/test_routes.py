@@ -143,6 +143,7 @@ def of_review(review: Review) -> Parked:
         (lambda r: r.when(BIG, to=to_total), ContractError, "has type Total"),
         (lambda r: r.when(BIG, to=of_review), ContractError, "takes Review, and is given OrderPlaced"),
         (lambda r: r.otherwise(to=Review).otherwise(to=Review), UsageError, "twice"),
+        (lambda r: r.otherwise(to=Review).when(BIG, to=Review), UsageError, "behind the one for all other"),
         (lambda r: r.when(BIG, to=Review).to(Parked), UsageError, "has rules"),
         (lambda r: r.when(BIG, to=Review, of=Review), ContractError, "declares no message type Review"),
     ],
@@ -151,6 +152,31 @@ def test_routes_that_can_not_be_are_refused_when_they_are_declared(declare, erro
     router = desk().route("sorting", orders, start="earliest")
     with pytest.raises(error, match=said):
         declare(router)
+
+
+def test_a_function_may_say_what_it_likes_of_its_context():
+    def given(order, ctx: Context) -> Parked:
+        return Parked(order.customer, ctx.message_id)
+
+    desk().route("sorting", orders, start="earliest").to(given)
+
+
+def totals_of(orders: list[OrderPlaced]) -> list[Total]:
+    return [to_total(each) for each in orders]
+
+
+def again(order: OrderPlaced) -> list[OrderPlaced]:
+    return [order]
+
+
+def test_splits_and_aggregates_check_what_they_give():
+    app = desk()
+    with pytest.raises(ContractError, match="come back for ever"):
+        app.split("again", orders, into=again, start="earliest")
+    with pytest.raises(ContractError, match="takes Review"):
+        app.split("other", orders, into=of_review, start="earliest")
+    with pytest.raises(ContractError, match="has type Total"):
+        app.aggregate("all", orders, start="earliest", key="customer", complete=Count(2), into=totals_of)
 
 
 def test_a_topic_of_several_types_needs_the_one_named():
