@@ -146,6 +146,11 @@ def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[ty
             f"Aggregate {name!r} needs a key, or Whole() without one.",
             remedy='Say key="order_id" (a field, a dotted path or a function); Whole() goes by the split itself.',
         )
+    if unknown := sorted(set(options) - AggregateOptions.__annotations__.keys()):
+        raise UsageError(
+            f"Aggregate {name!r} was given {', '.join(unknown)}, which it does not know.",
+            remedy=f"It knows {', '.join(sorted(AggregateOptions.__annotations__))}.",
+        )
     parts_max, late = options.get("parts_max", _PARTS_MAX), options.get("late", "new")
     if parts_max < 1 or (isinstance(complete, Count) and complete.parts > parts_max):
         raise UsageError(

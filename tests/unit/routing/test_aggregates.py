@@ -315,6 +315,7 @@ async def test_a_restart_and_a_crash_lose_and_double_no_part():
         ({"complete": Count(2), "key": "ordre"}, ContractError, "no 'ordre'"),
         ({"complete": Predicate(field("prize") == 0), "key": "order"}, ContractError, "no field 'prize'"),
         ({"complete": Count(2), "key": "order", "of": Total}, ContractError, "declares no message type Total"),
+        ({"complete": Count(2), "key": "order", "parts_min": 3}, UsageError, "given parts_min"),
         ({"complete": Count(2_000), "key": "order"}, UsageError, "parts_max"),
         ({"complete": Count(2), "key": "order", "late": "never"}, UsageError, "late"),
     ],
