@@ -18,6 +18,7 @@ from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
+from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
 
@@ -35,7 +36,7 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     return running.topology.need(running.checked_plans(), principal)
 
 
-class App:
+class App(Routing):
     """One service: its name, the topics it owns, and its subscriptions.
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
