@@ -76,15 +76,18 @@ class App(Routing):
             raise _without_start(name)
         return self._added(Subscription(name, topic, start, Policy(**options)))
 
-    def serve(self, topic: CommandTopic, *, takes_over: str = "", **options: Unpack[PolicyOptions]) -> Serving:
+    def serve(
+        self, topic: CommandTopic, *, name: str = "", takes_over: str = "", **options: Unpack[PolicyOptions]
+    ) -> Serving:
         """Handle the commands and queries of `topic`; put its `.on(Command)` above the handlers.
 
         It is a durable subscription named as the topic, from the first command on. One service at a time serves it:
         another one's start is refused with SubscriptionConflict, unless it says whom it `takes_over` from. Then members
         of both work until the old ones are stopped, each command with one of them, and the old service can't start
-        again. The options are `postline.events.Policy`'s.
+        again. With a `name` it shares the topic with others of other names: each command with one of them, by its type
+        or by rules in `.on(…, where=)` that exclude each other. The options are `postline.events.Policy`'s.
         """
-        return self._added(Serving(topic, Policy(**options), takes_over))
+        return self._added(Serving(topic, Policy(**options), name, takes_over))
 
     def replies(
         self, name: str, topic: CommandTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
