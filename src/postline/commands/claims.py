@@ -121,6 +121,6 @@ def _conflict(claim: Claim, other: Claim, command: str) -> SubscriptionConflict:
     return SubscriptionConflict(
         f"Service {claim.service!r} can't serve {command!r} of {claim.topic!r}: service {other.service!r} does, by "
         f"subscription {other.subscription!r}.",
-        remedy="Give both `serve(…, name=…)` and handlers with `where=` rules that exclude each other; take the other over "
-        f"(`serve(…, takes_over={other.service!r})`); or remove the subscription if nobody serves it any more.",
+        remedy="Give both `serve(…, name=…)` and handlers with `where=` rules that exclude each other; take the other "
+        f"over (`serve(…, takes_over={other.service!r})`); or remove the subscription if nobody serves it any more.",
     )
