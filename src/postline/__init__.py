@@ -15,8 +15,9 @@ from __future__ import annotations
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
-from postline.contracts import Compaction, ForeignTopic, Retention, Schemas, Topic
+from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Schemas, Topic
 from postline.errors import (
+    BackPressure,
     ContractError,
     DecodeError,
     EncodeError,
@@ -37,6 +38,8 @@ from postline.runtime.retry import Retry
 
 __all__ = [
     "App",
+    "BackPressure",
+    "Bound",
     "Compaction",
     "Context",
     "ContractError",

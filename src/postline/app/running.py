@@ -24,6 +24,7 @@ from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
@@ -116,6 +117,7 @@ class Running:
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.consumers: list[Consumer] = []
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
@@ -126,6 +128,7 @@ class Running:
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
+        self.gates.check()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
@@ -160,7 +163,7 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = list(self._catalog.problems)
+        problems = [*self._catalog.problems, *self.topology.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -211,8 +214,15 @@ class Running:
     def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
         fresh, rest = self.outlet.fresh, iter(messages)
-        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+        number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+        while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def store(self, appends: Sequence[Append]) -> list[Published]:
+        """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""
+        if self.gates.bounded:
+            await self.gates.room_for(appends)
+        return await append_all(self.log, appends)
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
@@ -231,7 +241,7 @@ class Running:
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
-        around.resources = resources
+        around.resources, around.gates = resources, self.gates
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
         await consumer.start()
@@ -264,6 +274,7 @@ class Running:
         await self._close()
 
     async def _close(self) -> None:
+        self.gates.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:
             await self._stack.aclose()

@@ -99,6 +99,8 @@ class Capability(enum.Enum):
     CREATES_TOPICS = "topics made when a service starts"
     #: A topic's partitions can become more, with the state of its subscriptions.
     REPARTITIONS = "partitions added to a topic in place"
+    #: How many bytes a subscription is behind can be told.
+    LAG_BYTES = "bytes behind a position"
 
 
 class Bounds(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from postline.monitor.views import (
 from postline.registry import SCHEMAS_TOPIC
 from postline.runtime.control import PAUSED
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
+from postline.runtime.lagging import lag_in, oldest_ms
 from postline.runtime.outcomes import Outcome
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 from postline.runtime.progress import Progress
@@ -164,22 +165,20 @@ class Monitor:
         )
 
     async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
-        number = stored.partition
-        progress = Progress.decode(stored.progress, stored.position)
+        number, lag = stored.partition, lag_in(stored, bounds)
         held = await self._held(info.name, number)
         statuses = Counter(view.status for view in held)
         due = [view.next_attempt_ms for view in held if view.next_attempt_ms is not None]
         control = dict(await self._log.peek_state(info.name, number, CONTROL))
-        first = max(stored.position, bounds.start)
-        ahead = sum(last + 1 - max(begin, first) for begin, last, _ in progress.ahead if last >= first)
+        oldest = await oldest_ms(self._log, info.topic, number, lag)
         return PartitionView(
             partition=number,
             position=stored.position,
             end=bounds.end,
-            lag_records=max(0, bounds.end - first - ahead),
-            lag_seconds=await self._lag_seconds(info.topic, number, first, progress),
-            overtaken=first - stored.position,
-            ahead=ahead,
+            lag_records=lag.records,
+            lag_seconds=0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000,
+            overtaken=lag.first - stored.position,
+            ahead=lag.ahead,
             retrying=statuses["retrying"] + statuses["ready"],
             blocked=statuses["blocked"],
             unserved=statuses["unserved"],
@@ -189,15 +188,6 @@ class Monitor:
             owner=stored.owner,
             epoch=stored.epoch,
         )
-
-    async def _lag_seconds(self, topic: str, partition: int, first: int, progress: Progress) -> float:
-        while records := await self._log.read(topic, partition, first, limit=1):
-            offset = records[0][0]
-            after = next((last + 1 for begin, last, _ in progress.ahead if begin <= offset <= last), None)
-            if after is None:
-                return max(0, self._clock.now_ms() - records[0][1]) / 1000
-            first = after
-        return 0.0
 
     async def _entries(self, name: str, partition: int, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
         after = b""

@@ -8,6 +8,7 @@ from typing import Any
 from postline.clock import Clock
 from postline.log.port import Log
 from postline.runtime.complaints import Complaints
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
 from postline.runtime.versions import SchemaSource, Versions
@@ -35,6 +36,8 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        #: Of the topics that have a bound; set before the first record is handled.
+        self.gates = Gates(log, clock, {})
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
