@@ -41,8 +41,13 @@ class Restraint:
         #: Those of the topics that it was seen to publish to.
         self._outputs: dict[str, Gate] = {}
         self._watching: asyncio.Task[None] | None = None
-        #: It fetches nothing at the moment.
-        self.stopped = False
+        #: The topic for whose bound it fetches nothing at the moment; "" while it does.
+        self.stopped_for = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it fetches nothing at the moment."""
+        return bool(self.stopped_for)
 
     def note(self, appends: Iterable[Append]) -> None:
         """These were committed: count them, and look whether their topics take more."""
@@ -87,9 +92,9 @@ class Restraint:
         return full[0] if full else ""
 
     def _set(self, topic: str) -> None:
-        if bool(topic) == self.stopped:
+        before, self.stopped_for = self.stopped, topic
+        if before == self.stopped:
             return
-        self.stopped = bool(topic)
         for owned in self._partitions():
             if self.stopped:
                 owned.pause(REASON)

@@ -181,6 +181,10 @@ class Settling:
                     f"subscription {plan.name!r} owns {len(consumer.owned)} partitions, has {pool.running} attempts "
                     f"running, {len(pool.ready)} keys ready and {waiting} records not settled"
                 )
+            if consumer.restraint is not None and consumer.restraint.stopped:
+                found.append(
+                    f"subscription {plan.name!r} stands still for the bound of topic {consumer.restraint.stopped_for!r}"
+                )
         return "; ".join(found) or "a commit or a fetch does not come back"
 
 

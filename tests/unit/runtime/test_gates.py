@@ -15,7 +15,7 @@ from msgspec import Struct
 from postline import App, BackPressure, Bound, ContractError, SettingsError, Topic
 from postline.errors import LogUnavailable, MissingCapability
 from postline.log.port import Capability
-from postline.runtime.gates import LOOK_SECONDS
+from postline.runtime.gates import LOOK_SECONDS, Gate
 from postline.settings import LogUrl, Settings, TopicSettings
 from postline.testing import TestApp
 
@@ -346,3 +346,53 @@ def test_the_error_travels_whole():
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert vars(other) == vars(error)
         assert str(other) == "full wait"
+
+
+def circle(messages: int) -> tuple[App, App, list[Any]]:
+    """Two services that feed each other, each topic bounded by the other's subscription, and what fills both topics."""
+    named = {"subscriptions": ("pings",), "records": 10}
+    pings = Topic("pings", owner="ours", key="key", bound=Bound(**named))  # type: ignore[arg-type]
+    pongs = Topic("pongs", owner="theirs", key="key", bound=Bound(**{**named, "subscriptions": ("pongs",)}))  # type: ignore[arg-type]
+
+    @pings.event("Ping")
+    class Ping(Struct, frozen=True):
+        key: str
+        hops: int
+
+    @pongs.event("Pong")
+    class Pong(Struct, frozen=True):
+        key: str
+        hops: int
+
+    ours = App("ours", owns=[pings], publishes_to=[pongs])
+    theirs = App("theirs", owns=[pongs], publishes_to=[pings])
+
+    @ours.subscribe("pings", pings, start="earliest", in_flight_records_max=5).on(Ping)
+    async def on_ping(ping: Ping) -> list[Pong]:
+        return [Pong(f"{ping.key}{n}", ping.hops - 1) for n in range(2 if ping.hops else 0)]
+
+    @theirs.subscribe("pongs", pongs, start="earliest", in_flight_records_max=5).on(Pong)
+    async def on_pong(pong: Pong) -> list[Ping]:
+        return [Ping(f"{pong.key}{n}", pong.hops - 1) for n in range(2 if pong.hops else 0)]
+
+    return ours, theirs, [kind(f"{n}", 5) for n in range(messages) for kind in (Ping, Pong)]
+
+
+async def run_circle() -> int:
+    """How many were handled when nothing moved any more."""
+    ours, theirs, messages = circle(10)
+    async with TestApp(ours, theirs, patience_seconds=0.5) as t:
+        for message in messages:
+            await (ours if type(message).__name__ == "Ping" else theirs).publish(message)
+        await t.settle()
+        return sum(counts["done"] for counts in t.audit().values())
+
+
+async def test_services_in_a_circle_go_on_though_both_topics_are_over_their_bounds():
+    assert await run_circle() == 20 * (2**6 - 1)
+
+
+async def test_without_the_rule_that_the_worst_off_goes_on_they_would_stand_still_for_good(monkeypatch):
+    monkeypatch.setattr(Gate, "used_by", lambda self, subscription: 0.0)
+    with pytest.raises(AssertionError, match=r"stands still for the bound of topic"):
+        await run_circle()
