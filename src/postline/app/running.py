@@ -20,7 +20,17 @@ from postline.errors import PostlineError, SettingsError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.registry import (
+    SCHEMAS_TOPIC,
+    DeclaredBounds,
+    Registry,
+    Usage,
+    View,
+    enroll,
+    open_registry,
+    schemas_topic,
+    view_of,
+)
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
@@ -132,6 +142,7 @@ class Running:
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
         resources = await self._enter(lifespan) if lifespan else None
@@ -150,6 +161,13 @@ class Running:
             for name, contract in topic.contracts.items():
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
+
+    async def _tell_bounds(self) -> None:
+        """Let whoever looks on know how far subscriptions of the app's topics may lag."""
+        full = self._settings.full_name
+        if owned := [full(topic.name) for topic in self._app.owns]:
+            declared = DeclaredBounds(self.log, self._schemas)
+            await declared.note(owned, self.topology.bounds(), self.outlet.fresh_id)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 from postline.clock import Clock
+from postline.contracts import Bound
 from postline.errors import UnknownSubscription, UnknownTopic
 from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
 from postline.monitor.contents import Contents
+from postline.monitor.forecasts import Forecasts
 from postline.monitor.views import (
     AuditView,
     DeadLetterDetail,
@@ -45,12 +47,13 @@ _COPY_SLACK_MS = 2_000
 
 
 class Monitor:
-    """The read model; keeps nothing between calls but the log it reads, and how contents are shown."""
+    """The read model; keeps nothing between calls but how contents are shown, and the last looks, for rates."""
 
     def __init__(self, log: Log, clock: Clock, contents: Contents | None = None) -> None:
         self._log = log
         self._clock = clock
         self._contents = contents or Contents(None)
+        self._forecasts = Forecasts(log, clock)
 
     # -- topics -------------------------------------------------------------------------------
 
@@ -114,11 +117,12 @@ class Monitor:
 
     async def subscriptions(self) -> list[SubscriptionView]:
         """All subscriptions, by name."""
-        return [await self._subscription_view(info) for info in await self._log.subscriptions()]
+        bounds = await self._forecasts.bounds()
+        return [await self._subscription_view(info, bounds) for info in await self._log.subscriptions()]
 
     async def subscription(self, name: str) -> SubscriptionView:
         """One subscription. Raises UnknownSubscription."""
-        return await self._subscription_view(await self.info(name))
+        return await self._subscription_view(await self.info(name), await self._forecasts.bounds())
 
     async def info(self, name: str) -> SubscriptionInfo:
         """The subscription as the log knows it. Raises UnknownSubscription."""
@@ -129,7 +133,7 @@ class Monitor:
             f"The log {self._log.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
         )
 
-    async def _subscription_view(self, info: SubscriptionInfo) -> SubscriptionView:
+    async def _subscription_view(self, info: SubscriptionInfo, declared: dict[str, Bound]) -> SubscriptionView:
         bounds = await self._log.bounds(info.topic)
         stored = await self._log.partitions(info.name)
         partitions = [await self._partition_view(info, each, bounds[each.partition]) for each in stored]
@@ -143,7 +147,7 @@ class Monitor:
             for member in await self._log.members(info.name)
         ]
         due = [each.next_attempt_ms for each in partitions if each.next_attempt_ms is not None]
-        return SubscriptionView(
+        view = SubscriptionView(
             name=info.name,
             topic=info.topic,
             service=info.service,
@@ -163,6 +167,7 @@ class Monitor:
             members=members,
             partitions=partitions,
         )
+        return self._forecasts.completed(view, declared)
 
     async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
         number, lag = stored.partition, lag_in(stored, bounds)

@@ -137,21 +137,12 @@ class Gate:
 
     def used(self) -> float:
         """How much of the bound the slowest required subscription uses: 1.0 is all of it."""
-        return max((self._part(lag, self._added) for lag in self._lags.values()), default=0.0)
+        return max(map(self.used_by, self._lags), default=0.0)
 
     def used_by(self, subscription: str) -> float:
         """How much of the bound this subscription uses; 0 if it is not required, so that nobody waits for it."""
         lag = self._lags.get(subscription)
-        return 0.0 if lag is None else self._part(lag, self._added)
-
-    def _part(self, lag: Lag, added: int) -> float:
-        bound = self.bound
-        parts = [0.0]
-        if bound.records is not None:
-            parts.append((lag.records + added) / bound.records)
-        if bound.age is not None:
-            parts.append(lag.age_seconds / bound.age.total_seconds())
-        return max(parts)
+        return 0.0 if lag is None else self.bound.used(lag.records + self._added, lag.age_seconds)
 
     def _records(self) -> int:
         return max(lag.records for lag in self._lags.values()) + self._added

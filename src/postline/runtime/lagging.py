@@ -10,8 +10,9 @@ from postline.runtime.progress import Progress
 
 __all__ = ["Flow", "Lag", "PartitionLag", "lag_in", "lag_of", "oldest_ms"]
 
-#: What rates are reckoned from: looks of so long.
+#: What rates are reckoned from: looks of so long, and no shorter.
 _FLOW_SECONDS = 10.0
+_FLOW_SECONDS_MIN = 0.2
 
 
 class PartitionLag(NamedTuple):
@@ -80,24 +81,27 @@ class Flow:
     def note(self, at: float, passed: int, records: int) -> None:
         """At this steady time it was done with `passed` offsets, and `records` behind."""
         looks = self._looks
-        if looks and (at <= looks[-1][0] or passed < looks[-1][1]):  # not a moment later, or a reset in between
+        if looks and passed < looks[-1][1]:  # a reset came between
             looks.clear()
+        if looks and at <= looks[-1][0]:
+            looks.pop()
         while looks and at - looks[0][0] > _FLOW_SECONDS:
             looks.popleft()
         looks.append((at, passed, passed + records))
 
     @property
     def drained_per_second(self) -> float | None:
-        """Offsets that it gets done with in a second; None before the second look."""
+        """Offsets that it gets done with in a second; None before there are looks."""
         return self._per_second(1)
 
     @property
     def added_per_second(self) -> float | None:
-        """Offsets that come in a second; None before the second look."""
+        """Offsets that come in a second; None before there are looks."""
         return self._per_second(2)
 
     def _per_second(self, what: int) -> float | None:
-        if len(self._looks) < 2:
+        if not self._looks:
             return None
         first, last = self._looks[0], self._looks[-1]
-        return (last[what] - first[what]) / (last[0] - first[0])
+        seconds = last[0] - first[0]
+        return None if seconds < _FLOW_SECONDS_MIN else (last[what] - first[what]) / seconds

@@ -86,10 +86,13 @@ class Restraint:
         own = self._gates.of(self._plan.topic)
         for gate in {*self._outputs.values(), *([own] if own else [])}:
             await gate.look(LOOK_SECONDS / 2)
-        own_used = 0.0 if own is None else own.used_by(self._plan.name)
+        own_used = self._used_by_itself(own)
         limit = RELEASED if self.stopped else 1.0
         full = [topic for topic, gate in self._outputs.items() if gate.used() >= limit and gate.used() > own_used]
         return full[0] if full else ""
+
+    def _used_by_itself(self, own: Gate | None) -> float:
+        return 0.0 if own is None else own.used_by(self._plan.name)
 
     def _set(self, topic: str) -> None:
         before, self.stopped_for = self.stopped, topic

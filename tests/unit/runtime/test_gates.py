@@ -15,7 +15,8 @@ from msgspec import Struct
 from postline import App, BackPressure, Bound, ContractError, SettingsError, Topic
 from postline.errors import LogUnavailable, MissingCapability
 from postline.log.port import Capability
-from postline.runtime.gates import LOOK_SECONDS, Gate
+from postline.runtime.gates import LOOK_SECONDS
+from postline.runtime.restraint import Restraint
 from postline.settings import LogUrl, Settings, TopicSettings
 from postline.testing import TestApp
 
@@ -393,6 +394,6 @@ async def test_services_in_a_circle_go_on_though_both_topics_are_over_their_boun
 
 
 async def test_without_the_rule_that_the_worst_off_goes_on_they_would_stand_still_for_good(monkeypatch):
-    monkeypatch.setattr(Gate, "used_by", lambda self, subscription: 0.0)
+    monkeypatch.setattr(Restraint, "_used_by_itself", lambda self, own: 0.0)
     with pytest.raises(AssertionError, match=r"stands still for the bound of topic"):
         await run_circle()
