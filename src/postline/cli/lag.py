@@ -28,6 +28,9 @@ Examples:
   postline lag --fail-on dead,unserved  # exit code 1 if any has such records
 """
 
+#: How long one call looks for the rate.
+_RATE_SECONDS = 0.5
+
 #: What `--fail-on` may name, and how many of it a subscription has.
 _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
     "held": lambda view: view.held,
@@ -47,13 +50,13 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
 @click.option("--partitions", is_flag=True, help="A line for each partition.")
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
-@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
 @click.option(
-    "--look-for",
-    default=0.5,
+    "--every",
+    default=1.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to look for the rate, if anything is behind; 0 looks once.",
+    help="How often --watch looks. Else, where anything is behind: how long to look for the rate, at most "
+    "half a second; 0 looks once.",
 )
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
 @click.option(
@@ -66,7 +69,6 @@ def command(
     partitions: bool,
     watch: bool,
     every: float,
-    look_for: float,
     fail_above: float | None,
     fail_on: list[str],
     as_json: bool | None,
@@ -85,8 +87,8 @@ def command(
             await _watch(opened, names, partitions, max(every, 0.1), json)
             return OK
         views = await _views(opened, names)
-        if look_for > 0 and any(view.lag_records for view in views):
-            await opened.clock.sleep(look_for)
+        if every > 0 and any(view.lag_records for view in views):
+            await opened.clock.sleep(min(every, _RATE_SECONDS))
             views = await _views(opened, names)
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
             tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)

@@ -351,9 +351,8 @@ def test_the_error_travels_whole():
 
 def circle(messages: int) -> tuple[App, App, list[Any]]:
     """Two services that feed each other, each topic bounded by the other's subscription, and what fills both topics."""
-    named = {"subscriptions": ("pings",), "records": 10}
-    pings = Topic("pings", owner="ours", key="key", bound=Bound(**named))  # type: ignore[arg-type]
-    pongs = Topic("pongs", owner="theirs", key="key", bound=Bound(**{**named, "subscriptions": ("pongs",)}))  # type: ignore[arg-type]
+    pings = Topic("pings", owner="ours", key="key", bound=Bound(records=10, subscriptions=("pings",)))
+    pongs = Topic("pongs", owner="theirs", key="key", bound=Bound(records=10, subscriptions=("pongs",)))
 
     @pings.event("Ping")
     class Ping(Struct, frozen=True):
@@ -397,3 +396,48 @@ async def test_without_the_rule_that_the_worst_off_goes_on_they_would_stand_stil
     monkeypatch.setattr(Restraint, "_used_by_itself", lambda self, own: 0.0)
     with pytest.raises(AssertionError, match=r"stands still for the bound of topic"):
         await run_circle()
+
+
+async def test_in_a_chain_a_slow_last_service_slows_all_before_it():
+    names = ("first", "second", "third")
+    topics = [
+        Topic(name, owner="shop", key="key", partitions=1, bound=Bound(records=40, subscriptions=(name,)))
+        for name in names
+    ]
+    kinds = []
+    for topic in topics:
+
+        @topic.event(f"{topic.name}.Step")
+        class Step(Struct, frozen=True):
+            key: str
+
+        kinds.append(Step)
+    shop = App("shop", owns=topics)
+
+    def pass_on(topic: Topic, kind: type, following: type) -> None:
+        @shop.subscribe(topic.name, topic, start="earliest", in_flight_records_max=5).on(kind)
+        async def handle(step: Any) -> Any:
+            return following(step.key)
+
+    for topic, kind, following in zip(topics, kinds, kinds[1:], strict=False):
+        pass_on(topic, kind, following)
+
+    passes = asyncio.Semaphore(0)
+
+    @shop.subscribe("third", topics[-1], start="earliest", timeout=86_400).on(kinds[-1])
+    async def last(step: Any) -> None:
+        await passes.acquire()
+
+    async with TestApp(shop) as t:
+        publishing = [asyncio.ensure_future(shop.publish(kinds[0](f"k{n}"))) for n in range(1_000)]
+        await t.advance(seconds=20)
+        refused = await asyncio.gather(*publishing, return_exceptions=True)
+        lags = [(await t.log.bounds(name))[0].end - (await t.log.partitions(name))[0].position for name in names]
+        assert sum(isinstance(each, BackPressure) for each in refused) >= 500
+        assert all(lag <= 400 for lag in lags), lags
+        for _ in range(1_000):
+            passes.release()
+        await t.settle()
+        assert {name: counts["done"] for name, counts in t.audit().items()} == dict.fromkeys(
+            names, sum(not isinstance(each, BackPressure) for each in refused)
+        )
