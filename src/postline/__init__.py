@@ -9,23 +9,30 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py
+# 4 patterns      events.py  registry/  commands/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
+from postline.commands import Outcome, Ticket, TicketStatus
 from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Schemas, Topic
+from postline.contracts.commands import CommandTopic
+from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
     BackPressure,
     ContractError,
     DecodeError,
     EncodeError,
+    HandlerFault,
     LogError,
     MessageError,
     MessageTooLarge,
+    OutcomeError,
     PostlineError,
     PublishTimeout,
+    Refused,
+    RequestTimeout,
     SettingsError,
     UsageError,
 )
@@ -40,6 +47,8 @@ __all__ = [
     "App",
     "BackPressure",
     "Bound",
+    "Cancelled",
+    "CommandTopic",
     "Compaction",
     "Context",
     "ContractError",
@@ -47,21 +56,32 @@ __all__ = [
     "DecodeError",
     "Dedup",
     "Discard",
+    "Done",
     "EncodeError",
     "Envelope",
+    "Fault",
     "ForeignTopic",
+    "HandlerFault",
     "LogError",
     "MessageError",
     "MessageTooLarge",
+    "Outcome",
+    "OutcomeError",
     "PostlineError",
     "PublishTimeout",
     "Published",
+    "Refused",
+    "ReplyOutcome",
+    "RequestTimeout",
     "Retention",
     "Retry",
     "RetryLater",
     "Schemas",
     "SettingsError",
     "Subscription",
+    "Ticket",
+    "TicketStatus",
+    "TimedOut",
     "Topic",
     "UsageError",
 ]

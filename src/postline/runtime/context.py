@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import msgspec
 
+from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
 from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
 
-__all__ = ["Context", "Desk", "StateHandle"]
+__all__ = ["Context", "Desk", "StateHandle", "milliseconds_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -25,6 +26,7 @@ else:  # PEP 696 defaults are for type checkers alone until Python 3.13
     ResourcesT = TypeVar("ResourcesT")
 
 _UNSEEN = Envelope()
+_LONGEST_SECONDS = 366 * 86_400
 
 
 class Desk(Protocol):
@@ -40,6 +42,21 @@ class Desk(Protocol):
 
     def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record that publishing `message` from this context makes."""
+
+    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """The record that sending `command` from this context makes."""
+
+    def promise(self, context: Context[Any]) -> str:
+        """The token of a reply that comes later."""
+
+    def later(self, token: str, reply: Any) -> Append:
+        """The record that gives a later reply."""
+
+    async def progress(self, context: Context[Any], note: str) -> None:
+        """Tell the client of the command how far it is."""
+
+    def now_ms(self) -> int:
+        """Wall-clock milliseconds."""
 
     def stored_state(self, key: bytes) -> bytes | None:
         """The key's state before this attempt."""
@@ -70,6 +87,10 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     batch_keys: frozenset[bytes] | None = None
     #: The attempt has ended: what were published or put now would be stored by nobody.
     closed: bool = False
+    #: What else this attempt puts into partition state, by namespace and key.
+    entries: dict[tuple[str, bytes], bytes] | None = None
+    #: The reply comes later: the handler returns none.
+    promised: bool = False
 
     @property
     def envelope(self) -> Envelope:
@@ -143,11 +164,71 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """
         if self.closed:
             raise self.too_late("published through")
-        append = self.desk.output(self, message, headers)
+        self.put_out(self.desk.output(self, message, headers))
+
+    def put_out(self, append: Append) -> None:
+        """Let a record leave with this one's settlement, or not at all."""
         if self.outbox is None:
             self.outbox = [append]
         else:
             self.outbox.append(append)
+
+    def put_entry(self, namespace: str, key: bytes, value: bytes) -> None:
+        """Write an entry of partition state with this record's settlement, or not at all."""
+        if self.entries is None:
+            self.entries = {}
+        self.entries[namespace, key] = value
+
+    def send(self, command: Any, *, timeout: timedelta | float | None = None) -> str:
+        """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
+
+        Its reply comes as a message (`App.replies`). One that no attempt has begun within `timeout`, in seconds or as
+        timedelta, expires. A repeated attempt sends it under the same id. Raises as `publish` does.
+        """
+        if self.closed:
+            raise self.too_late("sent through")
+        expires_ms = None if timeout is None else self.desk.now_ms() + milliseconds_of(timeout)
+        append = self.desk.command(self, command, expires_ms)
+        self.put_out(append)
+        return append.envelope.id
+
+    @property
+    def client_id(self) -> str:
+        """Who asked for what is handled here: a command's client, or that of the command behind this message; or ""."""
+        return self.envelope.headers.get(CLIENT_ID, "")
+
+    @property
+    def request_id(self) -> str:
+        """The request behind what is handled here; or ""."""
+        return self.envelope.headers.get(REQUEST_ID, "")
+
+    def reply_later(self) -> str:
+        """Answer this command later, from anywhere in the service, also after a restart: gives the token to do it with.
+
+        The handler returns nothing then. `app.reply(token, …)`, or `ctx.reply` in another handler, answers once; until
+        then the ticket is open. Raises UsageError outside commands.
+        """
+        if self.closed:
+            raise self.too_late("asked for a later reply")
+        return self.desk.promise(self)
+
+    def reply(self, token: str, reply: Any) -> None:
+        """Give the reply that `reply_later` promised, with this record's settlement, or not at all.
+
+        The first one counts. Raises UsageError for what is no token, ContractError for what is no reply.
+        """
+        if self.closed:
+            raise self.too_late("replied through")
+        self.put_out(self.desk.later(token, reply))
+
+    async def progress(self, note: str) -> None:
+        """Tell whoever waits for this command how far it is; durable when this returns, whatever the attempt ends in.
+
+        Raises UsageError outside commands, LogError.
+        """
+        if self.closed:
+            raise self.too_late("asked to tell progress")
+        await self.desk.progress(self, note)
 
     def too_late(self, what: str) -> UsageError:
         """The error of a use after the attempt, which nothing is stored with any more."""
@@ -162,12 +243,22 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         if self.outbox is None:
             return 0
         if self.ordinals is None:
-            (first,) = self.outbox
-            self.ordinals = {(first.envelope.type, first.key): 1}
+            self.ordinals = {}
+            for append in self.outbox:
+                before = (append.envelope.type, append.key)
+                self.ordinals[before] = self.ordinals.get(before, 0) + 1
         place = (type_name, key)
         ordinal = self.ordinals.get(place, 0)
         self.ordinals[place] = ordinal + 1
         return ordinal
+
+
+def milliseconds_of(time: timedelta | float) -> int:
+    """A span in milliseconds. Raises UsageError for what is none, or below zero."""
+    seconds = time.total_seconds() if isinstance(time, timedelta) else time
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        raise UsageError(f"{time!r} is no time to wait.", remedy="Give seconds, or a timedelta, of 0 or more.")
+    return int(seconds * 1000)
 
 
 class StateHandle:

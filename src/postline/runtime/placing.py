@@ -12,7 +12,20 @@ from postline.contracts import Partitioner
 from postline.errors import UsageError
 from postline.log.needs import Placer, StateEntry
 from postline.runtime.control import PAUSED
-from postline.runtime.entries import CONTROL, DEAD, DEDUP, DEDUP_ORDER, HELD, TYPES, USER_STATE, offset_key, offset_of
+from postline.runtime.entries import (
+    ANSWERED,
+    CANCELLED,
+    CONTROL,
+    DEAD,
+    DEDUP,
+    DEDUP_ORDER,
+    HELD,
+    LATER,
+    TYPES,
+    USER_STATE,
+    offset_key,
+    offset_of,
+)
 
 __all__ = ["state_placer"]
 
@@ -39,13 +52,14 @@ class _Placing:
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,
+            CANCELLED: self._to_others,
         }
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
         if entry.namespace == USER_STATE:
             return [_moved(entry, _partition_of(count)(entry.key))]
-        if entry.namespace in (HELD, DEAD):
+        if entry.namespace in (HELD, DEAD, ANSWERED, LATER):
             return [entry]
         if entry.namespace not in self._copies:
             raise UsageError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from postline.clock import Clock
-from postline.log.port import Log
+from postline.log.port import Append, Log
 from postline.runtime.complaints import Complaints
 from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet
@@ -38,6 +39,8 @@ class Surroundings:
         self.resources: Any = None
         #: Of the topics that have a bound; set before the first record is handled.
         self.gates = Gates(log, clock, {})
+        #: Makes the record that gives a later reply, where the app answers commands.
+        self.later: Callable[[str, Any], Append] | None = None
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()

@@ -24,6 +24,7 @@ class _FakeDesk:
         self.subscription, self.topic, self.partition = subscription, topic, 0
         self.resources = resources
         self.published: list[Any] = []
+        self.notes: list[str] = []
         self.stored: dict[bytes, bytes] = {}
         self._envelope = envelope
         self._catalog = catalog
@@ -54,6 +55,24 @@ class _FakeDesk:
         )
         self.published.append(message)
         return Append(topic, 0, key, value, envelope)
+
+    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """As `output`; the request id is the message's id."""
+        return self.output(context, command, None)
+
+    def promise(self, context: Context[Any]) -> str:
+        context.promised = True
+        return f"later-{context.message_id}"
+
+    def later(self, token: str, reply: Any) -> Append:
+        self.published.append(reply)
+        return Append("test.control", 0, token.encode(), None, Envelope(id=token))
+
+    async def progress(self, context: Context[Any], note: str) -> None:
+        self.notes.append(note)
+
+    def now_ms(self) -> int:
+        return _TEST_MS
 
     def stored_state(self, key: bytes) -> bytes | None:
         return self.stored.get(key)
