@@ -26,11 +26,12 @@ class Bound:
     subscriptions: tuple[str, ...] = ()
     wait_seconds: float = 5.0
 
-    def used(self, records: int, age_seconds: float) -> float:
+    def used(self, records: int, age_seconds: float, size_bytes: float = 0) -> float:
         """How much of it is used by who is so far behind: 1.0 is all of it."""
         by_records = 0.0 if self.records is None else records / self.records
         by_age = 0.0 if self.age is None else age_seconds / self.age.total_seconds()
-        return max(by_records, by_age)
+        by_bytes = 0.0 if self.bytes is None else size_bytes / self.bytes
+        return max(by_records, by_age, by_bytes)
 
     def problems(self) -> Iterator[str]:
         """What is wrong with it, each with its remedy."""

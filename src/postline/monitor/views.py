@@ -150,7 +150,7 @@ class BoundView(msgspec.Struct, frozen=True, kw_only=True):
     records: int | None
     seconds: float | None
     bytes: int | None
-    #: How much of it is used: from 1.0 on publishers wait. What is bounded in bytes is not counted here.
+    #: How much of it is used: from 1.0 on publishers wait. bytes are not counted here.
     used: float
 
 

@@ -13,6 +13,7 @@ from postline.contracts import Bound
 from postline.errors import BackPressure, LogError, LogUnavailable, MissingCapability, UnknownSubscription
 from postline.log.port import Append, Bounds, Capability, Log
 from postline.runtime.lagging import Flow, Lag, lag_of
+from postline.runtime.weighing import Weights
 
 __all__ = ["LOOK_SECONDS", "RELEASED", "Gate", "Gates", "nap"]
 
@@ -55,6 +56,7 @@ class Gate:
         self._log, self._clock = log, clock
         #: How far each required subscription was behind at the last look; those that don't exist are left out.
         self._lags: dict[str, Lag] = {}
+        self._weights = None if bound.bytes is None else Weights(log, topic, bound.bytes)
         self._flows = {name: Flow() for name in bound.subscriptions}
         #: Records that passed since then.
         self._added = 0
@@ -120,6 +122,8 @@ class Gate:
 
     def _fits(self, number: int) -> bool:
         bound = self.bound
+        if bound.bytes is not None and self.used() >= 1.0:
+            return False
         if bound.records is None or not self._lags:
             return True
         if number > bound.records:
@@ -142,7 +146,10 @@ class Gate:
     def used_by(self, subscription: str) -> float:
         """How much of the bound this subscription uses; 0 if it is not required, so that nobody waits for it."""
         lag = self._lags.get(subscription)
-        return 0.0 if lag is None else self.bound.used(lag.records + self._added, lag.age_seconds)
+        if lag is None:
+            return 0.0
+        mean = lag.bytes / lag.records if lag.records else 0.0  # what was added since is taken to be like the rest
+        return self.bound.used(lag.records + self._added, lag.age_seconds, lag.bytes + self._added * mean)
 
     def _records(self) -> int:
         return max(lag.records for lag in self._lags.values()) + self._added
@@ -167,19 +174,21 @@ class Gate:
         at = self._clock.monotonic()
         try:
             bounds = await self._log.bounds(self.topic)
-            self._lags = await self._lags_behind(bounds, None if self.bound.age is None else self._clock.now_ms(), at)
+            self._lags = await self._lags_behind(bounds, at)
         except BaseException:
             self._added += before
             raise
         self._looked_at = self._clock.monotonic()
 
-    async def _lags_behind(self, bounds: list[Bounds], age_at_ms: int | None, at: float) -> dict[str, Lag]:
-        found = {}
+    async def _lags_behind(self, bounds: list[Bounds], at: float) -> dict[str, Lag]:
+        found, age_at_ms = {}, None if self.bound.age is None else self._clock.now_ms()
         for name in self.bound.subscriptions:
             try:
                 if name not in self._lags:
                     await self._require_reads_it(name)
-                found[name] = lag = await lag_of(self._log, self.topic, name, bounds, age_at_ms)
+                found[name] = lag = await lag_of(
+                    *(self._log, self.topic, name, bounds), age_at_ms=age_at_ms, weights=self._weights
+                )
                 self._flows[name].note(at, lag.passed, lag.records)
             except UnknownSubscription:
                 self._bounds_nothing(name)
@@ -255,6 +264,8 @@ class Gate:
         if bound.age is not None and lag.age_seconds:
             released = bound.age.total_seconds() * RELEASED
             excess = max(excess, lag.records * (1 - released / lag.age_seconds))
+        if bound.bytes is not None and lag.bytes:
+            excess = max(excess, lag.records * (1 - bound.bytes * RELEASED / lag.bytes))
         return max(0.0, excess) / rate
 
     def _pause(self) -> float:
@@ -283,6 +294,8 @@ class Gate:
             told.append(f"{lag.records + self._added:,} of at most {bound.records:,} records")
         if bound.age is not None:
             told.append(f"{lag.age_seconds:.1f} of at most {bound.age.total_seconds():g} s")
+        if bound.bytes is not None:
+            told.append(f"{lag.bytes:,} of at most {bound.bytes:,} bytes")
         return " and ".join(told)
 
 
@@ -301,7 +314,7 @@ class Gates:
     def check(self) -> None:
         """Raise MissingCapability for a bound that the engine can't keep."""
         for topic, gate in self._gates.items():
-            if gate.bound.bytes is not None and Capability.LAG_BYTES not in self._log.capabilities:
+            if gate.bound.bytes is not None and Capability.SIZES not in self._log.capabilities:
                 raise MissingCapability(
                     f"Topic {topic!r} has a bound in bytes, and {self._log.address} can't tell how many bytes a "
                     "subscription is behind.",

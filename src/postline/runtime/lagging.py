@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from postline.log.port import Bounds, Log, PartitionInfo
 from postline.runtime.progress import Progress
+from postline.runtime.weighing import Weights
 
 __all__ = ["Flow", "Lag", "PartitionLag", "lag_in", "lag_of", "oldest_ms"]
 
@@ -35,6 +36,8 @@ class Lag(NamedTuple):
     passed: int
     #: Age of the oldest record that it is not done with; 0 where it was not asked for.
     age_seconds: float = 0.0
+    #: Of those records; 0 where it was not asked for.
+    bytes: int = 0
 
 
 def lag_in(stored: PartitionInfo, bounds: Bounds) -> PartitionLag:
@@ -57,19 +60,36 @@ async def oldest_ms(log: Log, topic: str, partition: int, lag: PartitionLag) -> 
     return None
 
 
-async def lag_of(log: Log, topic: str, subscription: str, bounds: list[Bounds], age_at_ms: int | None = None) -> Lag:
-    """How far it is behind those bounds; its age at that time if one is given. Raises UnknownSubscription."""
-    records = passed = 0
+async def lag_of(
+    log: Log,
+    topic: str,
+    subscription: str,
+    bounds: list[Bounds],
+    *,
+    age_at_ms: int | None = None,
+    weights: Weights | None = None,
+) -> Lag:
+    """How far it is behind those bounds; also its age at that time, and its bytes, if asked for.
+
+    Raises UnknownSubscription.
+    """
+    records = passed = size = 0
     oldest: list[int] = []
     for stored in await log.partitions(subscription):
         lag = lag_in(stored, bounds[stored.partition])
         records += lag.records
         passed += lag.first + lag.ahead
+        if weights is not None and lag.records:
+            end = bounds[stored.partition].end
+            weight = await weights.of(subscription, stored.partition, lag.first, end)
+            size += (
+                weight * lag.records // (end - lag.first)
+            )  # what is settled ahead is as large as the rest, on average
         if age_at_ms is not None and lag.records:
             at_ms = await oldest_ms(log, topic, stored.partition, lag)
             oldest += [] if at_ms is None else [at_ms]
     age_ms = max(0, age_at_ms - min(oldest)) if age_at_ms is not None and oldest else 0
-    return Lag(records, passed, age_ms / 1000)
+    return Lag(records, passed, age_ms / 1000, size)
 
 
 class Flow:

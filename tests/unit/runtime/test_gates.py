@@ -298,10 +298,41 @@ async def test_while_the_log_cannot_be_asked_the_gate_goes_by_what_it_knew(monke
 async def test_a_bound_in_bytes_is_refused_at_start_where_the_engine_cannot_tell():
     shop = Shop(bound(bytes=1_000_000))
     t = TestApp(shop.app)
-    t.log.capabilities -= {Capability.LAG_BYTES}
+    t.log.capabilities -= {Capability.SIZES}
     with pytest.raises(MissingCapability, match="bound in bytes"):
         async with t:
             pass
+
+
+async def test_the_bytes_that_wait_bound_too_and_each_record_is_weighed_once(monkeypatch):
+    shop = Shop(bound(bytes=10_000, wait_seconds=0.0))
+    async with TestApp(shop.app, shop.billing) as t:
+        weighed: list[int] = []
+        size_between = t.log.size_between
+
+        async def counting(topic: str, partition: int, start: int, end: int) -> int:
+            weighed.append(end - start)
+            return await size_between(topic, partition, start, end)
+
+        monkeypatch.setattr(t.log, "size_between", counting)
+
+        async def flood() -> None:
+            for order in shop.orders(400):
+                await t.publish(order)
+                await t.advance(seconds=1)
+
+        with pytest.raises(BackPressure, match="of at most 10,000 bytes"):
+            await flood()
+        stored = len(t.published(shop.order))
+        spans = [(await t.log.bounds("shop.orders"))[each] for each in range(2)]
+        sizes = [await size_between("shop.orders", at, span.start, span.end) for at, span in enumerate(spans)]
+        assert 10_000 <= sum(sizes) < 10_500
+        assert sum(weighed) == stored
+        shop.let_pass(stored // 2)
+        await t.advance(seconds=1)
+        await t.publish(shop.order("c1", 0))
+        shop.let_pass(10_000)
+        await t.settle()
 
 
 async def test_the_environment_sizes_a_bound_and_the_namespace_reaches_its_subscriptions():
