@@ -58,9 +58,11 @@ class Gate:
         self._lags: dict[str, Lag] = {}
         self._weights = None if bound.bytes is None else Weights(log, topic, bound.bytes)
         self._flows = {name: Flow() for name in bound.subscriptions}
-        #: Records that passed since then.
+        #: Records that this process has let pass since then.
         self._added = 0
         self._looked_at = float("-inf")
+        #: The last look failed.
+        self._blind = False
         self._one_look = asyncio.Lock()
         self._shut = False
         self._waiters: deque[_Waiter] = deque()
@@ -90,14 +92,17 @@ class Gate:
         self._watch()
         try:
             await waiter.future
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            raise
         finally:
             timer.cancel()
-            if waiter in self._waiters:  # cancelled
-                self._waiters.remove(waiter)
 
     def _too_late(self, waiter: _Waiter) -> None:
+        """Refuse it, if the last look is young enough to go by; else after the next."""
         waiter.late = True
-        if self._looked_at >= waiter.since - LOOK_SECONDS:
+        if not waiter.future.done() and self._looked_at >= waiter.since - LOOK_SECONDS:
             self._refuse(waiter)
 
     def _refuse(self, waiter: _Waiter) -> None:
@@ -107,7 +112,8 @@ class Gate:
 
     def _admit(self) -> None:
         """Let in who waits, in order, as far as there is room."""
-        self._shut = self._over() or (self._shut and self.used() > RELEASED)
+        used = self.used()
+        self._shut = used > 1.0 or (self._shut and used > RELEASED)
         while self._waiters and not self._shut:
             waiter = self._waiters[0]
             if self._fits(waiter.number):
@@ -129,9 +135,6 @@ class Gate:
         if number > bound.records:
             return self._records() <= bound.records * _OVERSIZE
         return self._records() + number <= bound.records
-
-    def _over(self) -> bool:
-        return self.used() > 1.0
 
     # -- figures of the last look ---------------------------------------------------------------
 
@@ -165,9 +168,16 @@ class Gate:
                 except LogError as error:
                     if not error.retryable:
                         raise
-                    # A bound makes nothing less available than the log: it goes by what it knew.
-                    _log.warning("topic %s: can't see how far its subscriptions lag: %s", self.topic, error)
-                    self._looked_at = self._clock.monotonic()
+                    self._go_by_what_it_knew(error)
+                else:
+                    self._blind = False
+                self._looked_at = self._clock.monotonic()
+
+    def _go_by_what_it_knew(self, error: LogError) -> None:
+        """A bound makes nothing less available than the log is."""
+        log = _log.debug if self._blind else _log.warning
+        log("topic %s: can't see how far its subscriptions lag: %s", self.topic, error)
+        self._blind = True
 
     async def _measure(self) -> None:
         self._added, before = 0, self._added  # what passes meanwhile may be seen or not: it counts
@@ -178,7 +188,6 @@ class Gate:
         except BaseException:
             self._added += before
             raise
-        self._looked_at = self._clock.monotonic()
 
     async def _lags_behind(self, bounds: list[Bounds], at: float) -> dict[str, Lag]:
         found, age_at_ms = {}, None if self.bound.age is None else self._clock.now_ms()
@@ -223,12 +232,12 @@ class Gate:
                 if not self._waiters:
                     return
                 await nap(self._clock, self._pause())
-        except LogError as error:
+        except Exception as error:  # noqa: BLE001 - told to everybody who waits
             self.fail(error)
         finally:
             self._watching = None
 
-    def fail(self, error: LogError) -> None:
+    def fail(self, error: Exception) -> None:
         """Give everybody who waits this error."""
         while self._waiters:
             waiter = self._waiters.popleft()
@@ -307,9 +316,9 @@ class Gates:
         self._gates = {topic: Gate(log, clock, topic, bound) for topic, bound in bounds.items()}
         #: False where no topic has a bound: then nobody need ask for room.
         self.bounded = bool(self._gates)
-        rows = [bound.records for bound in bounds.values() if bound.records is not None]
+        limits = [bound.records for bound in bounds.values() if bound.records is not None]
         #: So many records at most are asked room for at once by who can choose: they fit whenever a gate is open.
-        self.records_at_once = max(1, min(rows, default=1 << 40) // 10)
+        self.records_at_once = max(1, min(limits, default=1 << 40) // 10)
 
     def check(self) -> None:
         """Raise MissingCapability for a bound that the engine can't keep."""
