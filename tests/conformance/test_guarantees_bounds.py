@@ -88,7 +88,8 @@ async def test_publishers_go_on_when_the_subscription_has_caught_up(engine: Engi
                 return view.lag_records >= RECORDS * 9 // 10
 
             await eventually(full, "the topic is full")
-            assert (await world.view("orders")).lag_records <= RECORDS
+            # One may have been on its way when it was looked.
+            assert (await world.view("orders")).lag_records <= RECORDS + 1
             service.let(RECORDS)
         await publishing
         service.let(1000)

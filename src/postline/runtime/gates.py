@@ -61,6 +61,8 @@ class Gate:
         #: Records that this process has let pass since then.
         self._added = 0
         self._looked_at = float("-inf")
+        #: Of those, what passed while it was being looked, and may be counted twice.
+        self._unsure = 0
         #: The last look failed.
         self._blind = False
         self._one_look = asyncio.Lock()
@@ -121,6 +123,8 @@ class Gate:
                 if not waiter.future.done():
                     self._added += waiter.number
                     waiter.future.set_result(None)
+            elif self._unsure and self._fits(waiter.number - self._unsure):
+                break  # the next look tells
             else:
                 self._shut = True
         for waiter in [each for each in self._waiters if each.late]:
@@ -180,14 +184,10 @@ class Gate:
         self._blind = True
 
     async def _measure(self) -> None:
-        self._added, before = 0, self._added  # what passes meanwhile may be seen or not: it counts
-        at = self._clock.monotonic()
-        try:
-            bounds = await self._log.bounds(self.topic)
-            self._lags = await self._lags_behind(bounds, at)
-        except BaseException:
-            self._added += before
-            raise
+        before, at = self._added, self._clock.monotonic()
+        self._lags = await self._lags_behind(await self._log.bounds(self.topic), at)
+        self._added -= before  # what passed meanwhile may have been seen or not: it counts
+        self._unsure = self._added
 
     async def _lags_behind(self, bounds: list[Bounds], at: float) -> dict[str, Lag]:
         found, age_at_ms = {}, None if self.bound.age is None else self._clock.now_ms()

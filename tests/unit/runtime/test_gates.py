@@ -234,6 +234,61 @@ async def test_several_publishers_together_stay_within_the_bound():
         await t.settle()
 
 
+async def test_during_a_look_what_was_added_before_it_still_counts(monkeypatch):
+    shop = Shop(bound(records=20, wait_seconds=0.0))
+    async with TestApp(shop.app, shop.billing) as t:
+        assert shop.app._running is not None
+        gate = shop.app._running.gates.of("shop.orders")
+        assert gate is not None
+        await publish_all(t, shop.orders(20))
+        looking, go_on, partitions = asyncio.Event(), asyncio.Event(), t.log.partitions
+
+        async def slow(subscription: str) -> Any:
+            looking.set()
+            await go_on.wait()
+            return await partitions(subscription)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(t.log, "partitions", slow)
+            look = asyncio.ensure_future(gate.look())
+            await looking.wait()
+            asking = asyncio.ensure_future(gate.room(1))
+            go_on.set()
+            await look
+            with pytest.raises(BackPressure):
+                await t._settling.until_done(asking)
+        shop.let_pass(10_000)
+        await t.settle()
+
+
+async def test_what_passes_during_a_look_and_may_be_counted_twice_shuts_nothing(monkeypatch):
+    shop = Shop(bound(records=20, wait_seconds=5.0))
+    async with TestApp(shop.app, shop.billing) as t:
+        assert shop.app._running is not None
+        gate = shop.app._running.gates.of("shop.orders")
+        assert gate is not None
+        await publish_all(t, shop.orders(19))
+        looking = asyncio.Event()
+        partitions = t.log.partitions
+
+        async def slow(subscription: str) -> Any:
+            looking.set()
+            await t.clock.sleep(0.01)
+            return await partitions(subscription)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(t.log, "partitions", slow)
+            t.clock.move_to(t.clock.monotonic() + 2)
+            waiting = asyncio.ensure_future(gate.room(1))
+            await looking.wait()
+            gate.count(1)  # as if it had been stored before the ends were read
+            await t.advance(seconds=1)
+            assert waiting.done()
+            await waiting
+        shop.let_pass(10_000)
+        await t.settle()
+
+
 async def test_a_cancelled_publish_gives_its_place_to_the_next():
     shop = Shop(bound(records=5, wait_seconds=60.0))
     async with TestApp(shop.app, shop.billing) as t:
