@@ -22,9 +22,11 @@ class Serving(Subscription):
     it raises goes through the retries and ends, at last, in a fault for the client and a dead letter here.
     """
 
-    def __init__(self, name: str, topic: CommandTopic, start: Start, policy: Policy) -> None:
-        super().__init__(name, topic.commands, start, policy)
+    def __init__(self, topic: CommandTopic, policy: Policy, takes_over: str = "") -> None:
+        super().__init__(topic.name, topic.commands, "earliest", policy)
         self.commands = topic
+        #: The service that served the topic before.
+        self.takes_over = takes_over
 
     def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`."""
