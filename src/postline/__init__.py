@@ -16,10 +16,11 @@ from __future__ import annotations
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
+    BackPressure,
     ContractError,
     DecodeError,
     EncodeError,
@@ -44,6 +45,8 @@ from postline.runtime.retry import Retry
 
 __all__ = [
     "App",
+    "BackPressure",
+    "Bound",
     "Cancelled",
     "CommandTopic",
     "Compaction",

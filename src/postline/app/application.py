@@ -9,12 +9,12 @@ from typing import Any, TypeVar, Unpack
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Lifespan, Published, Running, append_all
+from postline.app.running import Lifespan, Published, Running
 from postline.commands import ReplySubscription, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
-from postline.errors import UsageError
+from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
@@ -115,12 +115,15 @@ class App(Routing):
     ) -> Published:
         """Publish one message; it is durable when this returns.
 
-        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
+        If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
         unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers)
+        if running.gates.bounded:
+            await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
@@ -129,7 +132,9 @@ class App(Routing):
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
+        all; `id_of` gives the own id that makes repeating safe. Where there is no room in time it raises BackPressure,
+        whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
@@ -139,12 +144,14 @@ class App(Routing):
             for appends in running.thousands(messages, id_of):
                 if storing is not None:
                     published += await storing
-                storing = asyncio.create_task(append_all(running.log, appends))
+                storing = asyncio.create_task(running.store(appends))
                 await asyncio.sleep(0)
             return published + (await storing if storing is not None else [])
-        except BaseException:
+        except BaseException as error:
             if storing is not None:
                 await asyncio.gather(storing, return_exceptions=True)
+            if isinstance(error, BackPressure):
+                error.published = len(published)
             raise
 
     async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
@@ -152,11 +159,11 @@ class App(Routing):
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
         this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
-        every subscription handles the first. Raises ContractError and LogError.
+        every subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
         """
         running = self._for_publishing()
         appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
-        return await append_all(running.log, appends) if appends else []
+        return await running.store(appends) if appends else []
 
     # -- commands -----------------------------------------------------------------------------
 

@@ -23,10 +23,21 @@ from postline.errors import PostlineError, SettingsError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.registry import (
+    SCHEMAS_TOPIC,
+    DeclaredBounds,
+    Registry,
+    Usage,
+    View,
+    enroll,
+    open_registry,
+    schemas_topic,
+    view_of,
+)
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
@@ -123,6 +134,7 @@ class Running:
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
@@ -134,9 +146,11 @@ class Running:
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
+        self.gates.check()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
         resources = await self._enter(lifespan) if lifespan else None
@@ -157,6 +171,13 @@ class Running:
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
 
+    async def _tell_bounds(self) -> None:
+        """Let whoever looks on know how far subscriptions of the app's topics may lag."""
+        full = self._settings.full_name
+        if owned := [full(topic.name) for topic in self._app.owns]:
+            declared = DeclaredBounds(self.log, self._schemas)
+            await declared.note(owned, self.topology.bounds(), self.outlet.fresh_id)
+
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
             return await self._stack.enter_async_context(lifespan(self._app))
@@ -169,7 +190,7 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = list(self._catalog.problems)
+        problems = [*self._catalog.problems, *self.topology.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -221,8 +242,15 @@ class Running:
     def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
         fresh, rest = self.outlet.fresh, iter(messages)
-        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+        number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+        while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def store(self, appends: Sequence[Append]) -> list[Published]:
+        """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""
+        if self.gates.bounded:
+            await self.gates.room_for(appends)
+        return await append_all(self.log, appends)
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
@@ -242,7 +270,7 @@ class Running:
         announced = await announce_types(self.log, plan, envelope)
         plan = self.commanding.answering(self._by_full_name(plan.name), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
-        around.resources = resources
+        around.resources, around.gates = resources, self.gates
         around.later = self.later
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
@@ -293,6 +321,7 @@ class Running:
         await self._close()
 
     async def _close(self) -> None:
+        self.gates.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:
             await self._stack.aclose()

@@ -10,6 +10,7 @@ from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
 from postline.monitor.views import (
     AuditView,
+    BoundView,
     DeadLetterDetail,
     DeadLetterView,
     HeldView,
@@ -25,6 +26,7 @@ from postline.monitor.views import (
 
 __all__ = [
     "AuditView",
+    "BoundView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",

@@ -26,6 +26,7 @@ from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.reset import reset_commit
+from postline.runtime.restraint import REASON, Restraint
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.workers import WorkerPool
 
@@ -65,6 +66,11 @@ class Consumer:
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._committer = Committer(around, self._partitions, self._busy, self._after_commit, self._fail)
+        #: None where no topic has a bound.
+        self.restraint: Restraint | None = None
+        if around.gates.bounded:
+            self.restraint = Restraint(self.plan, around.gates, around.clock, self._partitions, self._fail)
+            self._committer.on_appends = self.restraint.note
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -115,6 +121,8 @@ class Consumer:
         """Let go of everything at once; what was not committed will be handled again."""
         self._stopping = True
         self._sweeper.stop()
+        if self.restraint is not None:
+            self.restraint.close()
         for owned in self.owned.values():
             owned.halt()
         for task in self._tasks:
@@ -166,6 +174,8 @@ class Consumer:
             owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
             return
         self.owned[assignment.partition] = owned
+        if self.restraint is not None:
+            self.restraint.take_up(owned)
         if owned.answers is not None:
             await self._until_done(partial(self._obey_what_waits, owned))
             owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
@@ -402,7 +412,7 @@ class Consumer:
         ends = await self.around.log.bounds(self.plan.topic)
         control = await self.around.log.bounds(self.plan.control)
         for owned in self.owned.values():
-            behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused
+            behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused_but_for(REASON)
             asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
             if behind or owned.window.pending() or asked:
                 return False

@@ -318,6 +318,10 @@ class OwnedPartition:
         """Whether this reason to pause is in force."""
         return reason in self._pauses
 
+    def paused_but_for(self, reason: str) -> bool:
+        """Whether anything but this reason keeps this partition from being fetched."""
+        return bool(self._pauses - {reason})
+
     def bound_window(self) -> None:
         """Pause fetching while too much is settled ahead of a slow record (DESIGN §5.1)."""
         full = self.window.size() > _WINDOW_RECORDS_MAX or len(self.window.progress.ahead) > _WINDOW_RUNS_MAX

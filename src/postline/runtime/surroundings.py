@@ -9,6 +9,7 @@ from typing import Any
 from postline.clock import Clock
 from postline.log.port import Append, Log
 from postline.runtime.complaints import Complaints
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
 from postline.runtime.versions import SchemaSource, Versions
@@ -36,6 +37,8 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        #: Of the topics that have a bound; set before the first record is handled.
+        self.gates = Gates(log, clock, {})
         #: Makes the record that gives a later reply, where the app answers commands.
         self.later: Callable[[str, Any], Append] | None = None
         self.complaints = Complaints(plan.name, clock)
