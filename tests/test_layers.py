@@ -21,7 +21,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("contracts",)),
     (2, ("log", "store")),
     (3, ("runtime",)),
-    (4, ("events", "commands", "queues", "entities", "outbox", "registry")),
+    (4, ("events", "commands", "queues", "entities", "outbox", "registry", "schedules")),
     (5, ("workflows", "streams", "connect")),
     (6, ("monitor",)),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads

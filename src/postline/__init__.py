@@ -9,7 +9,7 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py
+# 4 patterns      events.py  registry/  schedules/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,18 +17,21 @@ import msgspec
 from postline.app.environment import Environment
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.relaying import Relaying
-from postline.errors import PostlineError, SettingsError
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
+from postline.operations import Operations, Request
 from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.delays import DelayToken, due_of
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
+from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
@@ -46,6 +50,8 @@ _log = logging.getLogger("postline")
 HANDLER_THREAD = " handler"
 
 _PUBLISH_MANY_RECORDS = 1_000
+#: So long a request to an owner in this process takes in memory, where no time passes.
+_TURNS_OF_THE_LOOP = 100
 
 
 class Declared(Protocol):
@@ -55,6 +61,7 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    schedules: Schedules | None
 
 
 #: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
@@ -68,6 +75,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
+    token: str = ""
 
 
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
@@ -213,6 +222,48 @@ class Running:
         fresh, rest = self.outlet.fresh, iter(messages)
         while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def put_off(
+        self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool
+    ) -> Published:
+        """Have a record leave later; durable when this returns. Raises UsageError."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        schedules = self._app.schedules
+        if schedules is None:
+            raise UsageError(
+                f"App {self._app.name!r} has no schedules, so that publish(…, delay=) has nowhere to keep a message.",
+                remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
+            )
+        own = append.envelope.id
+        asked = self.outlet.fresh(schedules.delayed(append, due, own_id=own_id), own if own_id else None)
+        (offset,) = await self.log.append((asked,))
+        subscription = self._settings.full_name(schedules.topic.name)
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, own))
+        return Published(own, asked.topic, asked.partition, offset, token)
+
+    async def cancel(self, token: str, wait_seconds: float) -> bool | None:
+        """As `App.cancel`."""
+        operations = Operations(self.log, self._environment.clock, self._environment.random, source=self._app.name)
+        request = await operations.cancel(token)
+        for _ in range(_TURNS_OF_THE_LOOP):
+            if self._obeyed_here(request):
+                break
+            await asyncio.sleep(0)
+        if not request.live or not await operations.obeyed(request, wait_seconds):
+            return None
+        return await operations.cancelled(token)
+
+    def _obeyed_here(self, request: Request) -> bool:
+        """Whether a consumer of this process has done, and committed, what was asked."""
+        for consumer in self.consumers:
+            if consumer.plan.name == request.subscription:
+                return all(
+                    (owned := consumer.owned.get(partition)) is not None
+                    and owned.control_offset > offset
+                    and not (owned.unit or owned.committing)
+                    for partition, offset in request.asked.items()
+                )
+        return False
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}

@@ -16,6 +16,7 @@ from postline.runtime.commits import Committer
 from postline.runtime.control import (
     CONTROL_POSITION,
     ControlOp,
+    cancel_record,
     end_old_control,
     load_control,
     obey,
@@ -55,6 +56,7 @@ class Consumer:
     def __init__(self, around: Surroundings, executor: Executor, instance: str) -> None:
         self.around = around
         self.plan = around.plan
+        around.cancellation = cancel_record
         self.owned: dict[int, OwnedPartition] = {}
         self.membership: Membership | None = None
         self.failed: asyncio.Future[BaseException] | None = None
@@ -166,6 +168,7 @@ class Consumer:
             return
         self.owned[assignment.partition] = owned
         membership.follow(assignment, owned.control_topic, owned.control_offset)
+        owned.timers.begin(self._committer.wake, self._fail)
 
     async def _rebased(self, assignment: Assignment, target: int) -> Assignment | None:
         """The assignment after a reset to where another program moved its position; None if it is over by now.
@@ -391,7 +394,7 @@ class Consumer:
         for owned in self.owned.values():
             behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused
             asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
-            if behind or owned.window.pending() or asked:
+            if behind or owned.window.pending() or asked or owned.timers.busy:
                 return False
         return not (self._busy() or self._committer.pending())
 

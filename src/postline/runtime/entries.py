@@ -16,10 +16,14 @@ __all__ = [
     "DEDUP_ORDER",
     "FORMATS",
     "HELD",
+    "SCHEDULES",
+    "TIMERS",
+    "TIMER_NOTES",
     "TYPES",
     "USER_STATE",
     "DeadEntry",
     "HeldEntry",
+    "TimerEntry",
     "decode_entry",
     "encode_entry",
     "offset_key",
@@ -33,9 +37,14 @@ DEDUP_ORDER = "dedup-order"
 TYPES = "types"
 CONTROL = "control"
 USER_STATE = "state"
+#: What happens at a time, by due time; and by token what must be known of it besides.
+TIMERS, TIMER_NOTES = "timers", "timer-notes"
+#: By name, the periodic schedules that the partition owns, and when they run next.
+SCHEDULES = "schedules"
 
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
+FORMATS |= dict.fromkeys((TIMERS, TIMER_NOTES, SCHEDULES), 1)
 
 
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):
@@ -71,7 +80,26 @@ class DeadEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry)
+class TimerEntry(msgspec.Struct, array_like=True, gc=False):
+    """Something that happens at a time."""
+
+    #: Wall-clock milliseconds.
+    due_ms: int
+    #: Names it among the timers of its partition, together with the time.
+    token: str
+    #: Who is called when it is due; as registered under `Plan.timers`.
+    kind: str
+    payload: bytes
+    #: The key whose partition it belongs to; None for one that stays where it is.
+    home: bytes | None = None
+    #: How long it was to wait when it was set; 0 where a time was asked for.
+    delay_ms: int = 0
+    #: Its due time is noted by token, since whoever cancels it may not know it.
+    noted: bool = False
+    format: int = 1
+
+
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry)
 
 
 class _Versioned(Protocol):
@@ -82,7 +110,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
 
 
-def encode_entry(entry: HeldEntry | DeadEntry) -> bytes:
+def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 

@@ -11,12 +11,14 @@ from postline.log.port import Append, Assignment, Membership, PartitionCommit, R
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
+from postline.runtime.delays import Due, Waiting, pack_append
 from postline.runtime.entries import TYPES, USER_STATE
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
 from postline.runtime.surroundings import Surroundings
+from postline.runtime.timers import Timers
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Chunk, Window
 
@@ -56,6 +58,7 @@ class OwnedPartition:
         self.states: dict[bytes, bytes | None] = {}
         self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
         self.holding = Holding(self)
+        self.timers = Timers(self, plan.timers)
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
         self.control_topic = plan.control
         self.control_offset = 0
@@ -74,6 +77,9 @@ class OwnedPartition:
         """Take up what the last owner left in state."""
         known = await self.membership.scan_state(self.assignment, TYPES)
         self.types = {name.decode() for name, _ in known}
+        await self.timers.load()
+        if self.plan.taken_up is not None:
+            await self.plan.taken_up(self)
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
@@ -174,6 +180,9 @@ class OwnedPartition:
         """Put what the handler published and stored into the next commit."""
         if context.outbox is not None:
             self.unit.appends += context.outbox
+        if context.delayed is not None:
+            for waiting in context.delayed:
+                self.timers.put_off(waiting)
         if context.staged is not None:
             for key, data in context.staged.items():
                 self.states[key] = data
@@ -194,6 +203,32 @@ class OwnedPartition:
     def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record that publishing `message` from this context makes."""
         return self.around.outlet.derive(context, message, headers)
+
+    def put_off(self, append: Append, due: Due) -> Waiting:
+        """What is kept of a record until it leaves. Raises MessageTooLarge."""
+        waiting = Waiting(due, append.envelope.id, pack_append(append))
+        if len(waiting.packed) > self.plan.state_bytes_max:
+            raise MessageTooLarge(
+                f"Subscription {self.subscription!r}: a message of {len(waiting.packed)} bytes can't wait; "
+                f"the limit is {self.plan.state_bytes_max}.",
+                remedy="Publish it at once, or keep the payload elsewhere and publish a reference to it later.",
+            )
+        return waiting
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        """The record that asks for a delayed message to be cancelled. Raises UsageError."""
+        assert self.around.cancellation is not None, "set before the group is joined"
+        envelope = Envelope(
+            id=self.around.outlet.fresh_id(),
+            source=self.around.outlet.service,
+            time_ms=self.now_ms(),
+            causation_id=context.message_id,
+        )
+        return self.around.cancellation(token, envelope)
+
+    def now_ms(self) -> int:
+        """Wall-clock milliseconds."""
+        return self.around.clock.now_ms()
 
     def stored_state(self, key: bytes) -> bytes | None:
         """The key's state before this attempt."""
@@ -235,6 +270,7 @@ class OwnedPartition:
         """The last `take_commit` is durable."""
         self.committing = None
         self.marks.trim(self.unit)
+        self.timers.committed()
         if len(self.states) > _STATES_CACHED_MAX:
             used = {key for key, lane in self.lanes.items() if lane.items}
             unsaved = {key for namespace, key in self.unit.changes if namespace == USER_STATE}
@@ -286,3 +322,4 @@ class OwnedPartition:
         """Begin no attempt any more and settle none; what was settled can still be committed."""
         self.draining = self.halted = True
         self.holding.cancel_timers()
+        self.timers.stop()

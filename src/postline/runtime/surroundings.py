@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from postline.clock import Clock
-from postline.log.port import Log
+from postline.log.port import Append, Log
+from postline.message import Envelope
 from postline.runtime.complaints import Complaints
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
@@ -38,3 +40,5 @@ class Surroundings:
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
+        #: The record that asks a partition's owner to cancel a delayed message; set by the consumer.
+        self.cancellation: Callable[[str, Envelope], Append] | None = None

@@ -220,7 +220,7 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.staged is None:
+            if chunk is not None and context.staged is None and context.delayed is None:
                 chunk.outcomes[index] = _DONE
                 if context.outbox is not None:
                     owned.unit.appends += context.outbox

@@ -11,6 +11,8 @@ from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.context import Context
+from postline.runtime.control import cancel_record
+from postline.runtime.delays import Due, Waiting, pack_append
 
 __all__ = ["DirectContext", "TestContext"]
 
@@ -54,6 +56,15 @@ class _FakeDesk:
         )
         self.published.append(message)
         return Append(topic, 0, key, value, envelope)
+
+    def put_off(self, append: Append, due: Due) -> Waiting:
+        return Waiting(due, append.envelope.id, pack_append(append))
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
+
+    def now_ms(self) -> int:
+        return _TEST_MS
 
     def stored_state(self, key: bytes) -> bytes | None:
         return self.stored.get(key)
