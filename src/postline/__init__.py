@@ -34,6 +34,7 @@ from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
 from postline.runtime.retry import Retry
+from postline.schedules import Run
 
 __all__ = [
     "App",
@@ -56,6 +57,7 @@ __all__ = [
     "Retention",
     "Retry",
     "RetryLater",
+    "Run",
     "Schemas",
     "SettingsError",
     "Subscription",

@@ -26,7 +26,7 @@ from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
-from postline.runtime.delays import DelayToken, due_of
+from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
@@ -235,10 +235,11 @@ class Running:
                 remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
             )
         own = append.envelope.id
-        asked = self.outlet.fresh(schedules.delayed(append, due, own_id=own_id), own if own_id else None)
+        message = schedules.delayed(append, self.outlet.partitions_of(append.topic), due, own_id=own_id)
+        asked = self.outlet.fresh(message, own if own_id else None)
         (offset,) = await self.log.append((asked,))
         subscription = self._settings.full_name(schedules.topic.name)
-        token = str(DelayToken(subscription, asked.partition, due.at_ms, own))
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
         return Published(own, asked.topic, asked.partition, offset, token)
 
     async def cancel(self, token: str, wait_seconds: float) -> bool | None:

@@ -22,12 +22,14 @@ from postline.monitor.views import (
     TopicView,
     key_text,
 )
+from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
     "AuditView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
+    "DelayedView",
     "HeldView",
     "MemberView",
     "Monitor",
@@ -35,7 +37,10 @@ __all__ = [
     "PartitionView",
     "RecordId",
     "RecordView",
+    "ScheduleView",
     "SubscriptionView",
     "TopicView",
+    "WaitingView",
     "key_text",
+    "waiting_of",
 ]

@@ -12,7 +12,7 @@ from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
-from postline.runtime.delays import DelayToken, Due, Waiting, due_of
+from postline.runtime.delays import DelayToken, Due, Waiting, due_of, order_of
 
 __all__ = ["Context", "Desk", "StateHandle"]
 
@@ -42,7 +42,7 @@ class Desk(Protocol):
     def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record that publishing `message` from this context makes."""
 
-    def put_off(self, append: Append, due: Due) -> Waiting:
+    def pack(self, append: Append) -> bytes:
         """What is kept of a record until it leaves, checked for size."""
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
@@ -172,9 +172,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     def _put_off(self, message: Any, headers: Mapping[str, str] | None, due: Due) -> str:
         if self.ordinals is None and self.outbox is None:
             self.ordinals = {}  # counted from the first on, since the outbox does not have it
-        waiting = self.desk.put_off(self.desk.output(self, message, headers), due)
-        self.let_wait(waiting)
-        return str(DelayToken(self.desk.subscription, self.desk.partition, due.at_ms, waiting.id))
+        append, order = self.desk.output(self, message, headers), order_of(self.offset, len(self.delayed or ()))
+        self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
+        return str(DelayToken(self.desk.subscription, self.desk.partition, due.at_ms, order, append.envelope.id))
 
     def let_wait(self, waiting: Waiting) -> None:
         """Keep what is to leave later, with this record's settlement; for patterns."""

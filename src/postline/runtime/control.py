@@ -181,7 +181,7 @@ async def _unschedule(owned: OwnedPartition, text: str) -> None:
     except UsageError as error:
         _log.warning("subscription %s skips a control record: %s", owned.plan.name, error)
         return
-    if not await owned.timers.revoke(token.due_ms, token.id):
+    if not await owned.timers.revoke(token):
         _log.info("subscription %s: nothing was cancelled, message %s has left", owned.plan.name, token.id)
 
 

@@ -14,13 +14,26 @@ from postline.errors import UsageError
 from postline.log.port import Append
 from postline.message import ENCODING_ERRORS, UNREADABLE, Envelope
 
-__all__ = ["DelayToken", "Due", "Waiting", "due_of", "pack_append", "unpack_append"]
+__all__ = ["DelayToken", "Due", "Waiting", "due_of", "order_of", "pack_append", "unpack_append"]
 
 T = TypeVar("T")
 
 #: As far as `datetime` goes.
 _LATEST_MS = 253_402_300_799_000
 _ENCODER = msgspec.msgpack.Encoder()
+
+
+#: Most that one record's handling may delay.
+_DELAYED_MAX = 1 << 16
+
+
+def order_of(offset: int, index: int) -> int:
+    """The place in order of what the handling of one record delays. Raises UsageError if that is too much."""
+    if index >= _DELAYED_MAX:
+        raise UsageError(
+            f"One attempt delayed more than {_DELAYED_MAX} messages.", remedy="Spread them over several records."
+        )
+    return (offset * _DELAYED_MAX + index) % (1 << 64)
 
 
 class Due(NamedTuple):
@@ -34,6 +47,8 @@ class Waiting(NamedTuple):
     """A message that a handler has put off."""
 
     due: Due
+    #: Messages of one due time leave in this order.
+    order: int
     id: str
     packed: bytes
     #: It is found by its id alone when it is to be cancelled.
@@ -69,6 +84,7 @@ class DelayToken(msgspec.Struct, frozen=True, array_like=True):
     subscription: str
     partition: int
     due_ms: int
+    order: int
     id: str
 
     def __str__(self) -> str:
@@ -80,7 +96,13 @@ class DelayToken(msgspec.Struct, frozen=True, array_like=True):
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             token = msgspec.msgpack.decode(data, type=DelayToken)
-            if not (token.partition >= 0 and 0 <= token.due_ms < 1 << 63 and token.id and token.subscription):
+            if not (
+                token.partition >= 0
+                and 0 <= token.due_ms < 1 << 63
+                and token.order >= 0
+                and token.id
+                and token.subscription
+            ):
                 raise msgspec.ValidationError("it names nothing")
         except (binascii.Error, TypeError, ValueError, *UNREADABLE) as error:
             raise UsageError(
@@ -102,14 +124,16 @@ class _Packed(msgspec.Struct, array_like=True, gc=False):
     #: id, source, type, content type, correlation id, causation id.
     told: tuple[bytes, bytes, bytes, bytes, bytes, bytes]
     headers: dict[bytes, bytes]
+    #: How many the topic had when it was placed.
+    partitions: int
     format: int = 1
 
 
 _DECODER = msgspec.msgpack.Decoder(_Packed)
 
 
-def pack_append(append: Append) -> bytes:
-    """The record as it waits in state."""
+def pack_append(append: Append, partitions: int) -> bytes:
+    """The record as it waits in state, placed among so many partitions."""
     said = append.envelope
     told = (said.id, said.source, said.type, said.content_type, said.correlation_id, said.causation_id)
     return _ENCODER.encode(
@@ -122,12 +146,13 @@ def pack_append(append: Append) -> bytes:
             time_ms=said.time_ms,
             told=tuple(map(_bytes, told)),  # type: ignore[arg-type]
             headers={_bytes(name): _bytes(value) for name, value in said.headers.items()},
+            partitions=partitions,
         )
     )
 
 
-def unpack_append(data: bytes) -> Append:
-    """The record that `pack_append` packed."""
+def unpack_append(data: bytes) -> tuple[Append, int]:
+    """The record that `pack_append` packed, and among how many partitions it was placed."""
     packed = _DECODER.decode(data)
     own, source, type_name, content_type, correlation, causation = map(_text, packed.told)
     envelope = Envelope(
@@ -140,7 +165,7 @@ def unpack_append(data: bytes) -> Append:
         causation_id=causation,
         headers={_text(name): _text(value) for name, value in packed.headers.items()},
     )
-    return Append(packed.topic, packed.partition, packed.key, packed.value, envelope, packed.flags)
+    return Append(packed.topic, packed.partition, packed.key, packed.value, envelope, packed.flags), packed.partitions
 
 
 def _bytes(text: str) -> bytes:

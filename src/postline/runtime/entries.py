@@ -94,7 +94,9 @@ class TimerEntry(msgspec.Struct, array_like=True, gc=False):
     home: bytes | None = None
     #: How long it was to wait when it was set; 0 where a time was asked for.
     delay_ms: int = 0
-    #: Its due time is noted by token, since whoever cancels it may not know it.
+    #: Those of one due time fire in this order.
+    order: int = 0
+    #: Its place is noted by token, since whoever cancels it may not know it.
     noted: bool = False
     format: int = 1
 

@@ -11,7 +11,7 @@ from postline.log.port import Append, Assignment, Membership, PartitionCommit, R
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
-from postline.runtime.delays import Due, Waiting, pack_append
+from postline.runtime.delays import pack_append
 from postline.runtime.entries import TYPES, USER_STATE
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
@@ -204,16 +204,16 @@ class OwnedPartition:
         """The record that publishing `message` from this context makes."""
         return self.around.outlet.derive(context, message, headers)
 
-    def put_off(self, append: Append, due: Due) -> Waiting:
+    def pack(self, append: Append) -> bytes:
         """What is kept of a record until it leaves. Raises MessageTooLarge."""
-        waiting = Waiting(due, append.envelope.id, pack_append(append))
-        if len(waiting.packed) > self.plan.state_bytes_max:
+        packed = pack_append(append, self.around.outlet.partitions_of(append.topic))
+        if len(packed) > self.plan.state_bytes_max:
             raise MessageTooLarge(
-                f"Subscription {self.subscription!r}: a message of {len(waiting.packed)} bytes can't wait; "
+                f"Subscription {self.subscription!r}: a message of {len(packed)} bytes can't wait; "
                 f"the limit is {self.plan.state_bytes_max}.",
                 remedy="Publish it at once, or keep the payload elsewhere and publish a reference to it later.",
             )
-        return waiting
+        return packed
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
         """The record that asks for a delayed message to be cancelled. Raises UsageError."""

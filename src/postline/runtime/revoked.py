@@ -13,7 +13,7 @@ from postline.runtime.upcoming import digest_of
 
 __all__ = ["Revoked", "outcome_key"]
 
-_DUE, _OUTCOME, _REVOKED = b"d", b"o", b"r"
+_PLACE, _OUTCOME, _REVOKED = b"p", b"o", b"r"
 #: Of so many cancellations the partition remembers how they ended.
 _OUTCOMES_MAX = 256
 #: So many are remembered before they are set; the first are forgotten then.
@@ -65,9 +65,9 @@ class Revoked:
         now = self._owned.around.clock.now_ms()
         overdue = [digest for digest, due_ms in self._early.items() if due_ms <= now]
         for digest in overdue or list(self._early)[: len(self._early) - _REVOKED_MAX + 1]:
-            self._forget(digest)
+            self._drop(digest)
 
-    def _forget(self, digest: bytes) -> None:
+    def _drop(self, digest: bytes) -> None:
         del self._early[digest]
         self._owned.unit.delete(TIMER_NOTES, _REVOKED + digest)
 
@@ -83,21 +83,22 @@ class Revoked:
         """Whether the timer was cancelled before it was set; asked once."""
         if not self._early or (digest := digest_of(token)) not in self._early:
             return False
-        self._forget(digest)
+        self._drop(digest)
         return True
 
-    def note_due(self, token: str, due_ms: int) -> None:
+    def note(self, token: str, due_ms: int, order: int) -> None:
         """Have the timer found by its token alone."""
-        self._owned.unit.put(TIMER_NOTES, _DUE + digest_of(token), due_ms.to_bytes(8, "big"))
+        place = due_ms.to_bytes(8, "big") + order.to_bytes(8, "big")
+        self._owned.unit.put(TIMER_NOTES, _PLACE + digest_of(token), place)
 
-    async def due_of(self, token: str) -> int | None:
-        """When the timer is due, if that was noted."""
-        data = await self._owned.read_entry(TIMER_NOTES, _DUE + digest_of(token))
-        return None if data is None else int.from_bytes(data, "big")
+    async def place_of(self, token: str) -> tuple[int, int] | None:
+        """When the timer is due, and its order, if that was noted."""
+        data = await self._owned.read_entry(TIMER_NOTES, _PLACE + digest_of(token))
+        return None if data is None else (int.from_bytes(data[:8], "big"), int.from_bytes(data[8:], "big"))
 
-    def forget_due(self, token: str) -> None:
-        """The timer is gone."""
-        self._owned.unit.delete(TIMER_NOTES, _DUE + digest_of(token))
+    def forget(self, token: str) -> None:
+        """The timer is gone, and where it was."""
+        self._owned.unit.delete(TIMER_NOTES, _PLACE + digest_of(token))
 
     def tell(self, token: str, done: bool) -> None:
         """Keep how cancelling ended, for whoever asked."""

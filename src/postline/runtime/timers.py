@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from postline.clock import Timer
 from postline.errors import LogError
 from postline.log.port import Assignment, Membership
-from postline.runtime.delays import Waiting, unpack_append
+from postline.runtime.delays import DelayToken, Waiting, unpack_append
 from postline.runtime.entries import TIMERS, TimerEntry, decode_entry, encode_entry
 from postline.runtime.plan import Plan
 from postline.runtime.revoked import Revoked
@@ -54,10 +54,6 @@ class TimerOwner(Protocol):
 TimerKind: TypeAlias = Callable[[Any, TimerEntry], None]
 
 
-def _fire_append(owned: TimerOwner, entry: TimerEntry) -> None:
-    owned.unit.appends.append(unpack_append(entry.payload))
-
-
 class Timers:
     """Sets, cancels and fires the timers of one assignment. Event loop only.
 
@@ -68,7 +64,9 @@ class Timers:
 
     def __init__(self, owned: TimerOwner, kinds: Mapping[str, TimerKind]) -> None:
         self._owned = owned
-        self._kinds = {APPEND: _fire_append, **kinds}
+        self._kinds = kinds
+        #: A topic that something goes to, which the log is to be asked for.
+        self._asks_for = ""
         self._clock = owned.around.clock
         self.upcoming = Upcoming(self._clock)
         #: Changes since a read of state began, which it may not have seen; None while none is under way.
@@ -119,7 +117,7 @@ class Timers:
         self._put(TimerEntry(due_ms, token, kind, payload, home, delay_ms))
 
     def _put(self, entry: TimerEntry) -> None:
-        key = timer_key(entry.due_ms, entry.token)
+        key = timer_key(entry.due_ms, entry.order, entry.token)
         self._owned.unit.put(TIMERS, key, encode_entry(entry))
         self._changed(key, entry)
 
@@ -127,36 +125,40 @@ class Timers:
         """Let a message leave when it is due, unless it was cancelled before it came here."""
         if self.revoked.take(waiting.id):
             return
-        due = waiting.due
+        (due_ms, delay_ms), order = waiting.due, waiting.order
         if waiting.noted:
-            self.revoked.note_due(waiting.id, due.at_ms)
-        self._put(TimerEntry(due.at_ms, waiting.id, APPEND, waiting.packed, None, due.delay_ms, waiting.noted))
+            self.revoked.note(waiting.id, due_ms, order)
+        self._put(TimerEntry(due_ms, waiting.id, APPEND, waiting.packed, None, delay_ms, order, waiting.noted))
 
-    async def revoke(self, due_ms: int, token: str) -> bool:
-        """Cancel a timer, be it one that is still to be set; False if it is gone and its time has passed.
+    async def revoke(self, token: DelayToken) -> bool:
+        """Cancel a message, be it one that is still to be put off; False if it is gone and its time has passed.
 
         Either is kept for whoever asked.
         """
-        entry = await self.find(due_ms, token)
-        if entry is None and (noted := await self.revoked.due_of(token)) is not None:
-            entry = await self.find(noted, token)
+        entry = await self._find(token.due_ms, token.order, token.id)
+        if entry is None and (noted := await self.revoked.place_of(token.id)) is not None:
+            entry = await self._find(*noted, token.id)
+        early = entry is None and token.due_ms > self._clock.now_ms()
         if entry is not None:
-            self.cancel(entry.due_ms, token)
-            self.revoked.forget_due(token)
-        elif due_ms > self._clock.now_ms():
-            self.revoked.add(token, due_ms)
-        self.revoked.tell(token, done := entry is not None or due_ms > self._clock.now_ms())
-        return done
+            self.cancel(entry.due_ms, token.id, order=entry.order)
+            self.revoked.forget(token.id)
+        elif early:
+            self.revoked.add(token.id, token.due_ms)
+        self.revoked.tell(token.id, early or entry is not None)
+        return early or entry is not None
 
-    def cancel(self, due_ms: int, token: str) -> None:
+    def cancel(self, due_ms: int, token: str, *, order: int = 0) -> None:
         """Let the timer not fire; nothing happens if there is none."""
-        key = timer_key(due_ms, token)
+        key = timer_key(due_ms, order, token)
         self._owned.unit.delete(TIMERS, key)
         self._changed(key, None)
 
     async def find(self, due_ms: int, token: str) -> TimerEntry | None:
         """The timer as it is set now, committed or not; None if it has fired, was cancelled, or never was."""
-        data = await self._owned.read_entry(TIMERS, timer_key(due_ms, token))
+        return await self._find(due_ms, 0, token)
+
+    async def _find(self, due_ms: int, order: int, token: str) -> TimerEntry | None:
+        data = await self._owned.read_entry(TIMERS, timer_key(due_ms, order, token))
         return None if data is None else decode_entry(data, TimerEntry)
 
     def _changed(self, key: bytes, entry: TimerEntry | None) -> None:
@@ -227,6 +229,9 @@ class Timers:
         while True:
             if upcoming.wants_more:
                 await self._until_done(self._read_more)
+            if self._asks_for:
+                await self._until_done(partial(owned.around.destinations.look, self._asks_for))
+                self._asks_for = ""
             due = [] if owned.draining else upcoming.take_due(_BATCH)
             for key, entry in due:
                 self._fire(key, entry)
@@ -238,19 +243,35 @@ class Timers:
                 await self._committed.wait()
 
     def _fire(self, key: bytes, entry: TimerEntry) -> None:
-        kind = self._kinds.get(entry.kind)
-        if kind is None:
-            _log.error(
-                "subscription %s has a timer of kind %r, which this version does not know; it stays for one that does",
-                *(self._owned.plan.name, entry.kind),
-            )
-            return
+        if entry.kind == APPEND:
+            self._fire_append(key, entry)
+        elif (kind := self._kinds.get(entry.kind)) is not None:
+            self._settle(key, entry)
+            kind(self._owned, entry)
+        else:
+            self._leave(entry, f"is of kind {entry.kind!r}, which this version does not know")
+
+    def _fire_append(self, key: bytes, entry: TimerEntry) -> None:
+        append, partitions = unpack_append(entry.payload)
+        destinations = self._owned.around.destinations
+        if not destinations.knows(append.topic):
+            self._asks_for = append.topic
+            self.upcoming.put_back(key, entry)
+        elif destinations.place(append, partitions):
+            self._settle(key, entry)
+            self._owned.unit.appends.append(append)
+        else:
+            self._leave(entry, f"goes to topic {append.topic!r}, which is gone: make it, and restart the service")
+
+    def _settle(self, key: bytes, entry: TimerEntry) -> None:
         self._owned.unit.delete(TIMERS, key)
         if entry.noted:
-            self.revoked.forget_due(entry.token)
-        if self._since is not None:
-            self._since[key] = None
-        kind(self._owned, entry)
+            self.revoked.forget(entry.token)
+
+    def _leave(self, entry: TimerEntry, why: str) -> None:
+        """Let it stay in state, for whoever takes the partition up next."""
+        plan = self._owned.plan
+        _log.error("subscription %s keeps timer %s, which is due but %s", plan.name, entry.token, why)
 
     def committed(self) -> None:
         """A commit of the partition is durable."""

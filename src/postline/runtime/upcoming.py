@@ -27,9 +27,9 @@ def digest_of(token: str) -> bytes:
     return blake2b(token.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
-def timer_key(due_ms: int, token: str) -> bytes:
-    """The key of a timer's entry: keys sort by due time."""
-    return due_ms.to_bytes(8, "big") + digest_of(token)
+def timer_key(due_ms: int, order: int, token: str) -> bytes:
+    """The key of a timer's entry: keys sort by due time, and those of one time by `order`."""
+    return due_ms.to_bytes(8, "big") + order.to_bytes(8, "big") + digest_of(token)[:8]
 
 
 class Upcoming:
@@ -67,6 +67,12 @@ class Upcoming:
         self.entries[key] = entry
         if entry.delay_ms:
             self._patience[key] = self._clock.monotonic() + entry.delay_ms / 1000
+        self._place(key, entry)
+
+    def put_back(self, key: bytes, entry: TimerEntry) -> None:
+        """Know one again that `take_due` gave: it stays due."""
+        self.entries[key] = entry
+        self._patience[key] = self._clock.monotonic()
         self._place(key, entry)
 
     def discard(self, key: bytes) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from postline.schedules.periodic import Missed, Periodic, Run
+from postline.schedules.periodic import Missed, Periodic, Planned, Run, read_planned
 from postline.schedules.rules import Cron, Every, Rule
 from postline.schedules.service import Schedules
 from postline.schedules.topic import SchedulesTopic
 
-__all__ = ["Cron", "Every", "Missed", "Periodic", "Rule", "Run", "Schedules", "SchedulesTopic"]
+__all__ = [
+    "Cron",
+    "Every",
+    "Missed",
+    "Periodic",
+    "Planned",
+    "Rule",
+    "Run",
+    "Schedules",
+    "SchedulesTopic",
+    "read_planned",
+]

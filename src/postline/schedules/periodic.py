@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from postline.contracts import Partitioner
 from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.message import Envelope
@@ -151,9 +150,9 @@ class Periodics:
                 owned.unit.delete(SCHEDULES, name.encode())
                 owned.timers.cancel(planned.planned_ms, _token(name))
                 _log.info("schedule %s of service %s is not in this version: it stops", name, owned.plan.service)
-        partitions = len(await owned.around.log.partitions(owned.plan.name))
+        route = owned.around.outlet.route(self._topic.run(key="", planned_ms=0))
         for periodic in self.by_name.values():
-            if Partitioner(partitions).partition_of(periodic.name.encode()) == owned.partition:
+            if route.partition_of(periodic.name.encode()) == owned.partition:
                 self._plan(owned, periodic, kept.get(periodic.name))
 
     def _plan(self, owned: OwnedPartition, periodic: Periodic, kept: Planned | None) -> None:

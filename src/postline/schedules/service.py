@@ -7,7 +7,7 @@ from typing import Any
 
 from postline.log.port import Append
 from postline.runtime.context import Context
-from postline.runtime.delays import Due, Waiting, pack_append
+from postline.runtime.delays import Due, Waiting, order_of, pack_append
 from postline.runtime.entries import TimerEntry
 from postline.schedules.periodic import KIND, Periodics
 from postline.schedules.topic import Delayed, SchedulesTopic
@@ -23,19 +23,21 @@ class Schedules:
         self.periodics = Periodics(self.topic)
         self.timers: dict[str, Callable[[Any, TimerEntry], None]] = {KIND: self.periodics.fire}
 
-    def delayed(self, append: Append, due: Due, *, own_id: bool) -> Delayed:
-        """The message that has a record leave later."""
+    def delayed(self, append: Append, partitions: int, due: Due, *, own_id: bool) -> Delayed:
+        """The message that has a record, placed among so many partitions, leave later."""
+        own = append.envelope.id
         return self.topic.delayed(
-            key=append.envelope.id,
+            key=own if append.key is None else append.key.decode("utf-8", "backslashreplace"),
+            id=own,
             due_ms=due.at_ms,
             delay_ms=due.delay_ms,
             type=append.envelope.type,
             topic=append.topic,
-            packed=pack_append(append),
+            packed=pack_append(append, partitions),
             own_id=own_id,
         )
 
     async def take(self, message: Delayed, context: Context[Any]) -> None:
         """Handle a delayed message: have it wait in the state of its partition."""
         due = Due(message.due_ms, message.delay_ms)
-        context.let_wait(Waiting(due, message.key, message.packed, message.own_id))
+        context.let_wait(Waiting(due, order_of(context.offset, 0), message.id, message.packed, message.own_id))

@@ -18,8 +18,10 @@ _RETENTION = timedelta(days=30)
 class Delayed(msgspec.Struct, frozen=True):
     """A message that is to leave later."""
 
-    #: The message's id, by which its cancellation finds it.
+    #: The message's own key, whose order is kept; its id if it has none.
     key: str
+    #: The message's id, by which its cancellation finds it.
+    id: str
     due_ms: int
     #: 0 if it was asked for a time.
     delay_ms: int

@@ -12,7 +12,7 @@ from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.control import cancel_record
-from postline.runtime.delays import Due, Waiting, pack_append
+from postline.runtime.delays import pack_append
 
 __all__ = ["DirectContext", "TestContext"]
 
@@ -57,8 +57,8 @@ class _FakeDesk:
         self.published.append(message)
         return Append(topic, 0, key, value, envelope)
 
-    def put_off(self, append: Append, due: Due) -> Waiting:
-        return Waiting(due, append.envelope.id, pack_append(append))
+    def pack(self, append: Append) -> bytes:
+        return pack_append(append, 1)
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
         return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -127,10 +127,17 @@ class TestApp:
     # -- doing things ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
         """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers)
+        app = await self._publisher(type(message))
+        return await app.publish(message, id=id, headers=headers, delay=delay, at=at)
 
     async def publish_many(
         self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
