@@ -35,6 +35,7 @@ _ON_A_FILE = {
     "resolution": ("contracts", "resolution"),
     "contracts-check": ("contracts", "check"),
     "import": ("importing", "import_time"),
+    "timers": ("timers", "timers"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {
