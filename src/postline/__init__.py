@@ -9,22 +9,29 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  schedules/
+# 4 patterns      events.py  registry/  commands/  schedules/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
+from postline.commands import Outcome, Ticket, TicketStatus
 from postline.contracts import Compaction, ForeignTopic, Retention, Schemas, Topic
+from postline.contracts.commands import CommandTopic
+from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
     ContractError,
     DecodeError,
     EncodeError,
+    HandlerFault,
     LogError,
     MessageError,
     MessageTooLarge,
+    OutcomeError,
     PostlineError,
     PublishTimeout,
+    Refused,
+    RequestTimeout,
     SettingsError,
     UsageError,
 )
@@ -38,6 +45,8 @@ from postline.schedules import Run
 
 __all__ = [
     "App",
+    "Cancelled",
+    "CommandTopic",
     "Compaction",
     "Context",
     "ContractError",
@@ -45,15 +54,23 @@ __all__ = [
     "DecodeError",
     "Dedup",
     "Discard",
+    "Done",
     "EncodeError",
     "Envelope",
+    "Fault",
     "ForeignTopic",
+    "HandlerFault",
     "LogError",
     "MessageError",
     "MessageTooLarge",
+    "Outcome",
+    "OutcomeError",
     "PostlineError",
     "PublishTimeout",
     "Published",
+    "Refused",
+    "ReplyOutcome",
+    "RequestTimeout",
     "Retention",
     "Retry",
     "RetryLater",
@@ -61,6 +78,9 @@ __all__ = [
     "Schemas",
     "SettingsError",
     "Subscription",
+    "Ticket",
+    "TicketStatus",
+    "TimedOut",
     "Topic",
     "UsageError",
 ]

@@ -21,7 +21,11 @@ PostlineError
 │   ├── UnknownSubscription  no such subscription in the log
 │   ├── SubscriptionConflict the name is taken by another service or topic
 │   └── MissingCapability    this engine can't keep that promise
-└── PublishTimeout           a publish whose outcome is unknown: repeat it with the same id
+├── PublishTimeout           a publish whose outcome is unknown: repeat it with the same id
+└── OutcomeError             a command ended, for who asked, in something else than success
+    ├── Refused              the service's business decision; handlers raise it, clients catch it
+    ├── HandlerFault         the service could not do it
+    └── RequestTimeout       no outcome came in time, or the command expired
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ __all__ = [
     "DecodeError",
     "EncodeError",
     "Fenced",
+    "HandlerFault",
     "LogCorrupt",
     "LogError",
     "LogFull",
@@ -41,8 +46,11 @@ __all__ = [
     "MessageError",
     "MessageTooLarge",
     "MissingCapability",
+    "OutcomeError",
     "PostlineError",
     "PublishTimeout",
+    "Refused",
+    "RequestTimeout",
     "SettingsError",
     "SubscriptionConflict",
     "TopicMismatch",
@@ -163,3 +171,46 @@ class MissingCapability(LogError):
 
 class PublishTimeout(PostlineError):
     """The publish has an unknown outcome; repeating it with the same id is safe."""
+
+
+class OutcomeError(PostlineError):
+    """A command ended in something else than success. `request_id` names the request: `app.ticket` finds it again."""
+
+    def __init__(self, message: str, *, remedy: str = "", request_id: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.request_id = request_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled whole."""
+        return _rebuild_outcome, (type(self), self.message, self.remedy, self.request_id)
+
+
+def _rebuild_outcome(kind: type[OutcomeError], message: str, remedy: str, request_id: str) -> OutcomeError:
+    return kind(message, remedy=remedy, request_id=request_id)
+
+
+class Refused(OutcomeError):
+    """A business refusal, `refusal`: raised in a command's handler to give it, and from `App.request` to whoever asked.
+
+    It is final: never retried, and what the handler published is dropped.
+    """
+
+    def __init__(self, refusal: object, *, request_id: str = "") -> None:
+        super().__init__(f"Refused: {refusal!r:.500}", request_id=request_id)
+        self.refusal = refusal
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled with what was refused."""
+        return _rebuild_refused, (self.refusal, self.request_id)
+
+
+def _rebuild_refused(refusal: object, request_id: str) -> Refused:
+    return Refused(refusal, request_id=request_id)
+
+
+class HandlerFault(OutcomeError):
+    """The service could not do it: all attempts failed, or it handles no such command."""
+
+
+class RequestTimeout(OutcomeError):
+    """No outcome came in time; the ticket stays open, unless the command itself expired."""

@@ -101,6 +101,10 @@ class Gate:
     async def __call__(self, order: OrderPlaced, ctx: Context) -> None:
         """Pass if it is open, else stand."""
         await some_turns(order, ctx)
+        await self.pass_through()
+
+    async def pass_through(self) -> None:
+        """Pass if it is open, else stand, whatever is handled."""
         if not self._open.is_set() and self._passes:
             self._passes -= 1
             return

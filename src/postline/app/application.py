@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
 from zoneinfo import ZoneInfo
 
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running, append_all
+from postline.commands import ReplySubscription, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
+from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
 from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
@@ -25,7 +27,10 @@ __all__ = ["App", "need_of"]
 _DEFAULT_GRACE_SECONDS = 10.0
 _CANCEL_SECONDS = 5.0
 
+DEFAULT_TIMEOUT_SECONDS = 30.0
+
 ScheduledT = TypeVar("ScheduledT", bound=Callable[..., Any])
+SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
 def need_of(app: App, environment: Environment, principal: str = "") -> Need:
@@ -47,16 +52,18 @@ class App:
         self,
         name: str,
         *,
-        owns: Iterable[Topic] = (),
-        publishes_to: Iterable[Topic] = (),
+        owns: Iterable[Topic | CommandTopic] = (),
+        publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
         schedules: bool = False,
     ) -> None:
         self.name = name
         self.url = url
-        self.owns = tuple(owns)
-        self.publishes_to = tuple(publishes_to)
+        owns, publishes_to = tuple(owns), tuple(publishes_to)
+        self.owns = tuple(_spread(owns))
+        self.publishes_to = tuple(_spread(publishes_to))
+        self.commands = tuple(each for each in (*owns, *publishes_to) if isinstance(each, CommandTopic))
         self.subscriptions: dict[str, Subscription] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
@@ -74,13 +81,34 @@ class App:
         for a name that this app has already, or without `start`.
         """
         if start is None:
+            raise _without_start(name)
+        return self._added(Subscription(name, topic, start, Policy(**options)))
+
+    def serve(self, topic: CommandTopic, **options: Unpack[PolicyOptions]) -> Serving:
+        """Handle the commands and queries of `topic`; put its `.on(Command)` above the handlers.
+
+        It is a durable subscription named as the topic, from the first command on. One service at a time serves it:
+        another one's start is refused with SubscriptionConflict. The options are `postline.events.Policy`'s.
+        """
+        return self._added(Serving(topic.name, topic, "earliest", Policy(**options)))
+
+    def replies(
+        self, name: str, topic: CommandTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
+    ) -> ReplySubscription:
+        """Handle the replies to what this service's handlers send by `ctx.send`, as messages; others' are filtered.
+
+        As `subscribe`. `Fault`, `TimedOut` and `Cancelled` can be handled beside the declared replies and refusals.
+        """
+        if start is None:
+            raise _without_start(name)
+        return self._added(ReplySubscription(name, topic, start, Policy(**options)))
+
+    def _added(self, subscription: SubscriptionT) -> SubscriptionT:
+        if subscription.name in self.subscriptions:
             raise UsageError(
-                f"Subscription {name!r} does not say where it starts when it is new.",
-                remedy='Say start="earliest" to handle what is there already, or start="latest" for what comes now.',
+                f"App {self.name!r} has two subscriptions named {subscription.name!r}.", remedy="Rename one."
             )
-        if name in self.subscriptions:
-            raise UsageError(f"App {self.name!r} has two subscriptions named {name!r}.", remedy="Rename one.")
-        subscription = self.subscriptions[name] = Subscription(name, topic, start, Policy(**options))
+        self.subscriptions[subscription.name] = subscription
         return subscription
 
     # -- schedules ----------------------------------------------------------------------------
@@ -197,11 +225,52 @@ class App:
         appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
         return await append_all(running.log, appends) if appends else []
 
-    def _for_publishing(self) -> Running:
+    # -- commands -----------------------------------------------------------------------------
+
+    async def request(
+        self, command: Any, *, timeout: timedelta | float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None
+    ) -> Any:
+        """Send a command or query and wait for its reply.
+
+        After `timeout` (seconds or timedelta) the command expires, unless an attempt is running then, and
+        RequestTimeout is raised with the ticket left open. Repeating a request with its `request_id`, in any process of
+        this service, gives the first outcome and does nothing twice. Raises Refused for a business refusal,
+        HandlerFault if the service could not do it, and what `publish` raises while nothing is known to be stored.
+        """
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        return await (await self.send(command, request_id=request_id, timeout=seconds)).outcome(seconds)
+
+    async def send(
+        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+    ) -> Ticket:
+        """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
+
+        A command that no attempt has begun within `timeout` expires. See `request` for `request_id` and errors.
+        """
+        running = self._for_publishing("app.send", "ctx.send")
+        return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+
+    def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
+        """The ticket of a request that this service sent before, in this process or another.
+
+        `of` names the command topic where the app knows several.
+        """
+        running = self._require_running()
+        return running.requests(of or running.commanding.only_topic()).ticket(request_id)
+
+    async def reply(self, token: str, reply: Any) -> None:
+        """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.
+
+        The first one counts, repeating is safe. Raises UsageError for what is no token, ContractError for no reply.
+        """
+        running = self._for_publishing("app.reply", "ctx.reply")
+        await running.log.append((running.later(token, reply),))
+
+    def _for_publishing(self, called: str = "app.publish", instead: str = "ctx.publish") -> Running:
         if (subscription := HANDLING.get()) is not None:
             raise UsageError(
-                f"app.publish was called in a handler of subscription {subscription!r}, or in a task that one began.",
-                remedy="Call ctx.publish before the handler ends: it leaves together with the record's settlement, or "
+                f"{called} was called in a handler of subscription {subscription!r}, or in a task that one began.",
+                remedy=f"Call {instead} before the handler ends: it leaves together with the record's settlement, or "
                 "not at all. What shall publish by itself begins in the app's lifespan.",
             )
         return self._require_running()
@@ -277,3 +346,15 @@ class App:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.stop()
+
+
+def _spread(topics: Iterable[Topic | CommandTopic]) -> Iterator[Topic]:
+    for each in topics:
+        yield from each.topics if isinstance(each, CommandTopic) else (each,)
+
+
+def _without_start(name: str) -> UsageError:
+    return UsageError(
+        f"Subscription {name!r} does not say where it starts when it is new.",
+        remedy='Say start="earliest" to handle what is there already, or start="latest" for what comes now.',
+    )

@@ -14,8 +14,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
+from postline.commands import Requests
 from postline.contracts import Catalog, Partitioner, Topic
+from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
@@ -62,6 +65,8 @@ class Declared(Protocol):
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
     schedules: Schedules | None
+    #: Those among the topics' makers that are command topics.
+    commands: tuple[CommandTopic, ...]
 
 
 #: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
@@ -117,7 +122,9 @@ class Running:
         self._owns_log = owns_log
         self.log = environment.log
         self._settings = environment.settings
-        topics = [*app.owns, *app.publishes_to, *(sub.topic for sub in app.subscriptions.values())]
+        commands = command_topics(app.commands, app.subscriptions.values())
+        spread = [topic for each in commands for topic in each.topics]
+        topics = [*app.owns, *app.publishes_to, *spread, *(sub.topic for sub in app.subscriptions.values())]
         self._catalog = Catalog(topics)
         published = (*app.owns, *app.publishes_to)
         self.relaying = Relaying(published)
@@ -125,6 +132,7 @@ class Running:
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
@@ -214,6 +222,7 @@ class Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
+            is_command=self.commanding.is_command(topic.name),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
@@ -282,13 +291,26 @@ class Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
+        plan = self.commanding.answering(self._by_full_name(plan.name), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources = resources
+        around.later = self.later
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
         await consumer.start()
         if not announced:
             await announce_types(self.log, plan, envelope)
+
+    def _by_full_name(self, name: str) -> Subscription:
+        return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)
+
+    def requests(self, topic: CommandTopic) -> Requests:
+        """What the app sends to one command topic."""
+        return self.commanding.requests(topic, (self.log, self._environment.clock, self.registry))
+
+    def later(self, token: str, reply: Any) -> Append:
+        """The record that gives a later reply."""
+        return self.commanding.later(token, reply, self._environment.clock.now_ms())
 
     async def wait_failed(self) -> BaseException:
         """The error of the first consumer that can't go on."""
@@ -320,6 +342,7 @@ class Running:
         try:
             await self._stack.aclose()
         finally:
+            await self.commanding.close()
             await self.registry.close()
             if self._owns_log:
                 await self.log.close()

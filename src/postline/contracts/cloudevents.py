@@ -15,13 +15,21 @@ from postline.errors import EncodeError
 from postline.message import Envelope
 
 __all__ = [
+    "CLIENT_ID",
     "CONTENT_TYPE",
+    "EXPIRY",
+    "HANDED_ON",
+    "NOT_GIVEN",
+    "OUTCOME",
     "OWN_ID",
+    "REQUEST_ID",
     "REQUIRED",
     "RESERVED",
     "SCHEMA_ID",
     "TRACE",
     "from_headers",
+    "time_of",
+    "timestamp",
     "to_headers",
 ]
 
@@ -53,10 +61,25 @@ OWN_ID = "ce_ownid"
 #: The extension that names the schema which the value was written under, by its id in the registry.
 SCHEMA_ID = "ce_schemaid"
 
+#: Extensions of commands, of their replies, and of all that handling them causes: who asked, and in which request.
+CLIENT_ID, REQUEST_ID = "ce_clientid", "ce_requestid"
+
+#: The extension of a reply that says which of the four outcomes it is.
+OUTCOME = "ce_outcome"
+
+#: CloudEvents' documented extension: when a command expires, as a timestamp.
+EXPIRY = "ce_expirytime"
+
+#: What a message hands on to those that handling it causes.
+HANDED_ON = (*TRACE, CLIENT_ID, REQUEST_ID)
+
 _OF_FLAGS = frozenset({OWN_ID, SCHEMA_ID})
 
 #: Headers that belong to the envelope's fields: a user's own header of that name would not be written.
 RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID, SCHEMA_ID}
+
+#: Headers that nobody may give to a message by hand.
+NOT_GIVEN = RESERVED | {CLIENT_ID, REQUEST_ID, OUTCOME, EXPIRY}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -113,6 +136,18 @@ def from_headers(headers: Mapping[str, str]) -> Envelope:
         causation_id=get("ce_causationid", ""),
         headers=others,
     )
+
+
+@lru_cache(1_024)
+def timestamp(time_ms: int) -> str:
+    """A time as CloudEvents' attributes have it. Raises EncodeError for one that no calendar has."""
+    return _written(time_ms)
+
+
+def time_of(text: str) -> int | None:
+    """Milliseconds since 1970 of a timestamp of RFC 3339, rounded down; None for anything else."""
+    found = _read(text)
+    return None if found is None else found[0]
 
 
 def _written(time_ms: int) -> str:

@@ -31,6 +31,10 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
         return
     await owned.prepare(records)
     chunk = owned.window.prepare(records, fetched.next_offset)
+    if (only := owned.plan.only_key) is not None:
+        for index, record in enumerate(records):
+            if record[2] != only and not chunk.outcomes[index]:
+                chunk.outcomes[index] = Outcome.FILTERED
     messages: dict[int, Any] = {}
     if owned.plan.examines or any(record[5] & FLAG_OWN_ID for record in records):
         messages = await _examine(owned, chunk, records)
@@ -88,7 +92,10 @@ def _identities(owned: OwnedPartition, record: Record) -> list[bytes]:
 def _digests(owned: OwnedPartition, record: Record, handler: Handler | None, message: Any) -> list[bytes]:
     found = []
     if record[5] & FLAG_OWN_ID:
-        found.append(identity_digest(owned.envelope(record)))
+        envelope = owned.envelope(record)
+        found.append(identity_digest(envelope))
+        if owned.answers is not None:
+            owned.opened[record[0]] = envelope
     dedup = owned.plan.dedup
     if dedup is not None and handler is None:
         found.append(_unread_digest(owned, dedup, record))

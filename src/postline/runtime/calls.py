@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
 
 from postline.errors import UsageError
+from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler, HandlerFunction
 from postline.runtime.outcomes import Outcome
@@ -27,6 +28,7 @@ class Halting(Protocol):
     """Tells a thread that its partition went away."""
 
     draining: bool
+    answers: Answers | None
 
 
 class Calls:
@@ -97,7 +99,9 @@ def call_each(
             context.staged = dict(staged)
         try:
             result = handler.function(message, context) if handler.wants_context else handler.function(message)
-            if result is not None:
+            if (answers := halting.answers) is not None:
+                answers.conclude(context, result)
+            elif result is not None:
                 publish_result(context, result)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - becomes a retry decision
             return done, error

@@ -167,8 +167,20 @@ class Consumer:
             owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
             return
         self.owned[assignment.partition] = owned
-        membership.follow(assignment, owned.control_topic, owned.control_offset)
+        if owned.answers is not None:
+            await self._until_done(partial(self._obey_what_waits, owned))
+            owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
+        membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
         owned.timers.begin(self._committer.wake, self._fail)
+
+    async def _obey_what_waits(self, owned: OwnedPartition) -> None:
+        """Obey what was asked while nobody was here, before commands are fetched: some may be cancelled."""
+        topic, partition = owned.control_topic, owned.partition
+        while self.owned.get(partition) is owned:
+            records = await self.around.log.read(topic, partition, owned.control_offset)
+            if not records:
+                return
+            await self._control(owned, Fetched(owned.assignment, topic, records, records[-1][0] + 1, 0))
 
     async def _rebased(self, assignment: Assignment, target: int) -> Assignment | None:
         """The assignment after a reset to where another program moved its position; None if it is over by now.

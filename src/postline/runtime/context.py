@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 import msgspec
 
+from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
 from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.delays import DelayToken, Due, Waiting, due_of, order_of
 
-__all__ = ["Context", "Desk", "StateHandle"]
+__all__ = ["Context", "Desk", "StateHandle", "milliseconds_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
@@ -26,6 +27,7 @@ else:  # PEP 696 defaults are for type checkers alone until Python 3.13
     ResourcesT = TypeVar("ResourcesT")
 
 _UNSEEN = Envelope()
+_LONGEST_SECONDS = 366 * 86_400
 
 
 class Desk(Protocol):
@@ -47,6 +49,18 @@ class Desk(Protocol):
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
         """The record that asks for a delayed message to be cancelled."""
+
+    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """The record that sending `command` from this context makes."""
+
+    def promise(self, context: Context[Any]) -> str:
+        """The token of a reply that comes later."""
+
+    def later(self, token: str, reply: Any) -> Append:
+        """The record that gives a later reply."""
+
+    async def progress(self, context: Context[Any], note: str) -> None:
+        """Tell the client of the command how far it is."""
 
     def now_ms(self) -> int:
         """Wall-clock milliseconds."""
@@ -82,6 +96,10 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     closed: bool = False
     #: What was published to leave later.
     delayed: list[Waiting] | None = None
+    #: What else this attempt puts into partition state, by namespace and key.
+    entries: dict[tuple[str, bytes], bytes] | None = None
+    #: The reply comes later: the handler returns none.
+    promised: bool = False
 
     @property
     def envelope(self) -> Envelope:
@@ -166,7 +184,7 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
             raise self.too_late("published through")
         if delay is not None or at is not None:
             return self._put_off(message, headers, due_of(delay, at, self.desk.now_ms()))
-        self._put_out(self.desk.output(self, message, headers))
+        self.put_out(self.desk.output(self, message, headers))
         return ""
 
     def _put_off(self, message: Any, headers: Mapping[str, str] | None, due: Due) -> str:
@@ -190,13 +208,71 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """
         if self.closed:
             raise self.too_late("asked to cancel through")
-        self._put_out(self.desk.cancellation(self, token))
+        self.put_out(self.desk.cancellation(self, token))
 
-    def _put_out(self, append: Append) -> None:
+    def put_out(self, append: Append) -> None:
+        """Let a record leave with this one's settlement, or not at all."""
         if self.outbox is None:
             self.outbox = [append]
         else:
             self.outbox.append(append)
+
+    def put_entry(self, namespace: str, key: bytes, value: bytes) -> None:
+        """Write an entry of partition state with this record's settlement, or not at all."""
+        if self.entries is None:
+            self.entries = {}
+        self.entries[namespace, key] = value
+
+    def send(self, command: Any, *, timeout: timedelta | float | None = None) -> str:
+        """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
+
+        Its reply comes as a message (`App.replies`). One that no attempt has begun within `timeout`, in seconds or as
+        timedelta, expires. A repeated attempt sends it under the same id. Raises as `publish` does.
+        """
+        if self.closed:
+            raise self.too_late("sent through")
+        expires_ms = None if timeout is None else self.desk.now_ms() + milliseconds_of(timeout)
+        append = self.desk.command(self, command, expires_ms)
+        self.put_out(append)
+        return append.envelope.id
+
+    @property
+    def client_id(self) -> str:
+        """Who asked for what is handled here: a command's client, or that of the command behind this message; or ""."""
+        return self.envelope.headers.get(CLIENT_ID, "")
+
+    @property
+    def request_id(self) -> str:
+        """The request behind what is handled here; or ""."""
+        return self.envelope.headers.get(REQUEST_ID, "")
+
+    def reply_later(self) -> str:
+        """Answer this command later, from anywhere in the service, also after a restart: gives the token to do it with.
+
+        The handler returns nothing then. `app.reply(token, …)`, or `ctx.reply` in another handler, answers once; until
+        then the ticket is open. Raises UsageError outside commands.
+        """
+        if self.closed:
+            raise self.too_late("asked for a later reply")
+        return self.desk.promise(self)
+
+    def reply(self, token: str, reply: Any) -> None:
+        """Give the reply that `reply_later` promised, with this record's settlement, or not at all.
+
+        The first one counts. Raises UsageError for what is no token, ContractError for what is no reply.
+        """
+        if self.closed:
+            raise self.too_late("replied through")
+        self.put_out(self.desk.later(token, reply))
+
+    async def progress(self, note: str) -> None:
+        """Tell whoever waits for this command how far it is; durable when this returns, whatever the attempt ends in.
+
+        Raises UsageError outside commands, LogError.
+        """
+        if self.closed:
+            raise self.too_late("asked to tell progress")
+        await self.desk.progress(self, note)
 
     def too_late(self, what: str) -> UsageError:
         """The error of a use after the attempt, which nothing is stored with any more."""
@@ -219,6 +295,14 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         ordinal = self.ordinals.get(place, 0)
         self.ordinals[place] = ordinal + 1
         return ordinal
+
+
+def milliseconds_of(time: timedelta | float) -> int:
+    """A span in milliseconds. Raises UsageError for what is none, or below zero."""
+    seconds = time.total_seconds() if isinstance(time, timedelta) else time
+    if not 0 <= seconds <= _LONGEST_SECONDS:
+        raise UsageError(f"{time!r} is no time to wait.", remedy="Give seconds, or a timedelta, of 0 or more.")
+    return int(seconds * 1000)
 
 
 class StateHandle:

@@ -12,6 +12,7 @@ from postline.log.port import Append, Record
 from postline.message import UNREADABLE, Envelope
 from postline.runtime.delays import DelayToken
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
+from postline.runtime.intents import Discard
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.plan import CONTROL_SUFFIX
 
@@ -43,7 +44,7 @@ _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request to the owner of one partition."""
 
-    op: Literal["redrive", "discard", "pause", "resume", "reset", "types", "unschedule"]
+    op: Literal["redrive", "discard", "pause", "resume", "reset", "types", "cancel", "reply", "unschedule"]
     #: redrive, discard: the record; reset: where to go on.
     offset: _Natural | None = None
     #: reset: the time to go on from, instead of an offset.
@@ -55,6 +56,13 @@ class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     names: tuple[str, ...] = ()
     #: unschedule: the delayed message.
     token: str = ""
+    #: cancel: who sent the command, and its id; reply: those of the command that is answered.
+    client: str = ""
+    request: str = ""
+    #: reply: its wire name, and its value under the schema and flags that `flags` says.
+    type: str = ""
+    value: bytes = b""
+    flags: _Natural = 0
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -169,6 +177,8 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
                 owned.learn_type(name)
         case "unschedule":
             await _unschedule(owned, op.token)
+        case "cancel" | "reply" if owned.answers is not None:
+            await owned.answers.obey(op)
         case "redrive" | "discard" if op.offset is not None:
             await _redrive_or_discard(owned, op, op.offset)
         case _:
@@ -199,5 +209,8 @@ async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int)
     if op.op == "discard" and (data := await owned.read_entry(HELD, offset_key(offset))):
         if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
             _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
+        elif owned.answers is not None:
+            for record in await owned.around.log.read_offsets(owned.topic, owned.partition, [offset]):
+                owned.answers.fault(record, Discard(op.reason or "discarded by an operator"))
         return
     _log.warning("subscription %s has no dead letter %d:%d to %s", owned.plan.name, owned.partition, offset, op.op)

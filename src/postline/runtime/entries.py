@@ -10,12 +10,15 @@ import msgspec
 from postline.errors import LogVersionError
 
 __all__ = [
+    "ANSWERED",
+    "CANCELLED",
     "CONTROL",
     "DEAD",
     "DEDUP",
     "DEDUP_ORDER",
     "FORMATS",
     "HELD",
+    "LATER",
     "SCHEDULES",
     "TIMERS",
     "TIMER_NOTES",
@@ -41,10 +44,12 @@ USER_STATE = "state"
 TIMERS, TIMER_NOTES = "timers", "timer-notes"
 #: By name, the periodic schedules that the partition owns, and when they run next.
 SCHEDULES = "schedules"
+#: Commands that were cancelled and have not come yet; later replies that are owed; dead letters that have a reply.
+CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
 
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
-FORMATS |= dict.fromkeys((TIMERS, TIMER_NOTES, SCHEDULES), 1)
+FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
 
 
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from postline.clock import Clock
-from postline.contracts.cloudevents import RESERVED, TRACE
+from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, HANDED_ON, NOT_GIVEN, REQUEST_ID, TRACE, timestamp
 from postline.errors import EncodeError, MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
@@ -43,6 +43,8 @@ class Route:
     content_type: str = JSON_CONTENT_TYPE
     #: The id of the schema that values are written under, where records carry it, and how they are written.
     flags: int = 0
+    #: A command or query: it is sent, not published.
+    is_command: bool = False
 
 
 class Outlet:
@@ -79,14 +81,31 @@ class Outlet:
 
         An own id decides a keyless message's partition, so that its repetition is found there.
         """
-        if own_id is not None and (not own_id or not _is_text(own_id)):
-            raise UsageError(
-                f"publish was given the id {own_id!r}; an id must be text, and not empty.",
-                remedy="Give text, like 'order-placed-1', or leave id= out to have one made.",
-            )
+        if own_id is not None:
+            _check_id(own_id)
         if headers:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
+        if route.is_command:
+            raise _to_be_sent(route, "app.request(…) or app.send(…)")
+        append = self._made(route, message, own_id, dict(headers) if headers else {})
+        if headers:
+            _require_room(route, append.value or b"", append.key, append.envelope)
+        return append
+
+    def sent(self, command: Any, request_id: str, expires_ms: int | None = None) -> Append:
+        """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
+        _check_id(request_id)
+        route = self._routes.get(type(command)) or self.route(command)
+        if not route.is_command:
+            raise _not_to_be_sent(route)
+        return self._made(route, command, request_id, self._of_request(request_id, expires_ms))
+
+    def _of_request(self, request_id: str, expires_ms: int | None) -> dict[str, str]:
+        headers = {CLIENT_ID: self.service, REQUEST_ID: request_id}
+        return headers if expires_ms is None else {**headers, EXPIRY: timestamp(expires_ms)}
+
+    def _made(self, route: Route, message: Any, own_id: str | None, headers: dict[str, str]) -> Append:
         value, key = route.encode(message), route.key_of(message)
         placed_by = route.placed_by(message, key)
         if placed_by is None and own_id is not None:
@@ -103,10 +122,10 @@ class Outlet:
             type=route.type_name,
             time_ms=now,
             content_type=route.content_type,
-            headers=dict(headers) if headers else {},
+            headers=headers,
         )
         flags = route.flags | FLAG_OWN_ID if own_id else route.flags
-        if len(value) > route.bytes_max or headers or own_id or (key is not None and len(key) > _SHORT):
+        if len(value) > route.bytes_max or len(own_id or "") + len(key or b"") > _SHORT:
             _require_room(route, value, key, envelope)
         return Append(route.topic, partition, key, value, envelope, flags)
 
@@ -115,6 +134,23 @@ class Outlet:
         if headers:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
+        if route.is_command:
+            raise _to_be_sent(route, "ctx.send(…)")
+        return self._derived(context, route, message, headers)
+
+    def derive_command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """The record of a command sent by a handler; its id, which is the request's, follows from what is handled."""
+        route = self._routes.get(type(command)) or self.route(command)
+        if not route.is_command:
+            raise _not_to_be_sent(route)
+        append = self._derived(context, route, command, None)
+        trace = {name: value for name, value in append.envelope.headers.items() if name in TRACE}
+        headers = trace | self._of_request(append.envelope.id, expires_ms)
+        append.envelope = msgspec.structs.replace(append.envelope, headers=headers)
+        append.flags |= FLAG_OWN_ID
+        return append
+
+    def _derived(self, context: Context[Any], route: Route, message: Any, headers: Mapping[str, str] | None) -> Append:
         value, key = route.encode(message), route.key_of(message)
         cause = context.envelope
         cause_id = cause.id or context.message_id
@@ -123,7 +159,7 @@ class Outlet:
         own = derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
         placed_by = route.placed_by(message, key) or own.encode()
         if cause.headers:
-            kept = {name: cause.headers[name] for name in TRACE if name in cause.headers}
+            kept = {name: cause.headers[name] for name in HANDED_ON if name in cause.headers}
             headers = {**kept, **headers} if headers else kept
         envelope = Envelope(
             id=own,
@@ -156,6 +192,27 @@ class Outlet:
         return Append(route.topic, route.partition_of(placed_by), key, value, told, route.flags | FLAG_OWN_ID)
 
 
+def _check_id(own_id: str) -> None:
+    if not own_id or not _is_text(own_id):
+        raise UsageError(
+            f"publish was given the id {own_id!r}; an id must be text, and not empty.",
+            remedy="Give text, like 'order-placed-1', or leave it out to have one made.",
+        )
+
+
+def _to_be_sent(route: Route, how: str) -> UsageError:
+    return UsageError(
+        f"{route.type_name!r} is a command, which is not published.", remedy=f"Send it: {how}; it is answered."
+    )
+
+
+def _not_to_be_sent(route: Route) -> UsageError:
+    return UsageError(
+        f"{route.type_name!r} is no command: nobody answers it.",
+        remedy="Publish it; a command is declared by `@topic.command(…)` or `.query(…)` of a CommandTopic.",
+    )
+
+
 def _require_room(route: Route, value: bytes, key: bytes | None, envelope: Envelope) -> None:
     """Raise MessageTooLarge for a record that its topic does not take, be it for its key and envelope."""
     told = (envelope.id, envelope.source, envelope.correlation_id, envelope.causation_id)
@@ -172,7 +229,7 @@ def _require_room(route: Route, value: bytes, key: bytes | None, envelope: Envel
 
 
 def _check_headers(headers: Mapping[str, object]) -> None:
-    if taken := sorted(RESERVED.intersection(headers)):
+    if taken := sorted(NOT_GIVEN.intersection(headers)):
         raise UsageError(
             f"The headers {', '.join(taken)} belong to the envelope and can't be given to publish.",
             remedy="Use other names; the id is publish(…, id=).",

@@ -9,6 +9,7 @@ from typing import Any
 from postline.errors import MessageTooLarge, UsageError
 from postline.log.port import Append, Assignment, Membership, PartitionCommit, Record
 from postline.message import Envelope
+from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.delays import pack_append
@@ -57,8 +58,11 @@ class OwnedPartition:
         self.types: set[str] = set()
         self.states: dict[bytes, bytes | None] = {}
         self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
+        #: Envelopes of commands that admission has opened, by offset; their attempts take them out.
+        self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
         self.timers = Timers(self, plan.timers)
+        self.answers: Answers | None = plan.answering.open(self) if plan.answering is not None else None
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
         self.control_topic = plan.control
         self.control_offset = 0
@@ -80,6 +84,8 @@ class OwnedPartition:
         await self.timers.load()
         if self.plan.taken_up is not None:
             await self.plan.taken_up(self)
+        if self.answers is not None:
+            await self.answers.load()
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
@@ -106,7 +112,7 @@ class OwnedPartition:
                 continue
             handler = handlers.get(record[3]) or self.plan.handler_of(record[3])
             if handler is None and record[3] not in self.types:
-                self._filter_unknown(chunk, index, record[3])
+                self._filter_unknown(chunk, index, record)
                 continue
             message = messages.get(index, UNDECODED) if messages else UNDECODED
             item: Item = (chunk, index, record, handler, message)
@@ -125,9 +131,12 @@ class OwnedPartition:
                 lane.active = True
                 enqueue(self, lane)
 
-    def _filter_unknown(self, chunk: Chunk, index: int, type_name: str) -> None:
+    def _filter_unknown(self, chunk: Chunk, index: int, record: Record) -> None:
         chunk.outcomes[index] = Outcome.FILTERED
         self.unit.moved = True
+        type_name = record[3]
+        if self.answers is not None:
+            self.answers.fault(record, LookupError(f"{self.plan.service} handles no {type_name!r}"))
         if type_name not in self.around.filtered_types:
             self.around.filtered_types.add(type_name)
             _log.warning(
@@ -183,6 +192,8 @@ class OwnedPartition:
         if context.delayed is not None:
             for waiting in context.delayed:
                 self.timers.put_off(waiting)
+        if context.entries is not None:
+            self.unit.changes.update(context.entries)
         if context.staged is not None:
             for key, data in context.staged.items():
                 self.states[key] = data
@@ -202,6 +213,8 @@ class OwnedPartition:
 
     def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
         """The record that publishing `message` from this context makes."""
+        if self.answers is not None:
+            self.answers.check_output(context)
         return self.around.outlet.derive(context, message, headers)
 
     def pack(self, append: Append) -> bytes:
@@ -217,6 +230,8 @@ class OwnedPartition:
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
         """The record that asks for a delayed message to be cancelled. Raises UsageError."""
+        if self.answers is not None:
+            self.answers.check_output(context)
         assert self.around.cancellation is not None, "set before the group is joined"
         envelope = Envelope(
             id=self.around.outlet.fresh_id(),
@@ -226,9 +241,34 @@ class OwnedPartition:
         )
         return self.around.cancellation(token, envelope)
 
+    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """The record that sending `command` from this context makes."""
+        if self.answers is not None:
+            self.answers.check_output(context)
+        return self.around.outlet.derive_command(context, command, expires_ms)
+
+    def promise(self, context: Context[Any]) -> str:
+        """The token of a reply that comes later. Raises UsageError where there is nothing to answer."""
+        return self._answering().promise(context)
+
+    def later(self, token: str, reply: Any) -> Append:
+        """The record that gives a later reply. Raises UsageError where the service answers no commands."""
+        if self.around.later is None:
+            raise _nothing_to_answer(self.subscription)
+        return self.around.later(token, reply)
+
+    async def progress(self, context: Context[Any], note: str) -> None:
+        """Tell the client of the command how far it is; durable when this returns."""
+        await self.around.log.append([self._answering().progress(context, note)])
+
     def now_ms(self) -> int:
         """Wall-clock milliseconds."""
         return self.around.clock.now_ms()
+
+    def _answering(self) -> Answers:
+        if self.answers is None:
+            raise _nothing_to_answer(self.subscription)
+        return self.answers
 
     def stored_state(self, key: bytes) -> bytes | None:
         """The key's state before this attempt."""
@@ -271,6 +311,8 @@ class OwnedPartition:
         self.committing = None
         self.marks.trim(self.unit)
         self.timers.committed()
+        if len(self.opened) > _STATES_CACHED_MAX:
+            self.opened.clear()  # of duplicates, and of what is held
         if len(self.states) > _STATES_CACHED_MAX:
             used = {key for key, lane in self.lanes.items() if lane.items}
             unsaved = {key for namespace, key in self.unit.changes if namespace == USER_STATE}
@@ -323,3 +365,10 @@ class OwnedPartition:
         self.draining = self.halted = True
         self.holding.cancel_timers()
         self.timers.stop()
+
+
+def _nothing_to_answer(subscription: str) -> UsageError:
+    return UsageError(
+        f"Subscription {subscription!r} handles no commands, so nobody waits for a reply.",
+        remedy="Serve a CommandTopic by `app.serve(topic)`, and reply from its handlers.",
+    )

@@ -13,11 +13,14 @@ from postline.errors import UsageError
 from postline.log.needs import Placer, StateEntry
 from postline.runtime.control import PAUSED
 from postline.runtime.entries import (
+    ANSWERED,
+    CANCELLED,
     CONTROL,
     DEAD,
     DEDUP,
     DEDUP_ORDER,
     HELD,
+    LATER,
     SCHEDULES,
     TIMER_NOTES,
     TIMERS,
@@ -63,11 +66,12 @@ class _Placing:
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,
+            CANCELLED: self._to_others,
         }
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
-        if entry.namespace in (HELD, DEAD):
+        if entry.namespace in (HELD, DEAD, ANSWERED, LATER):
             return [entry]
         if entry.namespace in _BY_HOME:
             home = _BY_HOME[entry.namespace](entry)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from postline.errors import SettingsError
 from postline.log.port import UNREADABLE_TYPE, StartAt
+from postline.runtime.answering import Answering
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, refusing
 from postline.runtime.retry import Retry
@@ -58,6 +59,10 @@ class Plan:
     handlers: dict[str, Handler] = field(default_factory=dict)
     middleware: tuple[Middleware, ...] = ()
     #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
+    #: Makes replies of how commands end, where the subscription serves them.
+    answering: Answering | None = None
+    #: Records of other keys are filtered, where it is given.
+    only_key: bytes | None = None
     held_records_max: int = 1_000
     held_bytes_max: int = 64 << 20
     #: Fetched and not yet settled, in this process.
@@ -105,6 +110,8 @@ class Plan:
             problems.append("state= needs a key, and the topic declares none.")
         if self.batch is not None and self.middleware:
             problems.append("middleware wraps single messages; leave it out with batch=.")
+        if self.batch is not None and self.answering is not None:
+            problems.append("commands are answered one by one; leave out batch=.")
         if self.timeout_seconds is not None:
             problems += self._timeout_problems(self.timeout_seconds)
         if self.dedup is not None and self.dedup.window < timedelta(seconds=self.ladder_seconds):

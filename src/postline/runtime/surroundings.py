@@ -38,6 +38,8 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        #: Makes the record that gives a later reply, where the app answers commands.
+        self.later: Callable[[str, Any], Append] | None = None
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()

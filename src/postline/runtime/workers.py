@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 from postline.contracts.json_faults import reading_fault
-from postline.errors import DecodeError, LogError
+from postline.errors import DecodeError, LogError, Refused
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import HANDLING, Calls, call_each, publish_result
@@ -186,6 +186,7 @@ class WorkerPool:
     async def _run_items(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
         items, settled, call_of, wrapped = lane.items, 0, self.calls.of, self.calls.wrapped
+        answers = owned.answers
         while items and not owned.draining:
             item = items[0]
             chunk, index, record, handler, message = item
@@ -196,6 +197,11 @@ class WorkerPool:
             worker.attempt += 1
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
+                if answers is not None:
+                    context.opened = owned.opened.pop(record[0], context.opened)
+                    if (outcome := answers.forestall(context)) is not None:
+                        self.finish(owned, lane, outcome)
+                        continue
                 if message is UNDECODED:
                     message = self.decode(handler, item)
                     if handler.where is not None and not handler.where(message):
@@ -204,7 +210,9 @@ class WorkerPool:
                 elif type(message) is Failed:
                     raise message.error
                 result = await (call(message, context) if wrapped or handler.wants_context else call(message))
-                if result is not None:
+                if answers is not None:
+                    answers.conclude(context, result)
+                elif result is not None:
                     publish_result(context, result)
                 context.closed = True
             except asyncio.CancelledError as cancelled:
@@ -220,7 +228,8 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.staged is None and context.delayed is None:
+            more = context.staged is not None or context.entries is not None or context.delayed is not None
+            if chunk is not None and not more:
                 chunk.outcomes[index] = _DONE
                 if context.outbox is not None:
                     owned.unit.appends += context.outbox
@@ -241,6 +250,8 @@ class WorkerPool:
     async def _run_in_thread(self, worker: Worker, owned: OwnedPartition, lane: Lane, handler: Handler) -> None:
         """Run a stretch of the lane's records, all for one plain function, in one call to a thread."""
         calls: list[tuple[Any, Context[Any]]] = []
+        if self._forestalled(owned, lane):
+            return
         for item in lane.items:
             if item[3] is not handler or len(calls) == _THREAD_RECORDS:
                 break
@@ -257,6 +268,8 @@ class WorkerPool:
                     return
                 break
             calls.append((message, Context(owned, item[2], lane.attempts + 1 if not calls else 1)))
+            if owned.answers is not None:
+                break  # the next one may be cancelled, or expire, while this one runs
         done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
         if owned.halted:
             return
@@ -270,6 +283,19 @@ class WorkerPool:
         self.settled(owned, worker, done)
         if failure is not None:
             self.failed(owned, lane, failure)
+
+    def _forestalled(self, owned: OwnedPartition, lane: Lane) -> bool:
+        """Whether the lane's first record ended before any attempt."""
+        if owned.answers is None:
+            return False
+        try:
+            outcome = owned.answers.forestall(Context(owned, lane.items[0][2]))
+        except Exception as error:  # noqa: BLE001 - becomes a retry decision
+            self.failed(owned, lane, error)
+            return True
+        if outcome is not None:
+            self.finish(owned, lane, outcome)
+        return outcome is not None
 
     def decode(self, handler: Handler, item: Item) -> Any:
         """The record's message; raises DecodeError, which never is retried."""
@@ -295,6 +321,10 @@ class WorkerPool:
         if isinstance(error, DecodeError) and item[2][4] is None:
             self.finish(owned, lane, Outcome.FILTERED)  # a tombstone says nothing to an event handler
             return True
+        answers = owned.answers
+        if answers is not None and isinstance(error, Refused) and answers.refuse(item[2], error):
+            self.finish(owned, lane, Outcome.DONE)
+            return True
         lane.attempts += 1
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints
@@ -308,8 +338,12 @@ class WorkerPool:
                 holds = self._plan.after == "hold" and lane.key is not None
                 complaints.gave_up(place, lane.attempts, holds, error)
                 owned.holding.bury(lane, item, error, lane.attempts)
+                if answers is not None:
+                    answers.fault(item[2], error)
             case _:
                 complaints.discarded(place, error)
+                if answers is not None:
+                    answers.fault(item[2], error)
                 self.finish(owned, lane, Outcome.DISCARDED)
                 return True
         self._on_settled(1)

@@ -26,6 +26,7 @@ class _FakeDesk:
         self.subscription, self.topic, self.partition = subscription, topic, 0
         self.resources = resources
         self.published: list[Any] = []
+        self.notes: list[str] = []
         self.stored: dict[bytes, bytes] = {}
         self._envelope = envelope
         self._catalog = catalog
@@ -62,6 +63,21 @@ class _FakeDesk:
 
     def cancellation(self, context: Context[Any], token: str) -> Append:
         return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
+
+    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+        """As `output`; the request id is the message's id."""
+        return self.output(context, command, None)
+
+    def promise(self, context: Context[Any]) -> str:
+        context.promised = True
+        return f"later-{context.message_id}"
+
+    def later(self, token: str, reply: Any) -> Append:
+        self.published.append(reply)
+        return Append("test.control", 0, token.encode(), None, Envelope(id=token))
+
+    async def progress(self, context: Context[Any], note: str) -> None:
+        self.notes.append(note)
 
     def now_ms(self) -> int:
         return _TEST_MS

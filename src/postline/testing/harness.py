@@ -213,6 +213,11 @@ class TestApp:
             if record[3] == contract.name and record[4] is not None
         ]
 
+    def log_records(self, topic: Topic | str) -> list[tuple[bytes | None, Envelope]]:
+        """The values of all records of a topic as stored, each with its envelope; partition by partition."""
+        name = topic.name if isinstance(topic, Topic) else topic
+        return [(record[4], self.log.envelope(record)) for record in records(self.log, self._settings.full_name(name))]
+
     def dead_letters(self, subscription: Subscription | str) -> list[DeadLetterView]:
         """What the subscription has given up on and nobody has redriven or discarded."""
         found = self._subscription(subscription)

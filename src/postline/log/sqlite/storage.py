@@ -38,6 +38,7 @@ from postline.log.sqlite.space import RESERVE_BYTES, Reserve
 from postline.log.sqlite.turnstile import Turnstile
 from postline.log.sqlite.waiting import Waiters
 from postline.log.sqlite.writer import Writer
+from postline.message import Envelope
 
 __all__ = ["Settings", "Storage"]
 
@@ -216,6 +217,8 @@ class Storage:
         """Make records ready for the writer. Raises UnknownTopic, EncodeError or MessageTooLarge."""
         rows, partition_id = Rows(), self.reader.partition_id
         places, values = rows.partition_ids, rows.values
+        before: Envelope | None = None
+        packed = b""
         for each in records:
             value, envelope = each.value, each.envelope
             if value is not None and len(value) > _MAX_RECORD_BYTES:
@@ -225,7 +228,9 @@ class Storage:
                     remedy="Store the payload elsewhere and send a reference to it (claim check).",
                 )
             places.append(partition_id(each.topic, each.partition))
-            values += (None, None, each.key, envelope.type, value, each.flags, pack(envelope))
+            if envelope is not before:  # a reply and its ticket have one
+                before, packed = envelope, pack(envelope)
+            values += (None, None, each.key, envelope.type, value, each.flags, packed)
         return rows
 
     async def append(self, records: Sequence[Append]) -> list[int]:

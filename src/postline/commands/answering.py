@@ -1,0 +1,221 @@
+"""Answers of a served partition: each way that a command can end becomes a reply, in the commit that settles it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from postline.commands.tokens import ReplyToken
+from postline.commands.writing import ReplyWriter, Written
+from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, time_of, timestamp
+from postline.contracts.commands import CommandSpec
+from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
+from postline.errors import DecodeError, Refused, UsageError
+from postline.log.port import Append, Record
+from postline.message import Envelope
+from postline.runtime.calls import publish_result
+from postline.runtime.context import Context
+from postline.runtime.control import ControlOp
+from postline.runtime.deadletters import describe
+from postline.runtime.dedup import identity_digest
+from postline.runtime.entries import ANSWERED, CANCELLED, LATER, offset_key, offset_of
+from postline.runtime.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from postline.runtime.partition import OwnedPartition
+
+__all__ = ["PartitionAnswers", "ServiceAnswering"]
+
+_log = logging.getLogger("postline.runtime")
+
+#: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
+_CANCELLED_MAX = 10_000
+_decode = msgspec.msgpack.Decoder(Envelope).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class ServiceAnswering:
+    """Makes the answers of one served command topic; see `Answering`."""
+
+    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec]) -> None:
+        self.writer = writer
+        #: By wire name, former ones too.
+        self.specs = specs
+
+    def open(self, owned: OwnedPartition) -> PartitionAnswers:
+        """The answers of one owned partition."""
+        return PartitionAnswers(self, owned)
+
+
+class PartitionAnswers:
+    """See `Answers`. Event loop only, but for `conclude` and `promise`, which a plain handler's thread calls."""
+
+    def __init__(self, answering: ServiceAnswering, owned: OwnedPartition) -> None:
+        self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
+        #: Marks of commands that shall not begin.
+        self._cancelled: dict[bytes, None] = {}
+        #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
+        self._answered: set[int] = set()
+
+    async def load(self) -> None:
+        """Take up what the last owner left in state."""
+        membership, assignment = self._owned.membership, self._owned.assignment
+        after = b""
+        while page := await membership.scan_state(assignment, CANCELLED, after):
+            self._cancelled |= dict.fromkeys(key for key, _ in page)
+            after = page[-1][0]
+        after = b""
+        while page := await membership.scan_state(assignment, ANSWERED, after):
+            self._answered |= {offset_of(key) for key, _ in page}
+            after = page[-1][0]
+
+    # -- before and after an attempt --------------------------------------------------------------
+
+    def forestall(self, context: Context[Any]) -> Outcome | None:
+        """The outcome of a command that is cancelled or has expired, which is answered; None if it may be tried."""
+        envelope = context.envelope
+        if self._cancelled and self._is_cancelled(context, envelope):
+            self._answer(context.record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
+            return Outcome.DISCARDED
+        expiry = envelope.headers.get(EXPIRY)
+        if expiry is None or not self._is_over(expiry):
+            return None
+        how = "begun" if context.attempt == 1 else f"done after {context.attempt - 1} attempts"
+        said = TimedOut(f"The command expired at {expiry}, before it was {how}.")
+        self._answer(context.record, envelope, self._writer.written(said, ReplyOutcome.TIMEOUT))
+        return Outcome.EXPIRED
+
+    def _is_over(self, expiry: str) -> bool:
+        now_ms = self._owned.now_ms()
+        now = timestamp(now_ms)
+        if len(expiry) == len(now) and expiry[-1] == "Z":  # ours, which sort as the times do
+            return expiry <= now
+        at = time_of(expiry)
+        return at is not None and at <= now_ms
+
+    def _is_cancelled(self, context: Context[Any], envelope: Envelope) -> bool:
+        mark = identity_digest(envelope)
+        if mark not in self._cancelled or context.attempt > 1 or context.offset in self._answered:
+            return False  # one that was tried has begun
+        self._forget_cancelled(mark)
+        return True
+
+    def check_output(self, context: Context[Any]) -> None:
+        """Raise UsageError in the handler of a query, which changes nothing."""
+        spec = self._specs.get(context.record[3])
+        if spec is not None and spec.is_query:
+            raise UsageError(
+                f"The handler of query {spec.name!r} published or sent something.",
+                remedy="A query changes nothing: make it a command, or leave it out.",
+            )
+
+    def conclude(self, context: Context[Any], result: Any) -> None:
+        """Put the reply among the context's outputs, and what else the handler returned."""
+        spec = self._specs[context.record[3]]
+        if type(result) in spec.replies and not (spec.is_query or context.promised):
+            self._put_reply(context, result)
+            return
+        if spec.is_query and context.staged is not None:
+            raise UsageError(f"The handler of query {spec.name!r} changed state.", remedy="Make it a command.")
+        results = list(result) if isinstance(result, list | tuple) else [] if result is None else [result]
+        replies = [each for each in results if isinstance(each, spec.replies)]
+        for other in results:
+            if not isinstance(other, spec.replies):
+                publish_result(context, other)
+        if context.promised:
+            self._require(not replies, spec, "returned a reply although it had asked to reply later")
+            return
+        self._require(len(replies) == (1 if spec.replies else 0), spec, f"returned {len(replies)} replies")
+        self._put_reply(context, replies[0] if replies else Done())
+
+    def _put_reply(self, context: Context[Any], reply: Any) -> None:
+        written = self._writer.written(reply, ReplyOutcome.SUCCESS)
+        for append in self._records(context.record, context.envelope, written):
+            context.put_out(append)
+
+    def _require(self, sound: bool, spec: CommandSpec, said: str) -> None:
+        if not sound:
+            wanted = " or ".join(cls.__qualname__ for cls in spec.replies) or "None"
+            raise UsageError(f"The handler of {spec.name!r} {said}.", remedy=f"Return one {wanted}, as declared.")
+
+    # -- other ends ---------------------------------------------------------------------------------
+
+    def refuse(self, record: Record, refused: Refused) -> bool:
+        """Answer with a refusal; False if the contract doesn't declare it."""
+        spec = self._specs.get(record[3])
+        if spec is None or type(refused.refusal) not in spec.refusals:
+            return False
+        written = self._writer.written(refused.refusal, ReplyOutcome.REFUSAL)
+        self._answer(record, self._owned.envelope(record), written)
+        return True
+
+    def fault(self, record: Record, error: BaseException) -> None:
+        """Answer that the service could not do it; a redrive later adds to the ticket."""
+        try:
+            envelope = self._owned.envelope(record)
+        except DecodeError:
+            return  # it does not tell who asked
+        said = describe(error).partition(": ")[2]
+        self._answer(record, envelope, self._writer.written(Fault(type(error).__qualname__, said), ReplyOutcome.FAULT))
+        self._answered.add(record[0])
+        self._owned.unit.put(ANSWERED, offset_key(record[0]), b"")
+
+    def _answer(self, record: Record, envelope: Envelope, written: Written) -> None:
+        self._owned.unit.appends += self._records(record, envelope, written)
+
+    def _records(self, record: Record, envelope: Envelope, written: Written) -> list[Append]:
+        again = record[0] in self._answered
+        return self._writer.records(envelope, written, self._owned.now_ms(), ticket_only=again)
+
+    # -- later ----------------------------------------------------------------------------------------
+
+    def promise(self, context: Context[Any]) -> str:
+        """Let the reply come later: its token."""
+        envelope = context.envelope
+        client, request = envelope.headers.get(CLIENT_ID, ""), envelope.headers.get(REQUEST_ID, "")
+        mark = identity_digest(envelope)
+        if mark is None or not client:
+            raise UsageError("The command does not say who asked, so nobody can be answered.", remedy="Return a reply.")
+        context.promised = True
+        # The envelope is kept whole: the reply needs all of it, and the command may be gone by then.
+        context.put_entry(LATER, mark, _encode(envelope))
+        owned = self._owned
+        return ReplyToken(owned.subscription, owned.partition, context.record[3], client, request).text()
+
+    def progress(self, context: Context[Any], note: str) -> Append:
+        """The record that tells the client how far its command is."""
+        return self._writer.progress(context.envelope, note, self._owned.now_ms())
+
+    async def obey(self, op: ControlOp) -> None:
+        """Cancel a command that has not begun, or give a later reply that is still owed."""
+        mark = identity_digest(Envelope(id=op.request, source=op.client))
+        assert mark is not None, "an op names its request"
+        if op.op == "cancel":
+            self._cancel(mark)
+        else:
+            await self._reply(mark, op)
+
+    def _cancel(self, mark: bytes) -> None:
+        """Keep the wish: whether the command has begun is seen before its first attempt, and only there."""
+        self._cancelled[mark] = None
+        self._owned.unit.put(CANCELLED, mark, b"")
+        if len(self._cancelled) > _CANCELLED_MAX:
+            self._forget_cancelled(next(iter(self._cancelled)))
+
+    def _forget_cancelled(self, mark: bytes | None) -> None:
+        if mark is not None and mark in self._cancelled:
+            del self._cancelled[mark]
+            self._owned.unit.delete(CANCELLED, mark)
+
+    async def _reply(self, mark: bytes, op: ControlOp) -> None:
+        owed = await self._owned.read_entry(LATER, mark)
+        if owed is None:
+            _log.info("subscription %s: request %s has its reply already", self._owned.subscription, op.request)
+            return
+        cause = _decode(owed)
+        how, content_type = op.names
+        written = Written(op.type, op.value, op.flags, content_type, ReplyOutcome(how))
+        self._owned.unit.delete(LATER, mark)
+        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms())

@@ -1,0 +1,77 @@
+"""Outcomes found again by request id: an index of one client's look over the topic of tickets, read as it grows."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+from postline.commands.reading import ReplyReader
+from postline.commands.tickets import Outcome
+from postline.commands.writing import PROGRESS
+from postline.contracts.commands import ticket_key, ticket_partition
+from postline.log.needs import TopicSpec
+from postline.log.port import Log, Record
+
+__all__ = ["Tickets"]
+
+_PAGE_RECORDS = 5_000
+_PAGE_BYTES = 8 << 20
+
+
+class _Seen:
+    """One partition as far as it was read: where the newest outcome, and note, of each request lies."""
+
+    __slots__ = ("next_offset", "notes", "outcomes")
+
+    def __init__(self) -> None:
+        self.next_offset = 0
+        self.outcomes: dict[bytes, int] = {}
+        self.notes: dict[bytes, int] = {}
+
+
+class Tickets:
+    """Reads one command topic's tickets. Event loop only.
+
+    The first look at a partition reads all that is kept of it, later ones what came since.
+    It remembers 16 bytes and an offset of each.
+    """
+
+    def __init__(self, log: Log, reader: ReplyReader, spec: TopicSpec) -> None:
+        self._log, self._reader, self._name = log, reader, spec.name
+        self._partitions = spec.partitions
+        self._seen: dict[int, _Seen] = {}
+
+    async def find(self, client_id: str, request_id: str) -> tuple[Outcome | None, str]:
+        """The outcome of a request if it has one, and the last note of its progress."""
+        key = ticket_key(client_id, request_id)
+        partition, mark = ticket_partition(key, self._partitions), _mark(key)
+        seen = self._seen.setdefault(partition, _Seen())
+        await self._catch_up(partition, seen)
+        record = await self._at(partition, seen.outcomes.get(mark))
+        note = await self._at(partition, seen.notes.get(mark))
+        told = (note[4] or b"").decode("utf-8", "replace") if note is not None else ""
+        if record is None:
+            return None, told
+        await self._reader.learn((record,))
+        return self._reader.outcome(record, self._log.envelope(record)), told
+
+    async def _catch_up(self, partition: int, seen: _Seen) -> None:
+        while records := await self._log.read(
+            self._name, partition, seen.next_offset, limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES
+        ):
+            for offset, _, key, kind, _, _, _ in records:
+                if key is None:
+                    continue
+                if kind == PROGRESS:
+                    seen.notes[_mark(key.removesuffix(b"#progress"))] = offset
+                else:
+                    seen.outcomes[_mark(key)] = offset
+            seen.next_offset = max(seen.next_offset, records[-1][0] + 1)
+
+    async def _at(self, partition: int, offset: int | None) -> Record | None:
+        if offset is None:
+            return None
+        return next(iter(await self._log.read_offsets(self._name, partition, [offset])), None)
+
+
+def _mark(key: bytes) -> bytes:
+    return blake2b(key, digest_size=16).digest()

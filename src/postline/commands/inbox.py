@@ -1,0 +1,121 @@
+"""A client's ear: the replies to one service's commands, read while the client runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+
+from postline.clock import Clock
+from postline.commands.reading import ReplyReader
+from postline.commands.tickets import Outcome
+from postline.contracts import Partitioner
+from postline.contracts.cloudevents import REQUEST_ID
+from postline.errors import DecodeError, LogError
+from postline.log.needs import TopicSpec
+from postline.log.port import Log, Record
+
+__all__ = ["Inbox"]
+
+_log = logging.getLogger("postline.commands")
+
+_WAIT_SECONDS = 5.0
+_RETRY_SECONDS = 0.2
+
+
+class Inbox:
+    """Resolves what is expected as replies come. Event loop only.
+
+    Each process reads the partition that its client's replies lie in, outside any group: there is no inbox to be made
+    for a process, and none to be left behind. Who drops a ticket is not remembered.
+    """
+
+    def __init__(self, client_id: str, log: Log, clock: Clock, reader: ReplyReader, spec: TopicSpec) -> None:
+        self._log, self._clock, self._reader, self._name = log, clock, reader, spec.name
+        self._key = client_id.encode("utf-8", "surrogatepass")
+        self._partition = Partitioner(spec.partitions).partition_of(self._key)
+        self._expected: weakref.WeakValueDictionary[str, asyncio.Future[Outcome]] = weakref.WeakValueDictionary()
+        self._offset = 0
+        self._listening: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Stand where the replies to all that is sent from now on will come. Raises LogError."""
+        if self._listening is not None:
+            return
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._begin(), name=f"{self._name} begins")
+        await asyncio.shield(self._opening)
+
+    async def _begin(self) -> None:
+        try:
+            self._offset = (await self._log.bounds(self._name))[self._partition].end
+            self._listening = asyncio.create_task(self._listen(), name=f"{self._name} replies")
+        finally:
+            self._opening = None
+
+    def expect(self, request_id: str) -> asyncio.Future[Outcome]:
+        """What the outcome of a request will resolve; for as long as somebody holds it."""
+        future = self._expected.get(request_id)
+        if future is None:
+            future = self._expected[request_id] = asyncio.get_running_loop().create_future()
+        return future
+
+    def take(self, outcome: Outcome) -> None:
+        """An outcome has come."""
+        future = self._expected.get(outcome.request_id)
+        if future is not None and not future.done():
+            future.set_result(outcome)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                records = await self._log.read(self._name, self._partition, self._offset)
+                if records:
+                    await self._take_all(records)
+                else:
+                    await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
+            except LogError as error:
+                if not error.retryable:
+                    self._fail(error)
+                    return
+                _log.warning("replies on %s can't be read, trying again: %s", self._name, error)
+                await self._clock.sleep(_RETRY_SECONDS)
+
+    async def _take_all(self, records: list[Record]) -> None:
+        ours = [record for record in records if record[2] == self._key] if self._expected else []
+        if ours:
+            await self._reader.learn(ours)
+        for record in ours:
+            self._take(record)
+        self._offset = records[-1][0] + 1
+
+    def _take(self, record: Record) -> None:
+        try:
+            envelope = self._log.envelope(record)
+        except DecodeError as error:
+            _log.error("reply %s partition %d:%d is skipped: %s", self._name, self._partition, record[0], error)
+            return
+        future = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
+        if future is None or future.done():
+            return
+        try:
+            future.set_result(self._reader.outcome(record, envelope))
+        except DecodeError as error:
+            future.set_exception(error)
+
+    def _fail(self, error: LogError) -> None:
+        self._listening = None
+        for future in list(self._expected.values()):
+            if not future.done():
+                future.set_exception(error)
+
+    async def close(self) -> None:
+        """Listen no more; whoever still waits is cancelled. Idempotent."""
+        tasks = [task for task in (self._opening, self._listening) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for future in list(self._expected.values()):
+            future.cancel()
+        self._opening = self._listening = None

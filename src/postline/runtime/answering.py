@@ -1,0 +1,53 @@
+"""What the runtime knows of answers: each way that a command can end is told to whoever makes replies of it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from postline.errors import Refused
+from postline.log.port import Append, Record
+from postline.runtime.context import Context
+from postline.runtime.outcomes import Outcome
+
+__all__ = ["Answering", "Answers"]
+
+
+class Answers(Protocol):
+    """The answers of one owned partition. What they append leaves with the commit that settles the record."""
+
+    async def load(self) -> None:
+        """Take up what the last owner left in state."""
+
+    def forestall(self, context: Context[Any]) -> Outcome | None:
+        """Before an attempt: the outcome of a record that must not be tried, which is answered; else None."""
+
+    def check_output(self, context: Context[Any]) -> None:
+        """Raise UsageError if the handler of this record may not publish."""
+
+    def conclude(self, context: Context[Any], result: Any) -> None:
+        """The handler returned: put the reply, and what else it returned, among the context's outputs.
+
+        Raises UsageError for a result that the contract doesn't declare, which is a failed attempt.
+        """
+
+    def refuse(self, record: Record, refused: Refused) -> bool:
+        """Answer with a refusal; False if the contract doesn't declare it, which is a failed attempt."""
+
+    def fault(self, record: Record, error: BaseException) -> None:
+        """Answer that the service could not do it."""
+
+    def promise(self, context: Context[Any]) -> str:
+        """Let the reply come later: its token."""
+
+    def progress(self, context: Context[Any], note: str) -> Append:
+        """The record that tells the client how far its command is."""
+
+    async def obey(self, op: Any) -> None:
+        """Do what a record of the control topic asks: cancel, or a later reply."""
+
+
+class Answering(Protocol):
+    """Makes the answers of a subscription that serves commands."""
+
+    def open(self, owned: Any) -> Answers:
+        """The answers of one owned partition."""
