@@ -156,9 +156,8 @@ class App:
     async def cancel(self, token: str, *, wait: timedelta | float = _CANCEL_SECONDS) -> bool | None:
         """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
 
-        True: it will not leave. False: it has left, or was cancelled, and its time has passed; nothing was cancelled.
-        None: nobody has answered within `wait`; the request is durable and will be obeyed. Raises UsageError for what
-        is no token, UnknownSubscription, LogError.
+        True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token, UnknownSubscription, LogError.
         """
         running = self._for_publishing()
         return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)

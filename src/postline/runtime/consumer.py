@@ -167,14 +167,14 @@ class Consumer:
             owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
             return
         self.owned[assignment.partition] = owned
-        if owned.answers is not None:
+        if owned.answers is not None or owned.timers.upcoming.entries:
             await self._until_done(partial(self._obey_what_waits, owned))
             owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
         membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
         owned.timers.begin(self._committer.wake, self._fail)
 
     async def _obey_what_waits(self, owned: OwnedPartition) -> None:
-        """Obey what was asked while nobody was here, before commands are fetched: some may be cancelled."""
+        """Obey what was asked while nobody was here, before commands are fetched or timers fire: some are cancelled."""
         topic, partition = owned.control_topic, owned.partition
         while self.owned.get(partition) is owned:
             records = await self.around.log.read(topic, partition, owned.control_offset)

@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 from datetime import datetime, timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,15 +14,11 @@ from postline.errors import UsageError
 from postline.log.port import Append
 from postline.message import ENCODING_ERRORS, UNREADABLE, Envelope
 
-__all__ = ["DelayToken", "Due", "Waiting", "due_of", "order_of", "pack_append", "unpack_append"]
-
-T = TypeVar("T")
+__all__ = ["DelayToken", "Due", "Waiting", "due_of", "offset_in", "order_of", "pack_append", "unpack_append"]
 
 #: As far as `datetime` goes.
 _LATEST_MS = 253_402_300_799_000
 _ENCODER = msgspec.msgpack.Encoder()
-
-
 #: Most that one record's handling may delay.
 _DELAYED_MAX = 1 << 16
 
@@ -34,6 +30,11 @@ def order_of(offset: int, index: int) -> int:
             f"One attempt delayed more than {_DELAYED_MAX} messages.", remedy="Spread them over several records."
         )
     return (offset * _DELAYED_MAX + index) % (1 << 64)
+
+
+def offset_in(order: int) -> int:
+    """The record that `order_of` was given."""
+    return order // _DELAYED_MAX
 
 
 class Due(NamedTuple):

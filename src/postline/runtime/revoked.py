@@ -16,6 +16,8 @@ __all__ = ["Revoked", "outcome_key"]
 _PLACE, _OUTCOME, _REVOKED = b"p", b"o", b"r"
 #: Of so many cancellations the partition remembers how they ended.
 _OUTCOMES_MAX = 256
+#: And for so long after their time: what they cancel may be held, or not fetched yet.
+_KEPT_MS = 30 * 86_400_000
 #: So many are remembered before they are set; the first are forgotten then.
 _REVOKED_MAX = 10_000
 
@@ -63,7 +65,7 @@ class Revoked:
 
     def _forget_overdue(self) -> None:
         now = self._owned.around.clock.now_ms()
-        overdue = [digest for digest, due_ms in self._early.items() if due_ms <= now]
+        overdue = [digest for digest, due_ms in self._early.items() if due_ms + _KEPT_MS <= now]
         for digest in overdue or list(self._early)[: len(self._early) - _REVOKED_MAX + 1]:
             self._drop(digest)
 
@@ -99,6 +101,10 @@ class Revoked:
     def forget(self, token: str) -> None:
         """The timer is gone, and where it was."""
         self._owned.unit.delete(TIMER_NOTES, _PLACE + digest_of(token))
+
+    async def told(self, token: str) -> bool:
+        """Whether somebody was told already that it will not leave."""
+        return await self._owned.read_entry(TIMER_NOTES, outcome_key(token)) == b"1"
 
     def tell(self, token: str, done: bool) -> None:
         """Keep how cancelling ended, for whoever asked."""

@@ -11,14 +11,15 @@ from typing import Any, Protocol, TypeAlias
 from postline.clock import Timer
 from postline.errors import LogError
 from postline.log.port import Assignment, Membership
-from postline.runtime.delays import DelayToken, Waiting, unpack_append
-from postline.runtime.entries import TIMERS, TimerEntry, decode_entry, encode_entry
+from postline.runtime.delays import DelayToken, Waiting, offset_in, unpack_append
+from postline.runtime.entries import DEAD, HELD, TIMERS, TimerEntry, decode_entry, encode_entry, offset_key
 from postline.runtime.plan import Plan
 from postline.runtime.revoked import Revoked
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.unit import PendingUnit
 from postline.runtime.upcoming import PAGE_ENTRIES, Upcoming, timer_key
 from postline.runtime.wall import WallWatch
+from postline.runtime.window import Window
 
 __all__ = ["APPEND", "TimerKind", "TimerOwner", "Timers"]
 
@@ -42,6 +43,7 @@ class TimerOwner(Protocol):
     membership: Membership
     topic: str
     partition: int
+    window: Window
     unit: PendingUnit
     committing: PendingUnit | None
     draining: bool
@@ -131,21 +133,29 @@ class Timers:
         self._put(TimerEntry(due_ms, waiting.id, APPEND, waiting.packed, None, delay_ms, order, waiting.noted))
 
     async def revoke(self, token: DelayToken) -> bool:
-        """Cancel a message, be it one that is still to be put off; False if it is gone and its time has passed.
+        """Cancel a message, be it one that is still to be put off; False if it has left.
 
-        Either is kept for whoever asked.
+        Either is kept for whoever asked, so that asking again gives the same answer.
         """
         entry = await self._find(token.due_ms, token.order, token.id)
         if entry is None and (noted := await self.revoked.place_of(token.id)) is not None:
             entry = await self._find(*noted, token.id)
-        early = entry is None and token.due_ms > self._clock.now_ms()
+        done = entry is not None or await self.revoked.told(token.id)
         if entry is not None:
             self.cancel(entry.due_ms, token.id, order=entry.order)
             self.revoked.forget(token.id)
-        elif early:
+        elif not done and await self._is_to_come(offset_in(token.order)):
+            done = True
             self.revoked.add(token.id, token.due_ms)
-        self.revoked.tell(token.id, early or entry is not None)
-        return early or entry is not None
+        self.revoked.tell(token.id, done)
+        return done
+
+    async def _is_to_come(self, offset: int) -> bool:
+        """Whether the record whose handling delays something has yet to be handled."""
+        owned, key = self._owned, offset_key(offset)
+        if not owned.window.settled(offset):
+            return True
+        return bool(await owned.read_entry(HELD, key) or await owned.read_entry(DEAD, key))
 
     def cancel(self, due_ms: int, token: str, *, order: int = 0) -> None:
         """Let the timer not fire; nothing happens if there is none."""
