@@ -157,7 +157,8 @@ class App:
         """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
 
         True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
-        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token, UnknownSubscription, LogError.
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
+        UnknownSubscription, LogError.
         """
         running = self._for_publishing()
         return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)

@@ -67,6 +67,8 @@ class Timers:
     def __init__(self, owned: TimerOwner, kinds: Mapping[str, TimerKind]) -> None:
         self._owned = owned
         self._kinds = kinds
+        #: For each question to state that is under way, what fires meanwhile: the answer may be from before.
+        self._asking: list[set[bytes]] = []
         #: A topic that something goes to, which the log is to be asked for.
         self._asks_for = ""
         self._clock = owned.around.clock
@@ -168,8 +170,14 @@ class Timers:
         return await self._find(due_ms, 0, token)
 
     async def _find(self, due_ms: int, order: int, token: str) -> TimerEntry | None:
-        data = await self._owned.read_entry(TIMERS, timer_key(due_ms, order, token))
-        return None if data is None else decode_entry(data, TimerEntry)
+        key = timer_key(due_ms, order, token)
+        fired: set[bytes] = set()
+        self._asking.append(fired)
+        try:
+            data = await self._owned.read_entry(TIMERS, key)
+        finally:
+            self._asking.remove(fired)
+        return None if data is None or key in fired else decode_entry(data, TimerEntry)
 
     def _changed(self, key: bytes, entry: TimerEntry | None) -> None:
         if self._since is not None:
@@ -274,6 +282,8 @@ class Timers:
             self._leave(entry, f"goes to topic {append.topic!r}, which is gone: make it, and restart the service")
 
     def _settle(self, key: bytes, entry: TimerEntry) -> None:
+        for fired in self._asking:
+            fired.add(key)
         self._owned.unit.delete(TIMERS, key)
         if entry.noted:
             self.revoked.forget(entry.token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -220,6 +221,47 @@ async def test_cancelling_before_the_delay_was_taken_up_counts() -> None:
         await t.advance(minutes=5)
         assert second.reminded == []
         assert waiting(t, "shop.schedules") == 0
+
+
+async def test_cancelling_while_nobody_is_there_comes_before_what_is_overdue_by_then() -> None:
+    shop = Shop({"delay": 60}, schedules=True)
+    async with TestApp(shop.app) as t:
+        await t.publish(OrderPlaced("ann"))
+        await t.settle()
+        await t.stop(shop.app)
+        await shop.app.start(t.environment(), consume=False)
+        assert await shop.app.cancel(shop.tokens[0]) is None
+        await shop.app.stop()
+        t.clock.move_to(t.clock.monotonic() + 3600)
+        await t.start(Shop(schedules=True).app)
+        await t.settle()
+        assert t.published(Reminder) == []
+        assert waiting(t) == 0
+
+
+async def test_a_timer_that_fires_while_its_cancellation_asks_the_log_is_not_said_to_be_cancelled() -> None:
+    shop = Shop({"delay": 60})
+    async with TestApp(shop.app) as t:
+        await t.publish(OrderPlaced("ann"))
+        await t.settle()
+        token = DelayToken.read(shop.tokens[0])
+        owned = shop.app.consumers[0].owned[token.partition]
+        asked, read = asyncio.Event(), owned.read_entry
+
+        async def slow(namespace: str, key: bytes) -> bytes | None:
+            found = await read(namespace, key)
+            if namespace == TIMERS:
+                asked.set()
+                while not shop.reminded:
+                    await asyncio.sleep(0)
+            return found
+
+        owned.read_entry = slow  # type: ignore[method-assign]
+        cancelling = asyncio.create_task(owned.timers.revoke(token))
+        await asked.wait()
+        await t.advance(minutes=2)
+        assert await cancelling is False
+        assert shop.reminded == [("ann", 0)]
 
 
 async def test_a_token_that_is_none_is_refused_with_its_remedy() -> None:
