@@ -1,1 +1,1 @@
-"""Moving money from A to B by commands: the contract, two services that serve it, a reader, a client, and a trial by fire."""
+"""Moving money from A to B by commands: contract, services in two forms, a reader, a client, and a trial by fire."""

@@ -1,7 +1,7 @@
 """A client that moves money about at random, and can be killed at any time.
 
-`python -m examples.ledger.client URL DIRECTORY NAME COUNT`. What it will ask follows from its name and the number of the
-request. Outcomes go to a file as they come; started again it asks for the rest under the same request ids, and finds out
+`python -m examples.ledger.client URL DIRECTORY NAME COUNT`. What it will ask follows from its name and the number of
+the request. Outcomes go to a file as they come; started again it asks for the rest under the same ids, and finds out
 what became of those that it had asked for before it died.
 """
 

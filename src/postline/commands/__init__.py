@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from postline.commands.answering import ServiceAnswering
+from postline.commands.claims import Claims
 from postline.commands.requests import Requests
 from postline.commands.serving import ReplySubscription, Serving
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
@@ -10,6 +11,7 @@ from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter
 
 __all__ = [
+    "Claims",
     "Outcome",
     "ReplySubscription",
     "ReplyToken",
