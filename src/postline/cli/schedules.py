@@ -31,8 +31,8 @@ class _Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a cancellation, as `--json` shows it."""
 
     subscription: str
-    #: "cancelled", "gone" (it had left, so nothing was cancelled), "asked" (no worker runs: the next one does it), or
-    #: "unanswered" (workers run, but did not get to it in time).
+    #: "cancelled", "gone" (it had left, so nothing was cancelled), "asked" (nobody was waited for, or no worker
+    #: runs: the next one does it), or "unanswered" (workers run, but did not get to it in time).
     status: str
 
 
@@ -127,7 +127,7 @@ def cancel(token: str, wait_seconds: float, as_json: bool | None, url: str | Non
     said = {
         "cancelled": "cancelled.",
         "gone": "it has left already; nothing was cancelled.",
-        "asked": "takes effect when a worker runs (none does now).",
+        "asked": "asked for; takes effect when a worker comes to it.",
         "unanswered": "asked for durably, but the workers have not come to it yet.",
     }
     if wants_json(as_json):

@@ -93,16 +93,19 @@ class Periodic:
             raise UsageError(
                 f"Schedule {name!r}: missed={missed!r} says nothing.", remedy='Say "skip", "once" or "all".'
             )
+        parameters = inspect.signature(function).parameters
         try:
-            given = inspect.signature(function).bind(object()).args
+            wants_run = bool(inspect.signature(function).bind(object()).args)
         except TypeError:
-            given = ()
-        if not given and inspect.signature(function).parameters:
+            wants_run = False
+        if parameters and not wants_run:
             raise UsageError(
-                f"Schedule {name!r}: {function.__qualname__} has a signature that can't be called.",
+                f"Schedule {name!r}: {function!r:.80} has a signature that can't be called.",
                 remedy="Write it as `def cleanup()` or `def cleanup(run)`.",
             )
-        return Periodic(name, rule, missed, function, inspect.iscoroutinefunction(function), bool(given))
+        called = function if inspect.isroutine(function) else type(function).__call__
+        is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+        return Periodic(name, rule, missed, function, is_async, wants_run)
 
     async def call(self, run: Run) -> Any:
         """Run the function; a plain one in a thread."""

@@ -57,13 +57,22 @@ def test_one_is_cancelled_by_its_token_when_a_worker_runs(project: Project) -> N
     (billing, _) = project.run("schedules").json
     assert [each["key"] for each in billing["delayed"]] == ["ann"]
     told = project.run("schedules", "cancel", token, "--table").out
-    assert "takes effect when a worker runs" in told
+    assert "takes effect when a worker comes to it" in told
 
 
 def test_what_is_no_token_is_refused(project: Project) -> None:
     result = waiting(project).run("schedules", "cancel", "nonsense")
     assert result.code == 2
     assert "no token of a delayed message" in result.err
+
+
+def test_the_topic_of_schedules_is_no_matter_of_contracts(project: Project) -> None:
+    project.write("app.py", APP)
+    document = project.run("contracts", "asyncapi", "app.py").json
+    assert "schedules" not in " ".join(document["channels"])
+    assert project.run("contracts", "snapshot", "app.py").code == 0
+    assert [path.name for path in project.folder.rglob("shop.*.json")] == ["shop.orders.json"]
+    assert project.run("contracts", "check", "app.py").code == 0
 
 
 def test_nothing_waits_in_a_log_without_timers(broken: Project) -> None:
