@@ -167,7 +167,7 @@ class App(Routing):
         (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
         UnknownSubscription, LogError.
         """
-        running = self._for_publishing()
+        running = self._for_publishing("app.cancel", "ctx.cancel")
         return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)
 
     # -- publishing ---------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 import msgspec
 
@@ -164,6 +164,16 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """This key's state, committed together with the record."""
         return StateHandle(self)
 
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None: ...
+
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, delay: timedelta | float) -> str: ...
+
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, at: datetime) -> str: ...
+
+    @overload
     def publish(
         self,
         message: Any,
@@ -171,13 +181,22 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         headers: Mapping[str, str] | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
-    ) -> str:
+    ) -> str | None: ...
+
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str | None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
 
         Its id is derived from this message and its place among its like, so a repeated attempt
         gives it the same id. With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then,
         by the clock of this partition's owner; what is checked is checked now. Gives the token that cancels it, which
-        counts once the record is settled; "" for one that leaves at once. Raises MessageError if its contract refuses
+        counts once the record is settled; None for one that leaves at once. Raises MessageError if its contract refuses
         it, UsageError if no topic declares its type, for what is no time, or if the handler has ended.
         """
         if self.closed:
@@ -185,7 +204,7 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         if delay is not None or at is not None:
             return self._put_off(message, headers, due_of(delay, at, self.desk.now_ms()))
         self.put_out(self.desk.output(self, message, headers))
-        return ""
+        return None
 
     def _put_off(self, message: Any, headers: Mapping[str, str] | None, due: Due) -> str:
         if self.ordinals is None and self.outbox is None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import msgspec
 
@@ -59,6 +59,16 @@ class Run:
         """The same for every attempt at this run, and for no other run."""
         return self.context.idempotency_key
 
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None: ...
+
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, delay: timedelta | float) -> str: ...
+
+    @overload
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, at: datetime) -> str: ...
+
+    @overload
     def publish(
         self,
         message: Any,
@@ -66,7 +76,16 @@ class Run:
         headers: Mapping[str, str] | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
-    ) -> str:
+    ) -> str | None: ...
+
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str | None:
         """As `Context.publish`: with this run's end, or not at all."""
         return self.context.publish(message, headers=headers, delay=delay, at=at)
 

@@ -13,7 +13,7 @@ import pytest
 from postline import App, Context, MessageTooLarge, Retry, Topic, UsageError
 from postline.runtime.delays import DelayToken
 from postline.runtime.entries import TIMER_NOTES, TIMERS
-from postline.testing import TestApp
+from postline.testing import TestApp, TestContext
 from postline.testing.ledger import entries, instantly
 
 ORDERS = Topic("shop.orders", owner="shop", key="customer", partitions=4)
@@ -180,6 +180,41 @@ async def test_timers_fire_under_an_operators_pause() -> None:
         await t.control("work", ControlOp(op="resume"))
         await t.settle()
         assert shop.reminded == [("ann", 0)]
+
+
+async def test_publishing_at_once_gives_nothing_that_a_handler_could_return_by_accident() -> None:
+    app = App("shop", owns=[ORDERS])
+    app.subscribe("work", ORDERS, start="earliest").on(OrderPlaced)(
+        lambda order, ctx: ctx.publish(Reminder(order.customer))
+    )
+    async with TestApp(app) as t:
+        await t.publish(OrderPlaced("ann"))
+        await t.settle()
+        assert (t.published(Reminder), t.dead_letters("work")) == ([Reminder("ann")], [])
+
+
+def test_a_handler_that_delays_can_be_called_by_hand() -> None:
+    ctx = TestContext()
+    token = ctx.publish(Reminder("ann"), delay=60)
+    ctx.cancel(token)
+    assert ctx.published == [Reminder("ann")]
+    with pytest.raises(UsageError, match="no token"):
+        ctx.cancel("nonsense")
+
+
+async def test_the_apps_own_cancel_is_refused_in_a_handler() -> None:
+    app, refused = App("shop", owns=[ORDERS], schedules=True), []
+
+    @app.subscribe("work", ORDERS, start="earliest").on(OrderPlaced)
+    async def placed(order: OrderPlaced) -> None:
+        with pytest.raises(UsageError, match=r"app\.cancel was called in a handler") as error:
+            await app.cancel(order.customer)
+        refused.append(error.value.remedy)
+
+    async with TestApp(app) as t:
+        await t.publish(OrderPlaced("ann"))
+        await t.settle()
+    assert "ctx.cancel" in refused[0]
 
 
 # -- cancelling --------------------------------------------------------------------------------
