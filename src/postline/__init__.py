@@ -9,7 +9,7 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  commands/  routing/
+# 4 patterns      events.py  registry/  schedules/  commands/  routing/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
@@ -42,6 +42,7 @@ from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
 from postline.runtime.retry import Retry
+from postline.schedules import Run
 
 __all__ = [
     "App",
@@ -77,6 +78,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Rule",
+    "Run",
     "Schemas",
     "SettingsError",
     "Subscription",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
+from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
@@ -21,12 +22,16 @@ from postline.log.port import Log
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
 
 _DEFAULT_GRACE_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
+ScheduledT = TypeVar("ScheduledT", bound=Callable[..., Any])
 SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
@@ -41,7 +46,8 @@ class App(Routing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log.
+    that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
+    topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
     """
 
     def __init__(
@@ -52,6 +58,7 @@ class App(Routing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        schedules: bool = False,
     ) -> None:
         self.name = name
         self.url = url
@@ -62,6 +69,9 @@ class App(Routing):
         self.subscriptions: dict[str, Subscription] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
+        self.schedules: Schedules | None = None
+        if schedules:
+            self._with_schedules()
 
     def subscribe(
         self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -108,12 +118,74 @@ class App(Routing):
         self.subscriptions[subscription.name] = subscription
         return subscription
 
+    # -- schedules ----------------------------------------------------------------------------
+
+    def _with_schedules(self) -> Schedules:
+        if self.schedules is None:
+            schedules = self.schedules = Schedules(self.name)
+            self.owns += (schedules.topic,)
+            subscription = self.subscribe(schedules.topic.name, schedules.topic, start="earliest", after="continue")
+            subscription.timers, subscription.taken_up = schedules.timers, schedules.periodics.taken_up
+            subscription.on(schedules.topic.delayed)(schedules.take)
+            subscription.on(schedules.topic.run)(schedules.periodics.run)
+        return self.schedules
+
+    def every(
+        self, interval: timedelta | float, *, name: str, missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function at multiples of an interval (seconds or timedelta) since 1970, in UTC.
+
+        See `cron` for everything else. Raises UsageError.
+        """
+        return self._scheduled(name, Every(interval), missed)
+
+    def cron(
+        self, expression: str, *, name: str, tz: str | ZoneInfo = "UTC", missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function when a cron expression says so in a time zone.
+
+        It may be async or plain, takes a `Run` or nothing, and is given back unchanged; what it returns is published.
+        Each planned time has one run in the whole group; a failed one is retried and given up as any message, and
+        later ones of its name come after it. `missed` says what becomes of runs whose time passed while no worker was
+        there: "once" makes up for them with the last one, "all" with each, "skip" with none. Daylight saving: an hour
+        that is skipped runs as soon as it is over, one that comes twice runs the first time. A schedule that the code
+        does not have any more stops; under another rule it begins anew. Raises UsageError, SettingsError.
+        """
+        return self._scheduled(name, Cron(expression, tz), missed)
+
+    def _scheduled(self, name: str, rule: Rule, missed: Missed) -> Callable[[ScheduledT], ScheduledT]:
+        def register(function: ScheduledT) -> ScheduledT:
+            self._with_schedules().periodics.add(Periodic.of(function, name, rule, missed))
+            return function
+
+        return register
+
+    async def cancel(self, token: str, *, wait: timedelta | float = _CANCEL_SECONDS) -> bool | None:
+        """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
+
+        True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
+        UnknownSubscription, LogError.
+        """
+        running = self._for_publishing("app.cancel", "ctx.cancel")
+        return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)
+
     # -- publishing ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
+
+        With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
+        checked now; `Published` says where it waits and by which token it is cancelled. That needs
+        `App(…, schedules=True)`.
 
         Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
         If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
@@ -122,6 +194,8 @@ class App(Routing):
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers)
+        if delay is not None or at is not None:
+            return await running.put_off(append, delay, at, own_id=id is not None)
         if running.gates.bounded:
             await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))

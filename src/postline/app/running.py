@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,10 +20,11 @@ from postline.commands import Claims, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
-from postline.errors import PostlineError, SettingsError
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
+from postline.operations import Operations, Request
 from postline.registry import (
     SCHEMAS_TOPIC,
     DeclaredBounds,
@@ -37,11 +39,13 @@ from postline.registry import (
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
+from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
@@ -60,6 +64,8 @@ _log = logging.getLogger("postline")
 HANDLER_THREAD = " handler"
 
 _PUBLISH_MANY_RECORDS = 1_000
+#: So long a request to an owner in this process takes in memory, where no time passes.
+_TURNS_OF_THE_LOOP = 100
 
 
 class Declared(Protocol):
@@ -69,6 +75,7 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
 
@@ -84,6 +91,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
+    token: str = ""
 
 
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
@@ -251,6 +260,49 @@ class Running:
         if self.gates.bounded:
             await self.gates.room_for(appends)
         return await append_all(self.log, appends)
+
+    async def put_off(
+        self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool
+    ) -> Published:
+        """Have a record leave later; durable when this returns. Raises UsageError."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        schedules = self._app.schedules
+        if schedules is None:
+            raise UsageError(
+                f"App {self._app.name!r} has no schedules, so that publish(…, delay=) has nowhere to keep a message.",
+                remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
+            )
+        own = append.envelope.id
+        message = schedules.delayed(append, self.outlet.partitions_of(append.topic), due, own_id=own_id)
+        asked = self.outlet.fresh(message, own if own_id else None)
+        (offset,) = await self.log.append((asked,))
+        subscription = self._settings.full_name(schedules.topic.name)
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
+        return Published(own, asked.topic, asked.partition, offset, token)
+
+    async def cancel(self, token: str, wait_seconds: float) -> bool | None:
+        """As `App.cancel`."""
+        operations = Operations(self.log, self._environment.clock, self._environment.random, source=self._app.name)
+        request = await operations.cancel(token)
+        for _ in range(_TURNS_OF_THE_LOOP):
+            if self._obeyed_here(request):
+                break
+            await asyncio.sleep(0)
+        if not request.live or not await operations.obeyed(request, wait_seconds):
+            return None
+        return await operations.cancelled(token)
+
+    def _obeyed_here(self, request: Request) -> bool:
+        """Whether a consumer of this process has done, and committed, what was asked."""
+        for consumer in self.consumers:
+            if consumer.plan.name == request.subscription:
+                return all(
+                    (owned := consumer.owned.get(partition)) is not None
+                    and owned.control_offset > offset
+                    and not (owned.unit or owned.committing)
+                    for partition, offset in request.asked.items()
+                )
+        return False
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}

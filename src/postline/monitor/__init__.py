@@ -23,6 +23,7 @@ from postline.monitor.views import (
     TopicView,
     key_text,
 )
+from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
     "AuditView",
@@ -30,6 +31,7 @@ __all__ = [
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
+    "DelayedView",
     "HeldView",
     "MemberView",
     "Monitor",
@@ -37,7 +39,10 @@ __all__ = [
     "PartitionView",
     "RecordId",
     "RecordView",
+    "ScheduleView",
     "SubscriptionView",
     "TopicView",
+    "WaitingView",
     "key_text",
+    "waiting_of",
 ]

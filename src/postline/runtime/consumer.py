@@ -16,6 +16,7 @@ from postline.runtime.commits import Committer
 from postline.runtime.control import (
     CONTROL_POSITION,
     ControlOp,
+    cancel_record,
     end_old_control,
     load_control,
     obey,
@@ -56,6 +57,7 @@ class Consumer:
     def __init__(self, around: Surroundings, executor: Executor, instance: str) -> None:
         self.around = around
         self.plan = around.plan
+        around.cancellation = cancel_record
         self.owned: dict[int, OwnedPartition] = {}
         self.membership: Membership | None = None
         self.failed: asyncio.Future[BaseException] | None = None
@@ -176,13 +178,14 @@ class Consumer:
         self.owned[assignment.partition] = owned
         if self.restraint is not None:
             self.restraint.take_up(owned)
-        if owned.answers is not None:
+        if owned.answers is not None or owned.timers.upcoming.entries:
             await self._until_done(partial(self._obey_what_waits, owned))
             owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
         membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
+        owned.timers.begin(self._committer.wake, self._fail)
 
     async def _obey_what_waits(self, owned: OwnedPartition) -> None:
-        """Obey what was asked while nobody was here, before commands are fetched: some may be cancelled."""
+        """Obey what was asked while nobody was here, before commands are fetched or timers fire: some are cancelled."""
         topic, partition = owned.control_topic, owned.partition
         while self.owned.get(partition) is owned:
             records = await self.around.log.read(topic, partition, owned.control_offset)
@@ -414,7 +417,7 @@ class Consumer:
         for owned in self.owned.values():
             behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused_but_for(REASON)
             asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
-            if behind or owned.window.pending() or asked:
+            if behind or owned.window.pending() or asked or owned.timers.busy:
                 return False
         return not (self._busy() or self._committer.pending())
 

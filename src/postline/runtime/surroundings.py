@@ -8,7 +8,9 @@ from typing import Any
 
 from postline.clock import Clock
 from postline.log.port import Append, Log
+from postline.message import Envelope
 from postline.runtime.complaints import Complaints
+from postline.runtime.destinations import Destinations
 from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
@@ -44,3 +46,7 @@ class Surroundings:
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
+        #: Where what waited goes by now.
+        self.destinations = Destinations(log)
+        #: The record that asks a partition's owner to cancel a delayed message; set by the consumer.
+        self.cancellation: Callable[[str, Envelope], Append] | None = None

@@ -231,7 +231,8 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.staged is None and context.entries is None:
+            more = context.staged is not None or context.entries is not None or context.delayed is not None
+            if chunk is not None and not more:
                 chunk.outcomes[index] = _DONE
                 if context.outbox is not None:
                     owned.unit.appends += context.outbox
