@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +17,7 @@ from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import EncodeError, MessageError, UsageError
 from postline.events import PolicyOptions, Start, Subscription
-from postline.routing.completion import Completion, Count, Predicate, Whole
+from postline.routing.completion import After, Completion, Count, Predicate, Whole
 from postline.routing.declaring import Declaring, kind_of, published_by
 from postline.routing.splitting import Part, carried, messages_of
 from postline.routing.targets import require_results
@@ -28,6 +29,7 @@ __all__ = ["Aggregate", "AggregateOptions", "Late", "aggregate"]
 
 PARTS_SUFFIX = ".parts"
 _PARTS_MAX = 1_000
+_RETENTION = timedelta(days=14)
 
 #: What becomes of a part whose aggregate was complete: it begins the next of its key, or is a dead letter.
 Late: TypeAlias = Literal["new", "dead-letter"]
@@ -37,13 +39,18 @@ class AggregateOptions(TypedDict, total=False):
     """What may be said about an aggregate besides its name, topic, start, key, completion and result.
 
     `of`: the types that are gathered, where the topic has several. `late`: "new" (default) or "dead-letter", where a
-    key has one aggregate and what comes after it is none of it. `parts_max`: most parts that wait for completion,
-    1,000 unless said; one more is a dead letter. `retention` of the topic of parts, 14 days unless said.
+    key has one aggregate and what comes within `retention` after it is none of it. `parts_max`: most parts that wait
+    for completion, 1,000 unless said; one more is a dead letter. `expires`: how long after its first part an aggregate
+    that is not complete is given up: what `incomplete` makes of the list of its parts is published and they are
+    forgotten; without `incomplete` there is a dead letter that names it, and the parts stay for those that are missing.
+    `retention` of the topic of parts, 14 days unless said.
     """
 
     of: type | Sequence[type]
     late: Late
     parts_max: int
+    expires: timedelta
+    incomplete: Callable[[list[Any]], Any] | None
     concurrency: int
     retry: Retry | None
     retention: timedelta
@@ -62,6 +69,8 @@ class Gathered(msgspec.Struct):
     """The state of one key: the parts that wait, or, once complete, the identities of those that were in it."""
 
     parts: list[Kept]
+    #: The id of the first part's message, which tells this aggregate from others of its key.
+    opened: str = ""
     done: list[str] | None = None
 
 
@@ -77,16 +86,24 @@ class Aggregate:
     gathering: Subscription
 
 
+#: What a tick is for.
+_COMPLETE, _EXPIRE, _FORGET = "complete", "expire", "forget"
+
+
 class _Plan(NamedTuple):
     """All that both halves go by."""
 
     name: str
     kinds: dict[str, Kind]
-    complete: Completion
+    complete: list[Completion]
     into: Callable[..., Any]
-    late: Late
-    parts_max: int
     part: Any
+    tick: Any
+    late: Late = "new"
+    parts_max: int = _PARTS_MAX
+    expires: timedelta | None = None
+    incomplete: Callable[..., Any] | None = None
+    retention: timedelta = _RETENTION
 
 
 def aggregate(
@@ -95,31 +112,29 @@ def aggregate(
     topic: Topic | ForeignTopic,
     start: Start | None,
     key: KeySpec | None,
-    complete: Completion,
+    complete: Completion | Sequence[Completion],
     into: Callable[..., Any],
     options: AggregateOptions,
 ) -> Aggregate:
     """Declare both subscriptions, and the topic between them, which the app then owns."""
     given = options.get("of")
     of = [kind_of(name, topic, given)] if given is None or isinstance(given, type) else list(given)
-    _check(name, complete, key, of, options)
-    require_results(name, into, of, published_by(app))
+    completions = [*complete] if isinstance(complete, Sequence) else [complete]
+    _check(name, completions, key, of, options)
+    for each in (into, options.get("incomplete") or into):
+        require_results(name, each, of, published_by(app))
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
-    retention = options.get("retention", timedelta(days=14))
+    retention = options.get("retention", _RETENTION)
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)
     masks = any(has_sensitive(topic.reading_of(topic.type_name_of(each)).schema) for each in of)
     fields: list[tuple[str, Any]] = [(each, str) for each in ("key", "identity", "type")]
     fields += [("message", Sensitive[str] if masks else str), ("index", int), ("count", int)]
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
-    plan = _Plan(
-        name=name,
-        kinds={topic.type_name_of(each): Kind(each) for each in of},
-        complete=complete,
-        into=into,
-        late=options.get("late", "new"),
-        parts_max=options.get("parts_max", _PARTS_MAX),
-        part=part,
-    )
+    ticking = [(each, str) for each in ("key", "opened", "why")]
+    tick = parts.event(f"{parts.name}.Tick")(msgspec.defstruct("Tick", ticking, frozen=True, module=__name__))
+    kinds = {topic.type_name_of(each): Kind(each) for each in of}
+    chosen: dict[str, Any] = {each: said for each, said in options.items() if each in _Plan._fields}
+    plan = _Plan(name, kinds, completions, into, part, tick, **chosen)
     # A part that is given up holds nothing back: order among parts is not promised.
     policy = PolicyOptions(after="continue", concurrency=options.get("concurrency", 64), retry=options.get("retry"))
     with_state = PolicyOptions(**policy, state=Gathered)
@@ -129,19 +144,22 @@ def aggregate(
         app.subscribe(parts.name, parts, start="earliest", **with_state),
     )
     app.owns = (*app.owns, parts)
-    for each in of:
-        made.collecting.on(each)(_collector(plan, topic, each, key))
+    for cls in of:
+        made.collecting.on(cls)(_collector(plan, topic, cls, key))
     made.gathering.on(part)(_gatherer(plan))
+    made.gathering.on(tick)(_ticker(plan))
     return made
 
 
-def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[type], options: AggregateOptions) -> None:
-    if not isinstance(complete, Count | Whole | Predicate):
+def _check(
+    name: str, complete: list[Completion], key: KeySpec | None, of: Sequence[type], options: AggregateOptions
+) -> None:
+    if not complete or not all(isinstance(each, Count | Whole | Predicate | After) for each in complete):
         raise UsageError(
             f"Aggregate {name!r} can't be complete by {complete!r:.80}.",
-            remedy="Say complete=Count(3), Whole() or Predicate(…).",
+            remedy="Say complete=Count(3), Whole(), Predicate(…) or After(…), or several in a list.",
         )
-    if isinstance(complete, Whole) != (key is None):
+    if any(isinstance(each, Whole) for each in complete) != (key is None):
         raise UsageError(
             f"Aggregate {name!r} needs a key, or Whole() without one.",
             remedy='Say key="order_id" (a field, a dotted path or a function); Whole() goes by the split itself.',
@@ -152,7 +170,7 @@ def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[ty
             remedy=f"It knows {', '.join(sorted(AggregateOptions.__annotations__))}.",
         )
     parts_max, late = options.get("parts_max", _PARTS_MAX), options.get("late", "new")
-    if parts_max < 1 or (isinstance(complete, Count) and complete.parts > parts_max):
+    if parts_max < 1 or any(isinstance(each, Count) and each.parts > parts_max for each in complete):
         raise UsageError(
             f"Aggregate {name!r} keeps {parts_max} parts at most, and would never be complete by {complete}.",
             remedy="Raise parts_max=, which bounds the state of a key, or count less.",
@@ -161,9 +179,11 @@ def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[ty
         raise UsageError(
             f"Aggregate {name!r} can't treat what is late as {late!r}.", remedy='Say "new" or "dead-letter".'
         )
-    if isinstance(complete, Predicate) and isinstance(complete.test, Rule):
-        for each in of:
-            complete.test.require(each)
+    if options.get("incomplete") and not options.get("expires"):
+        raise UsageError(f"Aggregate {name!r} has incomplete= and never expires.", remedy="Say expires=timedelta(…).")
+    rules = [each.test for each in complete if isinstance(each, Predicate) and isinstance(each.test, Rule)]
+    for rule, cls in itertools.product(rules, of):
+        rule.require(cls)
 
 
 # -- giving messages their key --------------------------------------------------------------------
@@ -204,7 +224,7 @@ def _gatherer(plan: _Plan) -> Callable[..., Any]:
     """The handler of the parts: keeps one, or completes with it."""
 
     async def gather(part: Any, ctx: Context[Any]) -> None:
-        held = ctx.state.get() or Gathered([])
+        held = ctx.state.get() or Gathered([], ctx.message_id)
         if held.done is not None:
             if part.identity not in held.done:
                 raise DeadLetter(f"aggregate {plan.name!r}: {part.key!r} was complete before this part came")
@@ -212,16 +232,16 @@ def _gatherer(plan: _Plan) -> Callable[..., Any]:
         if any(each.identity == part.identity for each in held.parts):
             return
         held.parts.append(Kept(part.identity, part.type, part.message, part.index))
-        if _is_complete(plan, held, part):
-            await _complete(plan, held, ctx)
+        if any(_is_complete(plan, each, held, part) for each in plan.complete):
+            await _end(plan, plan.into, held, part.key, ctx)
         else:
-            _keep(plan, held, part, ctx)
+            _keep(plan, held, part.key, ctx)
 
     return gather
 
 
-def _is_complete(plan: _Plan, held: Gathered, part: Any) -> bool:
-    match plan.complete:
+def _is_complete(plan: _Plan, completion: Completion, held: Gathered, part: Any) -> bool:
+    match completion:
         case Count(parts=wanted):
             return len(held.parts) >= wanted
         case Whole():
@@ -230,29 +250,61 @@ def _is_complete(plan: _Plan, held: Gathered, part: Any) -> bool:
             return rule(_read(plan, held.parts[-1]))
         case Predicate(test=test):
             return bool(test([_read(plan, each) for each in held.parts]))
+        case After():
+            return False
 
 
 def _read(plan: _Plan, kept: Kept) -> Any:
     return plan.kinds[kept.type].read(kept.message.encode())
 
 
-async def _complete(plan: _Plan, held: Gathered, ctx: Context[Any]) -> None:
-    """Publish the result and forget the parts, together."""
-    if isinstance(plan.complete, Whole):
+async def _end(plan: _Plan, into: Callable[..., Any], held: Gathered, key: str, ctx: Context[Any]) -> None:
+    """Publish what is made of the parts and forget them, together."""
+    if any(isinstance(each, Whole) for each in plan.complete):
         held.parts.sort(key=lambda each: each.index)
-    result = plan.into([_read(plan, each) for each in held.parts])
+    result = into([_read(plan, each) for each in held.parts])
     for message in messages_of(await result if inspect.isawaitable(result) else result):
         ctx.publish(message)
     if plan.late == "new":
         ctx.state.delete()
     else:
-        ctx.state.put(Gathered([], [each.identity for each in held.parts]))
+        ctx.state.put(Gathered([], held.opened, [each.identity for each in held.parts]))
+        ctx.publish(plan.tick(key, held.opened, _FORGET), delay=plan.retention)
 
 
-def _keep(plan: _Plan, held: Gathered, part: Any, ctx: Context[Any]) -> None:
+def _keep(plan: _Plan, held: Gathered, key: str, ctx: Context[Any]) -> None:
     if len(held.parts) > plan.parts_max:
-        raise DeadLetter(f"aggregate {plan.name!r}: {part.key!r} has {plan.parts_max} parts and is not complete")
+        raise DeadLetter(f"aggregate {plan.name!r}: {key!r} has {plan.parts_max} parts and is not complete")
     try:
         ctx.state.put(held)
     except MessageError as error:
-        raise DeadLetter(f"aggregate {plan.name!r}: the parts of {part.key!r} are too large: {error}") from error
+        raise DeadLetter(f"aggregate {plan.name!r}: the parts of {key!r} are too large: {error}") from error
+    if len(held.parts) == 1:
+        for each in plan.complete:
+            if isinstance(each, After):
+                ctx.publish(plan.tick(key, held.opened, _COMPLETE), delay=each.time)
+        if plan.expires is not None:
+            ctx.publish(plan.tick(key, held.opened, _EXPIRE), delay=plan.expires)
+
+
+def _ticker(plan: _Plan) -> Callable[..., Any]:
+    """The handler of what was put off until a time; one that is not of the aggregate that waits now does nothing."""
+
+    async def tick(tick: Any, ctx: Context[Any]) -> None:
+        held = ctx.state.get()
+        if held is None or held.opened != tick.opened:
+            return
+        if tick.why == _FORGET:
+            ctx.state.delete()
+        elif held.done is not None:
+            return
+        elif tick.why == _COMPLETE:
+            await _end(plan, plan.into, held, tick.key, ctx)
+        elif plan.incomplete is None:
+            raise DeadLetter(
+                f"aggregate {plan.name!r}: {tick.key!r} has {len(held.parts)} parts and was not complete in time"
+            )
+        else:
+            await _end(plan, plan.incomplete, held, tick.key, ctx)
+
+    return tick
