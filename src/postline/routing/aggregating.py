@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import msgspec
 
 from postline.contracts import ForeignTopic, Kind, Rule, Sensitive, Topic
-from postline.contracts.keys import KeySpec, compile_key
+from postline.contracts.keys import KeySpec
 from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
-from postline.errors import EncodeError, MessageError, UsageError
+from postline.errors import UsageError
 from postline.events import PolicyOptions, Start, Subscription
 from postline.routing.completion import After, Completion, Count, Predicate, Whole
 from postline.routing.declaring import Declaring, kind_of, published_by
-from postline.routing.splitting import Part, carried, messages_of
+from postline.routing.gathering import (
+    PARTS_MAX,
+    RETENTION,
+    Gathered,
+    GatheringPlan,
+    Late,
+    collector,
+    gatherer,
+    ticker,
+)
 from postline.routing.targets import require_results
-from postline.runtime.context import Context
-from postline.runtime.intents import DeadLetter
 from postline.runtime.retry import Retry
 
-__all__ = ["Aggregate", "AggregateOptions", "Late", "aggregate"]
+__all__ = ["Aggregate", "AggregateOptions", "aggregate"]
 
+#: Behind an aggregate's name, the name of its topic of parts and of the subscription to that.
 PARTS_SUFFIX = ".parts"
-_PARTS_MAX = 1_000
-_RETENTION = timedelta(days=14)
-
-#: What becomes of a part whose aggregate was complete: it begins the next of its key, or is a dead letter.
-Late: TypeAlias = Literal["new", "dead-letter"]
 
 
 class AggregateOptions(TypedDict, total=False):
@@ -56,24 +58,6 @@ class AggregateOptions(TypedDict, total=False):
     retention: timedelta
 
 
-class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """One part as it waits: what tells it from others, its type, and its JSON text."""
-
-    identity: str
-    type: str
-    message: str
-    index: int = 0
-
-
-class Gathered(msgspec.Struct):
-    """The state of one key: the parts that wait, or, once complete, the identities of those that were in it."""
-
-    parts: list[Kept]
-    #: The id of the first part's message, which tells this aggregate from others of its key.
-    opened: str = ""
-    done: list[str] | None = None
-
-
 @dataclass(frozen=True)
 class Aggregate:
     """What stands for an aggregate in the log: two subscriptions around a topic of parts. Made by `App.aggregate`."""
@@ -84,26 +68,6 @@ class Aggregate:
     parts: Topic
     #: On the parts; keeps them until they are complete, and publishes the result.
     gathering: Subscription
-
-
-#: What a tick is for.
-_COMPLETE, _EXPIRE, _FORGET = "complete", "expire", "forget"
-
-
-class _Plan(NamedTuple):
-    """All that both halves go by."""
-
-    name: str
-    kinds: dict[str, Kind]
-    complete: list[Completion]
-    into: Callable[..., Any]
-    part: Any
-    tick: Any
-    late: Late = "new"
-    parts_max: int = _PARTS_MAX
-    expires: timedelta | None = None
-    incomplete: Callable[..., Any] | None = None
-    retention: timedelta = _RETENTION
 
 
 def aggregate(
@@ -124,17 +88,18 @@ def aggregate(
     for each in (into, options.get("incomplete") or into):
         require_results(name, each, of, published_by(app))
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
-    retention = options.get("retention", _RETENTION)
+    retention = options.get("retention", RETENTION)
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)
-    masks = any(has_sensitive(topic.reading_of(topic.type_name_of(each)).schema) for each in of)
+    readings = [topic.reading_of(topic.type_name_of(each)) for each in of]
+    masks = any(has_sensitive(each.schema) for each in readings)
     fields: list[tuple[str, Any]] = [(each, str) for each in ("key", "identity", "type")]
     fields += [("message", Sensitive[str] if masks else str), ("index", int), ("count", int)]
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
     ticking = [(each, str) for each in ("key", "opened", "why")]
     tick = parts.event(f"{parts.name}.Tick")(msgspec.defstruct("Tick", ticking, frozen=True, module=__name__))
-    kinds = {topic.type_name_of(each): Kind(each) for each in of}
-    chosen: dict[str, Any] = {each: said for each, said in options.items() if each in _Plan._fields}
-    plan = _Plan(name, kinds, completions, into, part, tick, **chosen)
+    kinds = {name: kind for each in readings for kind in [Kind(each.cls)] for name in (each.name, *each.aliases)}
+    chosen: dict[str, Any] = {each: said for each, said in options.items() if each in GatheringPlan._fields}
+    plan = GatheringPlan(name, kinds, completions, into, part, tick, **chosen)
     # A part that is given up holds nothing back: order among parts is not promised.
     policy = PolicyOptions(after="continue", concurrency=options.get("concurrency", 64), retry=options.get("retry"))
     with_state = PolicyOptions(**policy, state=Gathered)
@@ -145,9 +110,9 @@ def aggregate(
     )
     app.owns = (*app.owns, parts)
     for cls in of:
-        made.collecting.on(cls)(_collector(plan, topic, cls, key))
-    made.gathering.on(part)(_gatherer(plan))
-    made.gathering.on(tick)(_ticker(plan))
+        made.collecting.on(cls)(collector(plan, topic, cls, key))
+    made.gathering.on(part)(gatherer(plan))
+    made.gathering.on(tick)(ticker(plan))
     return made
 
 
@@ -169,7 +134,7 @@ def _check(
             f"Aggregate {name!r} was given {', '.join(unknown)}, which it does not know.",
             remedy=f"It knows {', '.join(sorted(AggregateOptions.__annotations__))}.",
         )
-    parts_max, late = options.get("parts_max", _PARTS_MAX), options.get("late", "new")
+    parts_max, late = options.get("parts_max", PARTS_MAX), options.get("late", "new")
     if parts_max < 1 or any(isinstance(each, Count) and each.parts > parts_max for each in complete):
         raise UsageError(
             f"Aggregate {name!r} keeps {parts_max} parts at most, and would never be complete by {complete}.",
@@ -184,127 +149,3 @@ def _check(
     rules = [each.test for each in complete if isinstance(each, Predicate) and isinstance(each.test, Rule)]
     for rule, cls in itertools.product(rules, of):
         rule.require(cls)
-
-
-# -- giving messages their key --------------------------------------------------------------------
-
-
-def _collector(plan: _Plan, topic: Topic | ForeignTopic, cls: type, key: KeySpec | None) -> Callable[..., Any]:
-    """The handler of the aggregated topic: each message becomes a part."""
-    type_name = topic.type_name_of(cls)
-    encode = plan.kinds[type_name].encode
-    key_of = None if key is None else compile_key(key, cls, topic.name, type_name, "aggregate key")
-
-    async def collect(message: Any, ctx: Context[Any]) -> Any:
-        place = Part.of(ctx)
-        if key_of is None:
-            if place is None:
-                raise DeadLetter(f"aggregate {plan.name!r}: the message carries no headers of a split")
-            its_key, identity = place.group, str(place.index)
-        else:
-            its_key, identity = _key_text(plan, key_of, message), f"{ctx.envelope.source} {ctx.message_id}"
-        index, count = (place.index, place.count) if place else (0, 0)
-        made = plan.part(its_key, identity, type_name, encode(message).decode(), index, count)
-        ctx.publish(made, headers=carried(ctx))
-
-    return collect
-
-
-def _key_text(plan: _Plan, key_of: Callable[[Any], bytes], message: Any) -> str:
-    try:
-        return key_of(message).decode()
-    except (EncodeError, UnicodeDecodeError) as error:
-        raise DeadLetter(f"aggregate {plan.name!r}: {error}") from error
-
-
-# -- gathering ------------------------------------------------------------------------------------
-
-
-def _gatherer(plan: _Plan) -> Callable[..., Any]:
-    """The handler of the parts: keeps one, or completes with it."""
-
-    async def gather(part: Any, ctx: Context[Any]) -> None:
-        held = ctx.state.get() or Gathered([], ctx.message_id)
-        if held.done is not None:
-            if part.identity not in held.done:
-                raise DeadLetter(f"aggregate {plan.name!r}: {part.key!r} was complete before this part came")
-            return
-        if any(each.identity == part.identity for each in held.parts):
-            return
-        held.parts.append(Kept(part.identity, part.type, part.message, part.index))
-        if any(_is_complete(plan, each, held, part) for each in plan.complete):
-            await _end(plan, plan.into, held, part.key, ctx)
-        else:
-            _keep(plan, held, part.key, ctx)
-
-    return gather
-
-
-def _is_complete(plan: _Plan, completion: Completion, held: Gathered, part: Any) -> bool:
-    match completion:
-        case Count(parts=wanted):
-            return len(held.parts) >= wanted
-        case Whole():
-            return len(held.parts) >= int(part.count)
-        case Predicate(test=Rule() as rule):
-            return rule(_read(plan, held.parts[-1]))
-        case Predicate(test=test):
-            return bool(test([_read(plan, each) for each in held.parts]))
-        case After():
-            return False
-
-
-def _read(plan: _Plan, kept: Kept) -> Any:
-    return plan.kinds[kept.type].read(kept.message.encode())
-
-
-async def _end(plan: _Plan, into: Callable[..., Any], held: Gathered, key: str, ctx: Context[Any]) -> None:
-    """Publish what is made of the parts and forget them, together."""
-    if any(isinstance(each, Whole) for each in plan.complete):
-        held.parts.sort(key=lambda each: each.index)
-    result = into([_read(plan, each) for each in held.parts])
-    for message in messages_of(await result if inspect.isawaitable(result) else result):
-        ctx.publish(message)
-    if plan.late == "new":
-        ctx.state.delete()
-    else:
-        ctx.state.put(Gathered([], held.opened, [each.identity for each in held.parts]))
-        ctx.publish(plan.tick(key, held.opened, _FORGET), delay=plan.retention)
-
-
-def _keep(plan: _Plan, held: Gathered, key: str, ctx: Context[Any]) -> None:
-    if len(held.parts) > plan.parts_max:
-        raise DeadLetter(f"aggregate {plan.name!r}: {key!r} has {plan.parts_max} parts and is not complete")
-    try:
-        ctx.state.put(held)
-    except MessageError as error:
-        raise DeadLetter(f"aggregate {plan.name!r}: the parts of {key!r} are too large: {error}") from error
-    if len(held.parts) == 1:
-        for each in plan.complete:
-            if isinstance(each, After):
-                ctx.publish(plan.tick(key, held.opened, _COMPLETE), delay=each.time)
-        if plan.expires is not None:
-            ctx.publish(plan.tick(key, held.opened, _EXPIRE), delay=plan.expires)
-
-
-def _ticker(plan: _Plan) -> Callable[..., Any]:
-    """The handler of what was put off until a time; one that is not of the aggregate that waits now does nothing."""
-
-    async def tick(tick: Any, ctx: Context[Any]) -> None:
-        held = ctx.state.get()
-        if held is None or held.opened != tick.opened:
-            return
-        if tick.why == _FORGET:
-            ctx.state.delete()
-        elif held.done is not None:
-            return
-        elif tick.why == _COMPLETE:
-            await _end(plan, plan.into, held, tick.key, ctx)
-        elif plan.incomplete is None:
-            raise DeadLetter(
-                f"aggregate {plan.name!r}: {tick.key!r} has {len(held.parts)} parts and was not complete in time"
-            )
-        else:
-            await _end(plan, plan.incomplete, held, tick.key, ctx)
-
-    return tick

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from postline import App, Context, ContractError, Retry, Topic, UsageError, field
 from postline.routing import After, Count, Part, Predicate, Whole
-from postline.routing.aggregating import Gathered
+from postline.routing.gathering import Gathered
 from postline.testing import TestApp
 from tests.unit.routing.shop import Item, Line, OrderPlaced, Total, lines, orders, totals
 
