@@ -259,10 +259,14 @@ class App(Routing):
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
-        A command that no attempt has begun within `timeout` expires. See `request` for `request_id` and errors.
+        A command that no attempt has begun within `timeout` expires. Where its topic has a bound it may wait, and raise
+        BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
-        return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+        topic = running.commanding.topic_of(command)
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        return await running.requests(topic).send(command, request_id, timeout)
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.
