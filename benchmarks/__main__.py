@@ -36,6 +36,7 @@ _ON_A_FILE = {
     "contracts-check": ("contracts", "check"),
     "import": ("importing", "import_time"),
     "flood": ("flood", "flood"),
+    "requests": ("requests", "requests"),
     "timers": ("timers", "timers"),
     "large": ("large", "large"),
 }
