@@ -266,8 +266,8 @@ class App(Routing):
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
         With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
-        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait, and
-        raise BackPressure with nothing stored. See `request` for `request_id` and errors.
+        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait,
+        and raise BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
         topic = running.commanding.topic_of(command)

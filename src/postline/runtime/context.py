@@ -253,8 +253,8 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
         Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
-        does. One that no attempt has begun within `timeout` of leaving (seconds or timedelta) expires. A repeated attempt
-        sends it under the same id. Raises as `publish` does.
+        does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
+        attempt sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")
