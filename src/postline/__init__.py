@@ -16,7 +16,7 @@ from __future__ import annotations
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import Compaction, ForeignTopic, Priorities, Retention, Rule, Schemas, Topic, disjoint, field
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
@@ -40,6 +40,7 @@ from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 
 __all__ = [
@@ -65,8 +66,10 @@ __all__ = [
     "Outcome",
     "OutcomeError",
     "PostlineError",
+    "Priorities",
     "PublishTimeout",
     "Published",
+    "Rate",
     "Refused",
     "ReplyOutcome",
     "RequestTimeout",

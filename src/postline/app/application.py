@@ -21,6 +21,7 @@ from postline.log.port import Log
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.runtime.limits import Limit, Rate
 
 __all__ = ["App", "need_of"]
 
@@ -41,7 +42,8 @@ class App(Routing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log.
+    that it publishes to. `url` is used where neither settings nor environment name a log. `concurrency` and `rate` limit
+    the attempts of all its subscriptions together in each process: how many run at once, and begin in a time.
     """
 
     def __init__(
@@ -52,8 +54,11 @@ class App(Routing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
     ) -> None:
         self.name = name
+        self.limit = Limit(concurrency, rate)
         self.url = url
         owns, publishes_to = tuple(owns), tuple(publishes_to)
         self.owns = tuple(_spread(owns))
@@ -111,32 +116,43 @@ class App(Routing):
     # -- publishing ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
 
+        `priority` is one of its topic's, "normal" unless it is said; a repetition must have the same.
         If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
         unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
-        append = running.outlet.fresh(message, id, headers)
+        append = running.outlet.fresh(message, id, headers, priority)
         (offset,) = await running.log.append((append,))
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe. `priority`
+        is that of all.
         """
         running = self._for_publishing()
         published: list[Published] = []
         storing: asyncio.Task[list[Published]] | None = None
         try:
             # One thousand is made while the log stores the one before; never more, so that order is kept.
-            for appends in running.thousands(messages, id_of):
+            for appends in running.thousands(messages, id_of, priority):
                 if storing is not None:
                     published += await storing
                 storing = asyncio.create_task(append_all(running.log, appends))

@@ -40,7 +40,9 @@ class Desk(Protocol):
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope."""
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
 
     def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
@@ -155,8 +157,12 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """This key's state, committed together with the record."""
         return StateHandle(self)
 
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None:
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None
+    ) -> None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
+
+        `priority` is one of its topic's, "normal" unless it is said.
 
         Its id is derived from this message and its place among its like, so a repeated attempt
         gives it the same id. Raises MessageError if its contract refuses it, UsageError if no
@@ -164,7 +170,7 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """
         if self.closed:
             raise self.too_late("published through")
-        self.put_out(self.desk.output(self, message, headers))
+        self.put_out(self.desk.output(self, message, headers, priority))
 
     def put_out(self, append: Append) -> None:
         """Let a record leave with this one's settlement, or not at all."""

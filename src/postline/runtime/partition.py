@@ -202,11 +202,13 @@ class OwnedPartition:
 
     # -- the desk of contexts ---------------------------------------------------------------
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
         if self.answers is not None:
             self.answers.check_output(context)
-        return self.around.outlet.derive(context, message, headers)
+        return self.around.outlet.derive(context, message, headers, priority)
 
     def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
         """The record that sending `command` from this context makes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from postline.contracts import Catalog, Compaction, Topic
 from postline.errors import TopicMismatch, UnknownTopic
@@ -63,7 +64,8 @@ class Topology:
 
     def wanted(self, topic: Topic) -> TopicSpec:
         """The topic as its contract, and the environment's sizes over it, want it."""
-        sizes = self._settings.topic(topic.name)
+        # What is said of a topic holds for its other priorities, unless something else is said of them.
+        sizes = replace(self._settings.topic(topic.base_name), **self._settings.topic(topic.name).overrides())
         age, compaction = topic.retention.age, topic.compaction or Compaction()
         retention_ms = None if age is None else int(age.total_seconds() * 1000)
         return TopicSpec(

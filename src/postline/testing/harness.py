@@ -127,16 +127,30 @@ class TestApp:
     # -- doing things ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
     ) -> Published:
         """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers)
+        return await (await self._publisher(type(message))).publish(
+            message, id=id, headers=headers, priority=priority
+        )
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order; all are stored when this returns."""
-        return [await self.publish(message, id=id_of(message) if id_of else None) for message in messages]
+        return [
+            await self.publish(message, id=id_of(message) if id_of else None, priority=priority)
+            for message in messages
+        ]
 
     async def settle(self) -> None:
         """Run until every subscription has settled or held all there is; time stands still.
