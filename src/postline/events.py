@@ -104,8 +104,10 @@ class Subscription:
         `where` runs after decoding and before deduplication; what it turns down counts as
         filtered, and an exception in it is a failure of the handler. It may be a `Rule`, which is
         checked against the type. `concurrency` and `rate` limit, in each process, how many attempts
-        run at once and begin in a time; what waits for that is in nobody's way. Raises UsageError for a wrong signature or a second handler of a
-        type, ContractError for a type that the topic doesn't declare, or a rule on other fields.
+        run at once and begin in a time; what waits for that is in nobody's way.
+
+        Raises UsageError for a wrong signature or a second handler of a type, ContractError for a type that the topic
+        doesn't declare, or a rule on other fields.
         """
 
         def register(function: FunctionT) -> FunctionT:

@@ -152,25 +152,27 @@ class Connection:
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         timeout_seconds: float | None = None,
     ) -> Published:
         """As `App.publish`: the message is durable when this returns; it blocks until then.
 
         Raises PublishTimeout after `timeout_seconds`, and UsageError inside an event loop.
         """
-        return self._call(lambda app: app.publish(message, id=id, headers=headers), timeout_seconds)
+        return self._call(lambda app: app.publish(message, id=id, headers=headers, priority=priority), timeout_seconds)
 
     def publish_many(
         self,
         messages: Iterable[Any],
         *,
         id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Published]:
         """As `App.publish_many`: in order, many to a commit, all durable when this returns."""
         # Taken here, so that a generator runs in the caller's thread and not on the loop.
         taken = list(messages)
-        return self._call(lambda app: app.publish_many(taken, id_of=id_of), timeout_seconds)
+        return self._call(lambda app: app.publish_many(taken, id_of=id_of, priority=priority), timeout_seconds)
 
     def request(
         self, command: Any, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None

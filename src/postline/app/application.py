@@ -42,8 +42,9 @@ class App(Routing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log. `concurrency` and `rate` limit
-    the attempts of all its subscriptions together in each process: how many run at once, and begin in a time.
+    that it publishes to. `url` is used where neither settings nor environment name a log.
+    `concurrency` and `rate` limit the attempts of all its subscriptions together, in each process: how many run at
+    once, and begin in a time.
     """
 
     def __init__(

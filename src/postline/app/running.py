@@ -179,7 +179,8 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = [*self._catalog.problems, *(f"App {self._app.name!r}: {each}" for each in self._app.limit.problems())]
+        problems = list(self._catalog.problems)
+        problems += [f"App {self._app.name!r}: {problem}" for problem in self._app.limit.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns

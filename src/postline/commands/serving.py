@@ -11,6 +11,7 @@ from postline.contracts.rules import Rule
 from postline.errors import UsageError
 from postline.events import Policy, Start, Subscription
 from postline.runtime.handlers import HandlerFunction
+from postline.runtime.limits import Rate
 from postline.runtime.plan import After
 
 __all__ = ["ReplySubscription", "Serving"]
@@ -34,7 +35,14 @@ class Serving(Subscription):
         self.takes_over = takes_over
         self._rules: dict[str, Rule] = {}
 
-    def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
+    def on(
+        self,
+        kind: type,
+        *,
+        where: Callable[[Any], bool] | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.
 
         `where` is a `Rule`, so that it can be proven that no other service has the same command; only a service that
@@ -54,7 +62,7 @@ class Serving(Subscription):
                 )
             where.require(kind)
             self._rules[name] = where
-        return super().on(kind, where=where)
+        return super().on(kind, where=where, concurrency=concurrency, rate=rate)
 
     def claim(self, service: str, topic_name: str, name: str) -> Claim:
         """What it handles, under the full names that a namespace gives."""

@@ -28,7 +28,8 @@ class Catalog:
         self._topic_of_name: dict[str, str] = {}
         for topic in dict.fromkeys(topics):
             self._add(topic)
-        for topic in [*self.topics.values(), *self.foreign.values()]:
+        known: list[Topic | ForeignTopic] = [*self.topics.values(), *self.foreign.values()]
+        for topic in known:
             self._add_siblings(topic)
 
     def _add_siblings(self, topic: Topic | ForeignTopic) -> None:

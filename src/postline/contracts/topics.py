@@ -110,7 +110,7 @@ class _Declared:
         #: By priority, the topics that hold its records, from the highest to the lowest; {} without priorities.
         self.siblings: dict[str, Self] = {}
 
-    def _prioritize(self, priorities: Mapping[str, float] | Priorities | None) -> list[str]:
+    def _prioritize(self: Self, priorities: Mapping[str, float] | Priorities | None) -> list[str]:
         """Make the sibling topics, which are the same but for their names; what is wrong with the priorities."""
         if priorities is None:
             return []

@@ -157,9 +157,7 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """This key's state, committed together with the record."""
         return StateHandle(self)
 
-    def publish(
-        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None
-    ) -> None:
+    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None) -> None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
 
         `priority` is one of its topic's, "normal" unless it is said.

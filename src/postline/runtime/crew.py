@@ -65,6 +65,8 @@ class Crew:
 
     #: Whether it chooses the next lane anew after each attempt.
     turns = False
+    #: Whether lanes wait until a rate lets them begin.
+    waits_for_time = False
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name, self.concurrency = name, concurrency
@@ -180,11 +182,17 @@ class TurnCrew(Crew):
 
     turns = True
 
+    @property
+    def waits_for_time(self) -> bool:  # type: ignore[override]
+        """Whether lanes wait until a rate lets them begin."""
+        return self._timer is not None or any(door.waits_for_time for door in self._doors)
+
     def __init__(self, name: str, concurrency: int, ready: Ready, clock: Clock, doors: Sequence[Limiter]) -> None:
         super().__init__(name, concurrency)
         self._turns, self._clock, self._doors = ready, clock, tuple(doors)
         self._ranks: dict[Pool, int] = {}
         self._timer: Timer | None = None
+        self._at_door = False
 
     def join(self, pool: Pool, plan: Plan, on_failed: Callable[[BaseException], None]) -> ReadyClass:
         """As `Crew.join`; by the plan's priority."""
@@ -197,7 +205,7 @@ class TurnCrew(Crew):
         self._turns.append(self._ranks[pool], (pool, owned, lane))
         if not self._turns:
             self._wake_in_time()
-        elif not self._waking:
+        elif not (self._waking or self._at_door):
             self._wake_one()
 
     async def leave(self, pool: Pool) -> None:
@@ -224,11 +232,15 @@ class TurnCrew(Crew):
             if not self._turns:
                 self._wake_in_time()
                 await self._sleep()
+            elif self._at_door:
+                await self._sleep()
             elif (closed := next((door for door in self._doors if not door.is_open), None)) is not None:
-                # One worker stands at the door for all: the others sleep for as long as it is `_waking`.
-                self._waking = True
-                await closed.wait()
-                self._waking = False
+                # One worker stands there for all, so that several crews take turns; it wakes the next as it passes.
+                self._at_door = True
+                try:
+                    await closed.wait()
+                finally:
+                    self._at_door = False
                 if not self._turns or not all(door.is_open for door in self._doors):
                     closed.wake()
             else:

@@ -136,6 +136,11 @@ class Limiter:
             raise
         self._promised -= 1
 
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether somebody waits until its rate lets one begin."""
+        return self._timer is not None
+
     def wake(self) -> None:
         """Let as many of those that wait begin as may."""
         while self._waiting and self.is_open:

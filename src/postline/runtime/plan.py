@@ -136,8 +136,8 @@ class Plan:
             problems.append("limits count single attempts; leave out batch=, or rate= and concurrency= of handlers.")
         if self.priority is not None and self.state is not None:
             problems.append(
-                "a key's records of several priorities are handled side by side, so state= can't be one key's; leave it "
-                "out, or subscribe to a topic without priorities."
+                "a key's records of several priorities are handled side by side, so state= can't be one key's; "
+                "leave it out, or subscribe to a topic without priorities."
             )
         return problems
 

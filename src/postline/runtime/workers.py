@@ -65,6 +65,11 @@ class WorkerPool:
         """The tasks that run its lanes, and those of its siblings."""
         return self._crew.workers
 
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether lanes wait until a rate lets them begin."""
+        return self._crew.waits_for_time
+
     async def take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Run the lane until it is empty, waits, or another one's turn has come."""
         self.running += 1

@@ -135,9 +135,7 @@ class TestApp:
         priority: str | None = None,
     ) -> Published:
         """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(
-            message, id=id, headers=headers, priority=priority
-        )
+        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers, priority=priority)
 
     async def publish_many(
         self,
@@ -148,8 +146,7 @@ class TestApp:
     ) -> list[Published]:
         """Publish messages in order; all are stored when this returns."""
         return [
-            await self.publish(message, id=id_of(message) if id_of else None, priority=priority)
-            for message in messages
+            await self.publish(message, id=id_of(message) if id_of else None, priority=priority) for message in messages
         ]
 
     async def settle(self) -> None:
