@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
 from postline.cli.planning import tell_beyond
-from postline.monitor import SubscriptionView
+from postline.monitor import PriorityView, SubscriptionView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,9 +25,13 @@ Examples:
   postline lag
   postline lag billing --partitions
   postline lag --watch
+  postline lag --rates               # look twice, a second apart
   postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
   postline lag --fail-on dead,unserved  # exit code 1 if any has such records
 """
+
+#: Between the two looks of `--rates`.
+_RATE_SECONDS = 1.0
 
 #: What `--fail-on` may name, and how many of it a subscription has.
 _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
@@ -46,6 +51,7 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @click.command(epilog=_EPILOG)
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
 @click.option("--partitions", is_flag=True, help="A line for each partition.")
+@click.option("--rates", is_flag=True, help="Look twice, a second apart, and show how fast they go on.")
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
 @click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
@@ -57,6 +63,7 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 def command(
     names: tuple[str, ...],
     partitions: bool,
+    rates: bool,
     watch: bool,
     every: float,
     fail_above: float | None,
@@ -75,7 +82,11 @@ def command(
         if watch:
             await _watch(opened, names, partitions, max(every, 0.1), json)
             return OK
-        views = await _views(opened, names)
+        looks = _Looks()
+        views = looks.rated(await _views(opened, names), opened.clock.monotonic())
+        if rates:
+            await opened.clock.sleep(_RATE_SECONDS)
+            views = looks.rated(await _views(opened, names), opened.clock.monotonic())
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
             tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)
         if json:
@@ -94,6 +105,26 @@ def command(
         raise
 
 
+class _Looks:
+    """How fast subscriptions went on since the last look."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, int] = {}
+        self._at = 0.0
+
+    def rated(self, views: Sequence[SubscriptionView], now: float) -> list[SubscriptionView]:
+        """The views with their rates, where there was a look before."""
+        passed = {view.name: sum(each.position + each.ahead for each in view.partitions) for view in views}
+        before, seconds = self._before, now - self._at
+        self._before, self._at = passed, now
+        return [
+            msgspec.structs.replace(view, rate=max(0, passed[view.name] - before[view.name]) / seconds)
+            if view.name in before and seconds > 0
+            else view
+            for view in views
+        ]
+
+
 async def _views(opened: Opened, names: Sequence[str]) -> list[SubscriptionView]:
     if names:
         return [await opened.monitor.subscription(await opened.subscription_name(name)) for name in names]
@@ -101,26 +132,30 @@ async def _views(opened: Opened, names: Sequence[str]) -> list[SubscriptionView]
 
 
 async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: float, json: bool) -> None:
-    forever = asyncio.Event()
+    forever, looks = asyncio.Event(), _Looks()
     if json:
         while not forever.is_set():
-            emit_json(await _views(opened, names))
+            emit_json(looks.rated(await _views(opened, names), opened.clock.monotonic()))
             await opened.clock.sleep(every)
     from rich.live import Live
 
     with Live(console=console(redraws=True), auto_refresh=False) as live:
         while not forever.is_set():
-            live.update(_drawn(await _views(opened, names), partitions, opened.clock.now_ms()), refresh=True)
+            views = looks.rated(await _views(opened, names), opened.clock.monotonic())
+            live.update(_drawn(views, partitions, opened.clock.now_ms()), refresh=True)
             await opened.clock.sleep(every)
 
 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
     if partitions:
         return _by_partition(views, now_ms)
+    shares, rates = any(view.priority for view in views), any(view.rate is not None for view in views)
     columns = (
         "subscription",
         "topic",
         "status",
+        *(["priority", ">share"] if shares else []),
+        *([">records/s"] if rates else []),
         ">lag",
         ">behind",
         ">retrying",
@@ -136,6 +171,8 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
                 view.name,
                 view.topic,
                 _status(view),
+                *(_priority(view.priority) if shares else ()),
+                *([_rate(view.rate)] if rates else []),
                 number(view.lag_records),
                 duration(view.lag_seconds),
                 number(view.retrying),
@@ -147,6 +184,14 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
             for view in views
         ],
     )
+
+
+def _priority(priority: PriorityView | None) -> tuple[str, str]:
+    return ("-", "-") if priority is None else (priority.name, f"{priority.share:.0%}" if priority.share else "rest")
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.0f}"
 
 
 def _status(view: SubscriptionView) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "MemberView",
     "PartitionAudit",
     "PartitionView",
+    "PriorityView",
     "RecordId",
     "RecordView",
     "SubscriptionView",
@@ -143,6 +144,18 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
         return self.retrying + self.blocked + self.unserved
 
 
+class PriorityView(msgspec.Struct, frozen=True, kw_only=True):
+    """Which priority's records a subscription reads, as its last owner was declared."""
+
+    #: The declaration that it has in common with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    #: The guaranteed part of what all of them handle, from 0 to 1.
+    share: float
+
+
 class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription with its sums over all partitions."""
 
@@ -167,6 +180,10 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     beyond: int
     members: list[MemberView]
     partitions: list[PartitionView]
+    #: None where its topic has no priorities.
+    priority: PriorityView | None = None
+    #: Offsets that it went on by in a second, between two looks; None for one look.
+    rate: float | None = None
 
 
 class PartitionAudit(msgspec.Struct, frozen=True, kw_only=True):

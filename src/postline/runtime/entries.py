@@ -19,10 +19,13 @@ __all__ = [
     "FORMATS",
     "HELD",
     "LATER",
+    "PRIORITY",
+    "PRIORITY_KEY",
     "TYPES",
     "USER_STATE",
     "DeadEntry",
     "HeldEntry",
+    "PriorityEntry",
     "decode_entry",
     "encode_entry",
     "offset_key",
@@ -39,9 +42,24 @@ USER_STATE = "state"
 #: Commands that were cancelled and have not come yet; later replies that are owed; dead letters that have a reply.
 CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
 
+#: Which priority of which declaration the subscription is, for whoever looks on.
+PRIORITY, PRIORITY_KEY = "priority", b"priority"
+
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
-FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED), 1)
+FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, PRIORITY), 1)
+
+
+class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The priority whose records a subscription reads, and the share that it is guaranteed of what all handle."""
+
+    #: The name that it was declared under, together with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    share: float
+    format: int = 1
 
 
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):
@@ -77,7 +95,7 @@ class DeadEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry)
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, PriorityEntry)
 
 
 class _Versioned(Protocol):
@@ -88,7 +106,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
 
 
-def encode_entry(entry: HeldEntry | DeadEntry) -> bytes:
+def encode_entry(entry: HeldEntry | DeadEntry | PriorityEntry) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 
