@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 from postline.clock import Clock
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.priorities import sibling_name
+from postline.events import Subscription
 from postline.runtime.crew import Crew, crew_of
 from postline.runtime.limits import Limiter
 from postline.runtime.plan import Plan
 
-__all__ = ["crews_of", "doubled", "sibling_plans", "with_siblings"]
+__all__ = ["crews_of", "doubled", "sibling_of", "sibling_plans", "with_siblings"]
 
 
 def with_siblings(topics: Sequence[Topic]) -> list[Topic]:
@@ -33,6 +35,17 @@ def sibling_plans(plan: Plan, topic: Topic | ForeignTopic, full_name: Callable[[
         )
         for priority, sibling in topic.siblings.items()
     ] or [plan]
+
+
+def sibling_of(subscriptions: Mapping[str, Subscription], name: str) -> Subscription | None:
+    """The sibling that has a name such as `billing.high`, as if it had been declared by itself."""
+    declared, _, priority = name.rpartition(".")
+    of = subscriptions.get(declared)
+    if of is None or priority not in of.topic.siblings:
+        return None
+    sibling = copy(of)
+    sibling.name, sibling.topic = name, of.topic.siblings[priority]
+    return sibling
 
 
 def doubled(plans: Sequence[Plan]) -> list[str]:

@@ -50,8 +50,8 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 
 @click.command(epilog=_EPILOG)
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
-@click.option("--partitions", is_flag=True, help="A line for each partition.")
-@click.option("--rates", is_flag=True, help="Look twice, a second apart, and show how fast they go on.")
+@click.option("--partitions", "shown", flag_value="partitions", help="A line for each partition.")
+@click.option("--rates", "shown", flag_value="rates", help="Look twice, a second apart, and show how fast they go on.")
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
 @click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
@@ -62,8 +62,7 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @url_option
 def command(
     names: tuple[str, ...],
-    partitions: bool,
-    rates: bool,
+    shown: str | None,
     watch: bool,
     every: float,
     fail_above: float | None,
@@ -76,7 +75,7 @@ def command(
     Lag counts records that are neither settled nor held, and the age of the oldest of them. Held
     records (retrying, and blocked behind them) and dead letters are counted by themselves.
     """
-    json = wants_json(as_json)
+    json, partitions = wants_json(as_json), shown == "partitions"
 
     async def work(opened: Opened) -> int:
         if watch:
@@ -84,7 +83,7 @@ def command(
             return OK
         looks = _Looks()
         views = looks.rated(await _views(opened, names), opened.clock.monotonic())
-        if rates:
+        if shown == "rates":
             await opened.clock.sleep(_RATE_SECONDS)
             views = looks.rated(await _views(opened, names), opened.clock.monotonic())
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():

@@ -65,8 +65,6 @@ class Crew:
 
     #: Whether it chooses the next lane anew after each attempt.
     turns = False
-    #: Whether lanes wait until a rate lets them begin.
-    waits_for_time = False
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name, self.concurrency = name, concurrency
@@ -78,6 +76,11 @@ class Crew:
         self._pools: list[Pool] = []
         self._idle: list[asyncio.Future[None]] = []
         self._waking = False
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether lanes wait until a rate lets them begin."""
+        return False
 
     def join(self, pool: Pool, plan: Plan, on_failed: Callable[[BaseException], None]) -> Waiting:
         """A subscription's pool takes part; gives what it has ready."""
@@ -182,17 +185,17 @@ class TurnCrew(Crew):
 
     turns = True
 
-    @property
-    def waits_for_time(self) -> bool:  # type: ignore[override]
-        """Whether lanes wait until a rate lets them begin."""
-        return self._timer is not None or any(door.waits_for_time for door in self._doors)
-
     def __init__(self, name: str, concurrency: int, ready: Ready, clock: Clock, doors: Sequence[Limiter]) -> None:
         super().__init__(name, concurrency)
         self._turns, self._clock, self._doors = ready, clock, tuple(doors)
         self._ranks: dict[Pool, int] = {}
         self._timer: Timer | None = None
         self._at_door = False
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether lanes wait until a rate lets them begin."""
+        return self._timer is not None or any(door.waits_for_time for door in self._doors)
 
     def join(self, pool: Pool, plan: Plan, on_failed: Callable[[BaseException], None]) -> ReadyClass:
         """As `Crew.join`; by the plan's priority."""
@@ -207,6 +210,11 @@ class TurnCrew(Crew):
             self._wake_in_time()
         elif not (self._waking or self._at_door):
             self._wake_one()
+
+    def drop_attempts(self, owned: OwnedPartition) -> None:
+        """As `Crew.drop_attempts`; its lanes are forgotten, which a limit could keep waiting for long."""
+        super().drop_attempts(owned)
+        self._turns.forget(owned)
 
     async def leave(self, pool: Pool) -> None:
         """As `Crew.leave`."""

@@ -132,7 +132,12 @@ class Limiter:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._promised -= 1
-                self.wake()
+            else:
+                self._waiting.remove(turn)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            self.wake()
             raise
         self._promised -= 1
 

@@ -65,6 +65,12 @@ class ReadyClass:
                 return waiting.popleft(), limiter
         raise IndexError("no lane may run now")
 
+    def forget(self, owned: object) -> None:
+        """Let go of the lanes of a partition that is halted."""
+        self._free = deque(entry for entry in self._free if entry[1] is not owned)
+        for limiter, waiting in self._limited.items():
+            self._limited[limiter] = deque(entry for entry in waiting if entry[1] is not owned)
+
     def __bool__(self) -> bool:
         return bool(self._free) or any(waiting and each.is_open for each, waiting in self._limited.items())
 
@@ -123,6 +129,11 @@ class Ready:
         rest = turn.of.credit - records * _RECORD
         # Beyond its share it took only what nobody else was owed, which is no debt.
         turn.of.credit = rest if turn.owed else max(rest, 0)
+
+    def forget(self, owned: object) -> None:
+        """Let go of the lanes of a partition that is halted."""
+        for each in self.classes:
+            each.forget(owned)
 
     def __bool__(self) -> bool:
         return any(self.classes)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from postline.app import App, Environment, Published
+from postline.app.prioritizing import sibling_of
 from postline.contracts import Kind, Topic
 from postline.errors import UnknownTopic, UsageError
 from postline.events import Subscription
@@ -261,6 +262,8 @@ class TestApp:
         for app in [*self._running, *self.apps]:
             if named in app.subscriptions:
                 return app.subscriptions[named]
+            if (found := sibling_of(app.subscriptions, named)) is not None:
+                return found
         raise UsageError(f"No app of this test has a subscription named {named!r}.", remedy="Correct the name.")
 
     def _full(self, subscription: Subscription) -> str:

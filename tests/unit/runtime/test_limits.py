@@ -11,6 +11,7 @@ import pytest
 
 from postline import App, Context, Rate, SettingsError
 from postline.clock import VirtualClock
+from postline.runtime.crew import TurnCrew
 from postline.runtime.limits import Limit, Limiter
 from postline.testing import TestApp
 from tests.unit.runtime.prioritized import Job, jobs_topic, publish
@@ -275,3 +276,23 @@ async def test_limits_of_single_attempts_are_refused_with_batches() -> None:
     with pytest.raises(SettingsError, match="leave out batch="):
         async with TestApp(app):
             pass
+
+
+async def test_a_partition_that_goes_away_leaves_nothing_behind_a_limit() -> None:
+    times, app = Times(), shop()
+    sub = app.subscribe("sub", orders, start="earliest")
+    sub.on(Order, rate=Rate(1, per_seconds=timedelta(hours=1)))(times.handle)
+    async with TestApp(app) as t:
+        times.clock = t.clock
+        await placed(t, 20, keys=20)
+        await t.advance(seconds=1)
+        (consumer,) = app.consumers
+        crew = consumer.pool._crew
+        assert isinstance(crew, TurnCrew)
+        queued = [waiting for each in crew._turns.classes for waiting in each._limited]
+        assert queued
+        for owned in list(consumer.owned.values()):
+            owned.halt()
+            consumer.pool.drop_attempts(owned)
+        assert not any(waiting for each in crew._turns.classes for waiting in each._limited.values())
+        await t.stop(app)

@@ -151,6 +151,11 @@ async def test_siblings_have_their_own_dead_letters_and_retries() -> None:
         assert t.audit()["work.low"]["dead-lettered"] == 1
         assert t.audit()["work.high"]["dead-lettered"] == 1
         assert sum(t.audit()["work"].values()) == 0
+        (letter,) = t.dead_letters("work.low")
+        assert await t.discard("work.low", letter) == 1
+        await t.settle()
+        assert t.dead_letters("work.low") == []
+        assert len(t.dead_letters("work.high")) == 1
 
 
 async def test_a_handler_publishes_with_a_priority() -> None:
