@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
@@ -25,13 +24,12 @@ Examples:
   postline lag
   postline lag billing --partitions
   postline lag --watch
-  postline lag --rates               # look twice, a second apart
   postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
   postline lag --fail-on dead,unserved  # exit code 1 if any has such records
 """
 
-#: Between the two looks of `--rates`.
-_RATE_SECONDS = 1.0
+#: How long one call looks for the rate.
+_RATE_SECONDS = 0.5
 
 #: What `--fail-on` may name, and how many of it a subscription has.
 _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
@@ -50,10 +48,16 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 
 @click.command(epilog=_EPILOG)
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
-@click.option("--partitions", "shown", flag_value="partitions", help="A line for each partition.")
-@click.option("--rates", "shown", flag_value="rates", help="Look twice, a second apart, and show how fast they go on.")
+@click.option("--partitions", is_flag=True, help="A line for each partition.")
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
-@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
+@click.option(
+    "--every",
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks. Else, where anything is behind: how long to look for the rate, at most "
+    "half a second; 0 looks once.",
+)
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
 @click.option(
     "--fail-on", metavar="held,dead,unserved", callback=_kinds, help="Exit with 1 if there are such records; any of."
@@ -62,7 +66,7 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @url_option
 def command(
     names: tuple[str, ...],
-    shown: str | None,
+    partitions: bool,
     watch: bool,
     every: float,
     fail_above: float | None,
@@ -73,19 +77,19 @@ def command(
     """Show how far subscriptions are behind.
 
     Lag counts records that are neither settled nor held, and the age of the oldest of them. Held
-    records (retrying, and blocked behind them) and dead letters are counted by themselves.
+    records (retrying, and blocked behind them) and dead letters are counted by themselves. If anything
+    is behind, it looks twice, and tells how fast it drains and when it will be at the end.
     """
-    json, partitions = wants_json(as_json), shown == "partitions"
+    json = wants_json(as_json)
 
     async def work(opened: Opened) -> int:
         if watch:
             await _watch(opened, names, partitions, max(every, 0.1), json)
             return OK
-        looks = _Looks()
-        views = looks.rated(await _views(opened, names), opened.clock.monotonic())
-        if shown == "rates":
-            await opened.clock.sleep(_RATE_SECONDS)
-            views = looks.rated(await _views(opened, names), opened.clock.monotonic())
+        views = await _views(opened, names)
+        if every > 0 and any(view.lag_records for view in views):
+            await opened.clock.sleep(min(every, _RATE_SECONDS))
+            views = await _views(opened, names)
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
             tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)
         if json:
@@ -104,26 +108,6 @@ def command(
         raise
 
 
-class _Looks:
-    """How fast subscriptions went on since the last look."""
-
-    def __init__(self) -> None:
-        self._before: dict[str, int] = {}
-        self._at = 0.0
-
-    def rated(self, views: Sequence[SubscriptionView], now: float) -> list[SubscriptionView]:
-        """The views with their rates, where there was a look before."""
-        passed = {view.name: sum(each.position + each.ahead for each in view.partitions) for view in views}
-        before, seconds = self._before, now - self._at
-        self._before, self._at = passed, now
-        return [
-            msgspec.structs.replace(view, rate=max(0, passed[view.name] - before[view.name]) / seconds)
-            if view.name in before and seconds > 0
-            else view
-            for view in views
-        ]
-
-
 async def _views(opened: Opened, names: Sequence[str]) -> list[SubscriptionView]:
     if names:
         return [await opened.monitor.subscription(await opened.subscription_name(name)) for name in names]
@@ -131,32 +115,33 @@ async def _views(opened: Opened, names: Sequence[str]) -> list[SubscriptionView]
 
 
 async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: float, json: bool) -> None:
-    forever, looks = asyncio.Event(), _Looks()
+    forever = asyncio.Event()
     if json:
         while not forever.is_set():
-            emit_json(looks.rated(await _views(opened, names), opened.clock.monotonic()))
+            emit_json(await _views(opened, names))
             await opened.clock.sleep(every)
     from rich.live import Live
 
     with Live(console=console(redraws=True), auto_refresh=False) as live:
         while not forever.is_set():
-            views = looks.rated(await _views(opened, names), opened.clock.monotonic())
-            live.update(_drawn(views, partitions, opened.clock.now_ms()), refresh=True)
+            live.update(_drawn(await _views(opened, names), partitions, opened.clock.now_ms()), refresh=True)
             await opened.clock.sleep(every)
 
 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
     if partitions:
         return _by_partition(views, now_ms)
-    shares, rates = any(view.priority for view in views), any(view.rate is not None for view in views)
+    shares = any(view.priority for view in views)
     columns = (
         "subscription",
         "topic",
         "status",
-        *(["priority", ">share"] if shares else []),
-        *([">records/s"] if rates else []),
+        *(("priority", ">share") if shares else ()),
         ">lag",
         ">behind",
+        ">a second",
+        "at the end",
+        ">of bound",
         ">retrying",
         ">blocked",
         ">unserved",
@@ -171,9 +156,11 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
                 view.topic,
                 _status(view),
                 *(_priority(view.priority) if shares else ()),
-                *([_rate(view.rate)] if rates else []),
                 number(view.lag_records),
                 duration(view.lag_seconds),
+                _rate(view),
+                _drains(view),
+                _used(view),
                 number(view.retrying),
                 number(view.blocked),
                 number(view.unserved),
@@ -185,12 +172,29 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
     )
 
 
+def _rate(view: SubscriptionView) -> str:
+    rate = view.drained_per_second
+    return "-" if rate is None or not (rate or view.lag_records) else f"{rate:,.0f}"
+
+
+def _drains(view: SubscriptionView) -> str:
+    """When it will be at the end, in words."""
+    drained, added = view.drained_per_second, view.added_per_second
+    if not view.lag_records:
+        return "now"
+    if view.drains_in_seconds is not None:
+        return f"in {duration(view.drains_in_seconds)}"
+    if drained is None or added is None:
+        return "-"
+    return "growing" if added > drained else "standing still"
+
+
+def _used(view: SubscriptionView) -> str:
+    return "-" if view.bound is None else f"{view.bound.used:.0%}"
+
+
 def _priority(priority: PriorityView | None) -> tuple[str, str]:
-    return ("-", "-") if priority is None else (priority.name, f"{priority.share:.0%}" if priority.share else "rest")
-
-
-def _rate(rate: float | None) -> str:
-    return "-" if rate is None else f"{rate:,.0f}"
+    return ("-", "-") if priority is None else (priority.name, f"{priority.share:.0%}" if priority.share else "-")
 
 
 def _status(view: SubscriptionView) -> str:

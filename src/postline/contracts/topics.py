@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
+from postline.contracts.bounds import Bound
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import is_message_class
@@ -238,12 +239,14 @@ class TopicOptions(TypedDict, total=False):
 
     compaction: Compaction | None
     priorities: Mapping[str, float] | Priorities | None
+    bound: Bound | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Further:
     compaction: Compaction | None = None
     priorities: Mapping[str, float] | Priorities | None = None
+    bound: Bound | None = None
 
 
 class Topic(_Declared):
@@ -255,6 +258,7 @@ class Topic(_Declared):
     newest message of each key. `schemas` says how values are written, how large, and who must be able to read whom.
     `priorities` names priorities from the highest to the lowest, each with the share that it is guaranteed: a mapping
     or `Priorities`. Each but "normal" is a sibling topic, `<name>.<priority>`, alike in all else.
+    `bound` makes publishers wait while a subscription that is required to keep up lags too far.
     """
 
     def __init__(
@@ -275,7 +279,7 @@ class Topic(_Declared):
         self.key, self.partition_by = key, partition_by
         self.retention = retention if isinstance(retention, Retention) else Retention(age=retention)
         further = _Further(**options)
-        self.compaction = further.compaction
+        self.compaction, self.bound = further.compaction, further.bound
         self.contracts: dict[str, MessageContract] = {}
         if problems := [*self._problems(), *self._prioritize(further.priorities)]:
             raise ContractError(f"Topic {name!r} can't be declared: " + " ".join(problems))
@@ -295,6 +299,8 @@ class Topic(_Declared):
             problems.append(f"message_bytes_max of its schemas must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
         if self.schemas.framed and self.schemas.structured:
             problems.append("a framed value can't stand in a structured event; use one of framed=, structured=.")
+        if self.bound is not None:
+            problems += self.bound.problems()
         return problems
 
     @property

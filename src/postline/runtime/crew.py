@@ -24,7 +24,18 @@ _ENDLESS = 1 << 62
 class Worker:
     """One task of a crew, and what it is at."""
 
-    __slots__ = ("attempt", "dropped", "handled", "last_attempt", "owned", "since_yield", "task", "timed_out")
+    __slots__ = (
+        "attempt",
+        "dropped",
+        "handled",
+        "last_attempt",
+        "owned",
+        "settled",
+        "since_yield",
+        "task",
+        "telling",
+        "timed_out",
+    )
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -38,6 +49,9 @@ class Worker:
         self.timed_out = False
         self.dropped = False
         self.since_yield = 0
+        #: Records that it settled and has not told of, and whether it will when the event loop turns.
+        self.settled = 0
+        self.telling = False
 
 
 class Waiting(Protocol):

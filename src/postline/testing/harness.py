@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -134,9 +134,18 @@ class TestApp:
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
         priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
-        """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers, priority=priority)
+        """Publish as the running app that owns the message's topic does, else as somebody outside.
+
+        Where a bound makes it wait, apps go on and time passes until there is room, or the bound's limit is over.
+        """
+        publisher = await self._publisher(type(message))
+        told: dict[str, Any] = {"id": id, "headers": headers, "priority": priority, "delay": delay, "at": at}
+        if not any(topic.bound for topic in self._topics()):
+            return await publisher.publish(message, **told)
+        return await self._settling.until_done(asyncio.ensure_future(publisher.publish(message, **told)))
 
     async def publish_many(
         self,
