@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering
 from postline.commands.requests import Requests
 from postline.commands.serving import ReplySubscription, Serving
@@ -10,6 +11,7 @@ from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter
 
 __all__ = [
+    "Accepted",
     "Outcome",
     "ReplySubscription",
     "ReplyToken",
@@ -17,6 +19,7 @@ __all__ = [
     "Requests",
     "ServiceAnswering",
     "Serving",
+    "Standing",
     "Ticket",
     "TicketStatus",
 ]
