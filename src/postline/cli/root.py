@@ -26,6 +26,7 @@ _COMMANDS = {
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
+    "serve": ("postline.cli.serve:command", "Take commands over HTTP."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
     "topics": ("postline.cli.topics:command", "List, show, plan and make topics."),

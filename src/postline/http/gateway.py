@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import msgspec
 
 from postline.app import App
 from postline.contracts.commands import CommandTopic
@@ -26,6 +29,7 @@ try:
     from postline.http.intake import Intake
     from postline.http.limits import Limits
     from postline.http.locating import Locating
+    from postline.http.openapi import document
     from postline.http.problems import Problem, problem_of, problem_response
     from postline.http.tracking import Tracking
 except ImportError as missing:
@@ -63,9 +67,10 @@ def gateway(
     limits = limits or Limits()
     exposure = Exposure(app.commands if topics is None else topics)
     callers = Callers(authenticate, challenge, limits.rate)
-    locating = Locating(app, exposure, public_url)
-    intake = Intake(app, (exposure, locating), limits, key_required=key_required)
-    return Gateway(app, (callers, intake, Tracking(app, (exposure, locating), limits)), tuple(origins))
+    shared = (exposure, Locating(app, exposure, public_url), asyncio.Event())
+    intake, tracking = Intake(app, shared, limits, key_required=key_required), Tracking(app, shared, limits)
+    described = document(app.name, exposure, key_required=key_required, challenge=challenge if authenticate else "")
+    return Gateway(app, (callers, intake, tracking, shared[2]), described, tuple(origins))
 
 
 class Gateway:
@@ -76,19 +81,27 @@ class Gateway:
     app. An app that runs already is left alone.
     """
 
-    def __init__(self, app: App, parts: tuple[Callers, Intake, Tracking], origins: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        app: App,
+        parts: tuple[Callers, Intake, Tracking, asyncio.Event],
+        document: dict[str, Any],
+        origins: tuple[str, ...],
+    ) -> None:
         self.app = app
-        self._callers, intake, tracking = parts
-        self._intake = intake
+        #: The OpenAPI 3.1 document of what it answers.
+        self.document = document
+        self._callers, intake, tracking, ending = parts
+        self._intake, self._ending = intake, ending
         self._hosting = Hosting(app)
         #: Whether somebody says who asks; else only this machine is served.
-        self.is_open = self._callers.authenticates
+        self.authenticates = self._callers.authenticates
         endpoints: list[tuple[str, str, _Endpoint]] = [
             ("/commands/{name}", "POST", intake.post),
             ("/requests/{name}", "GET", tracking.get),
             ("/requests/{name}", "DELETE", tracking.delete),
             ("/requests/{name}/events", "GET", tracking.events),
-            ("/openapi.json", "GET", intake.openapi),
+            ("/openapi.json", "GET", self._describe),
         ]
         routes: dict[str, dict[str, _Endpoint]] = {}
         for path, method, endpoint in endpoints:
@@ -112,12 +125,17 @@ class Gateway:
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
+        self._ending.clear()
         async with self._hosting.running():
             yield
 
-    def document(self) -> dict[str, object]:
-        """The OpenAPI 3.1 document of what it answers."""
-        return self._intake.document()
+    def let_go(self) -> None:
+        """End streams and waits with what is known, since whoever serves this is about to stop."""
+        self._ending.set()
+
+    async def _describe(self, request: Request, principal: str) -> Response:
+        servers = [{"url": self._intake.url(request, "") or "/"}]
+        return Response(msgspec.json.encode({**self.document, "servers": servers}), media_type="application/json")
 
     def _route(self, path: str, endpoints: dict[str, _Endpoint]) -> Route:
         async def answer(request: Request) -> Response:

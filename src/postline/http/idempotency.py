@@ -13,7 +13,7 @@ from typing import NamedTuple
 from postline.http.problems import Problem
 from postline.ids import derived_id
 
-__all__ = ["IDEMPOTENCY_KEY", "RequestName", "read_key"]
+__all__ = ["IDEMPOTENCY_KEY", "NAME_PATTERN", "RequestName", "mark_of", "read_key"]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _KEY_CHARACTERS_MAX = 255
@@ -21,6 +21,8 @@ _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/@=-]+")
 _ESCAPED = re.compile(r"\\(.)")
 _NAME = re.compile(r"([0-9a-f]{16})([0-9a-f]{8})([0-9a-f]{32})(?:-([0-9a-f]{1,12}))?")
+#: What URLs of requests end with.
+NAME_PATTERN = "[0-9a-f]{56}(-[0-9a-f]{1,12})?"
 
 
 def read_key(values: Sequence[str]) -> str | None:

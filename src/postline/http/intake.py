@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from typing import Any
 
@@ -20,7 +21,6 @@ from postline.http.exposed import Exposed, Exposure
 from postline.http.idempotency import IDEMPOTENCY_KEY, RequestName, read_key
 from postline.http.limits import Limits
 from postline.http.locating import Locating
-from postline.http.openapi import document
 from postline.http.patience import unless_gone, within
 from postline.http.preferences import Preferences, read_preferences
 from postline.http.problems import Problem
@@ -32,9 +32,11 @@ __all__ = ["Intake"]
 class Intake:
     """Takes commands in. Event loop only."""
 
-    def __init__(self, app: App, parts: tuple[Exposure, Locating], limits: Limits, *, key_required: bool) -> None:
+    def __init__(
+        self, app: App, parts: tuple[Exposure, Locating, asyncio.Event], limits: Limits, *, key_required: bool
+    ) -> None:
         self._app, self._limits, self._key_required = app, limits, key_required
-        self._exposure, self._locating = parts
+        self._exposure, self._locating, self._ending = parts
         self._statuses = StatusWriter(self._exposure)
         #: Ids of keyed requests that are being stored.
         self._accepting: set[str] = set()
@@ -43,14 +45,9 @@ class Intake:
         """The running app's clock."""
         return self._app.requests(next(iter(self._exposure.topics.values()))).clock
 
-    def document(self) -> dict[str, object]:
-        """The OpenAPI document."""
-        return document(self._app.name, self._exposure, key_required=self._key_required)
-
-    async def openapi(self, request: Request, principal: str) -> Response:
-        """The OpenAPI document, with the gateway's own place as its server."""
-        servers = [{"url": self._locating.url(request, "") or "/"}]
-        return Response(msgspec.json.encode({**self.document(), "servers": servers}), media_type=JSON)
+    def url(self, request: Request, path: str) -> str:
+        """Where a path of the gateway is reached."""
+        return self._locating.url(request, path)
 
     async def post(self, request: Request, principal: str) -> Response:
         """Store a command, and answer 202, or 200 with its outcome if that is waited for. Raises Problem."""
@@ -132,7 +129,7 @@ class Intake:
         url = self._locating.status_url(arrival.request, name)
         seconds = self._wait_seconds(arrival)
         headers = {"Location": url, "Cache-Control": "no-store", **arrival.prefers.applied(seconds)}
-        outcome = await unless_gone(arrival.request, _outcome(ticket, seconds)) if seconds > 0 else None
+        outcome = await unless_gone(arrival.request, self._ending, _outcome(ticket, seconds)) if seconds > 0 else None
         if outcome is None:
             told = {"id": name, "status": "pending", "links": links(url)}
             headers["Retry-After"] = str(RETRY_SECONDS)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from postline.clock import Clock
 
-__all__ = ["unless_gone", "within"]
+__all__ = ["unless_gone", "unless_set", "within"]
 
 ResultT = TypeVar("ResultT")
 
@@ -31,17 +31,25 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, ResultT
     return None if task.cancelled() else task.result()
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
-    """What the work gives; None if the client goes away before, and then it is cancelled."""
-    task: asyncio.Future[ResultT] = asyncio.ensure_future(work)
-    going = asyncio.ensure_future(_gone(request))
-    both: set[Awaitable[Any]] = {task, going}
+async def unless_set(ending: asyncio.Event, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """What the work gives; None if the event is set before, and then it is cancelled."""
+    return await _unless((ending.wait(),), work)
+
+
+async def unless_gone(request: Request, ending: asyncio.Event, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    """As `unless_set`, and None also if the client goes away before."""
+    return await _unless((ending.wait(), _gone(request)), work)
+
+
+async def _unless(others: Iterable[Coroutine[Any, Any, object]], work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    task: asyncio.Task[ResultT] = asyncio.ensure_future(work)
+    waits: set[asyncio.Task[Any]] = {task, *map(asyncio.ensure_future, others)}
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)  # type: ignore[type-var]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
-        task.cancel()
-        going.cancel()
+        for each in waits:
+            each.cancel()
 
 
 async def _gone(request: Request) -> None:

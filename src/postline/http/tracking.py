@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -13,7 +14,7 @@ from postline.errors import LogError
 from postline.http.exposed import Exposure
 from postline.http.limits import Limits
 from postline.http.locating import Located, Locating
-from postline.http.patience import unless_gone
+from postline.http.patience import unless_gone, unless_set
 from postline.http.preferences import read_preferences
 from postline.http.problems import Problem, busy
 from postline.http.statuses import ENDED, StatusWriter, status_response
@@ -28,9 +29,9 @@ _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 class Tracking:
     """Tells clients of their requests. Event loop only."""
 
-    def __init__(self, app: App, parts: tuple[Exposure, Locating], limits: Limits) -> None:
+    def __init__(self, app: App, parts: tuple[Exposure, Locating, asyncio.Event], limits: Limits) -> None:
         self._app, self._limits = app, limits
-        exposure, self._locating = parts
+        exposure, self._locating, self._ending = parts
         self._statuses = StatusWriter(exposure)
         self._streams = 0
 
@@ -44,7 +45,7 @@ class Tracking:
             seconds = min(float(prefers.wait_seconds), self._limits.wait_seconds_max)
             headers = prefers.applied(seconds)
             if standing.outcome is None and seconds > 0:
-                standing = await unless_gone(request, _ended(located, standing, seconds)) or standing
+                standing = await unless_gone(request, self._ending, _ended(located, standing, seconds)) or standing
         return self._response(request, located, standing, headers)
 
     async def delete(self, request: Request, principal: str) -> Response:
@@ -81,7 +82,9 @@ class Tracking:
         standing = await located.standing()
         last = request.headers.get("last-event-id", "").strip()
         known = int(last) if last.isascii() and last.isdecimal() and len(last) < 19 else -1
-        if standing.outcome is not None and known >= standing.version:
+        if known > standing.version:
+            known = -1  # no event of ours
+        if standing.outcome is not None and known == standing.version:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         if self._streams >= self._limits.streams_max:
             raise busy("Too many event streams are open.", 5)
@@ -99,9 +102,10 @@ class Tracking:
                     yield b"id: %d\nevent: status\ndata: %s\n\n" % (known, body)
                 else:
                     yield b": alive\n\n"
-                if standing.outcome is not None:
+                if standing.outcome is not None or self._ending.is_set():
                     return
-                standing = await located.requests.changed(located.request_id, known, self._limits.heartbeat_seconds)
+                changed = located.requests.changed(located.request_id, known, self._limits.heartbeat_seconds)
+                standing = await unless_set(self._ending, changed) or standing
         except LogError:
             return  # the client asks again, from where it was
         finally:
