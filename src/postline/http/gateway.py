@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
@@ -148,9 +149,9 @@ class Gateway:
             except ClientDisconnect:
                 return Response(status_code=400)  # nobody reads it
             except Problem as problem:
-                return problem_response(problem, request.url.path)
+                return problem_response(problem, _path(request))
             except PostlineError as error:
-                return problem_response(problem_of(error), request.url.path)
+                return problem_response(problem_of(error), _path(request))
 
         return Route(path, answer, methods=list(endpoints))
 
@@ -168,4 +169,8 @@ def _cors(origins: tuple[str, ...]) -> Middleware:
 def _no_such(request: Request, error: Exception) -> Response:
     """What the router itself refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
-    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), request.url.path)
+    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), _path(request))
+
+
+def _path(request: Request) -> str:
+    return quote(request.url.path, safe="/%:@!$&'()*+,;=~")

@@ -13,12 +13,15 @@ from typing import NamedTuple
 from postline.http.problems import Problem
 from postline.ids import derived_id
 
-__all__ = ["IDEMPOTENCY_KEY", "NAME_PATTERN", "RequestName", "mark_of", "read_key"]
+__all__ = ["IDEMPOTENCY_KEY", "KEY_PATTERN", "NAME_PATTERN", "RequestName", "mark_of", "read_key"]
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 _KEY_CHARACTERS_MAX = 255
-_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_BARE = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~:/@=-]+")
+_IN_QUOTES = r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"'
+_WITHOUT = r"[A-Za-z0-9!#$%&'*+.^_`|~:/@=-]{1,255}"
+_QUOTED, _BARE = re.compile(_IN_QUOTES), re.compile(_WITHOUT)
+#: What a key looks like.
+KEY_PATTERN = f"{_IN_QUOTES}|{_WITHOUT}"
 _ESCAPED = re.compile(r"\\(.)")
 _NAME = re.compile(r"([0-9a-f]{16})([0-9a-f]{8})([0-9a-f]{32})(?:-([0-9a-f]{1,12}))?")
 #: What URLs of requests end with.
@@ -33,7 +36,7 @@ def read_key(values: Sequence[str]) -> str | None:
     if len(values) == 1:
         found = _QUOTED.fullmatch(text)
         key = _ESCAPED.sub(r"\1", found.group(1)) if found else text if _BARE.fullmatch(text) else ""
-        if 0 < len(key) <= _KEY_CHARACTERS_MAX:
+        if key:
             return key
     raise Problem(
         400,

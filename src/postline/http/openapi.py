@@ -58,6 +58,7 @@ def _operation(exposed: Exposed, schemas: dict[str, Any], *, key_required: bool)
     kept = exposed.topic.tickets.retention.age
     required = key_required and not spec.is_query
     body: dict[str, Any] = {"schema": _placed(reading, schemas)}
+    _say_that_keys_are_not_empty(exposed, schemas)
     with suppress(ContractError):  # nothing can be made up that its limits take
         body["example"] = examples_of(reading.schema, 1)[0]
     return {
@@ -73,6 +74,13 @@ def _operation(exposed: Exposed, schemas: dict[str, Any], *, key_required: bool)
         },
         "x-query": spec.is_query,
     }
+
+
+def _say_that_keys_are_not_empty(exposed: Exposed, schemas: dict[str, Any]) -> None:
+    field = exposed.topic.commands.key
+    part = schemas.get(_component(exposed.spec.name), {}).get("properties", {}).get(field)
+    if part is not None and part.get("type") == "string":
+        part.setdefault("minLength", 1)
 
 
 def _ended(exposed: Exposed, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from postline.http.idempotency import IDEMPOTENCY_KEY, NAME_PATTERN
+from postline.http.idempotency import IDEMPOTENCY_KEY, KEY_PATTERN, NAME_PATTERN
 from postline.http.problems import PROBLEM_TYPE
 
 __all__ = ["COMPONENTS", "ID", "TRACKED", "header_parameters", "refusals", "status_schema"]
@@ -35,7 +35,7 @@ def header_parameters(kept: str, *, required: bool) -> list[dict[str, Any]]:
         "name": IDEMPOTENCY_KEY,
         "in": "header",
         "required": required,
-        "schema": {"type": "string", "pattern": '^("[ !#-\\[\\]-~]{1,255}"|[A-Za-z0-9._~-]{1,255})$'},
+        "schema": {"type": "string", "pattern": f"^({KEY_PATTERN})$"},
         "description": "Names this command among the caller's: sent again under the same key it gives the first answer "
         f"and does nothing twice; another body under the same key is refused. {remembered}",
         "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
@@ -172,7 +172,7 @@ TRACKED: dict[str, Any] = {
             "responses": {
                 "200": {
                     "description": "Events named `status`, whose data is a status.",
-                    "content": {"text/event-stream": {"schema": _TEXT}},
+                    "content": {"text/event-stream": {}},
                 },
                 "204": {"description": "The last event that came was the end."},
                 **refusals(_REFUSALS),
