@@ -17,18 +17,25 @@ ResultT = TypeVar("ResultT")
 
 async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
     """What the work gives; None if it is not done in time, and then it is cancelled."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.current_task()
+    assert task is not None, "only tasks wait"
+    before, late = task.cancelling(), False
 
     def give_up() -> None:
+        nonlocal late
+        late = True
         task.cancel()
 
+    # In this very task, as asyncio's own timeout is: another one would cost more than what most requests wait for.
     timer = clock.call_later(seconds, give_up)
     try:
-        await asyncio.wait({task})
+        return await work
+    except asyncio.CancelledError:
+        if late and task.uncancel() <= before:
+            return None
+        raise
     finally:
         timer.cancel()
-        task.cancel()
-    return None if task.cancelled() else task.result()
 
 
 async def unless_set(ending: asyncio.Event, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:

@@ -178,6 +178,23 @@ async def test_cancelling_again_tells_that_it_is_cancelled() -> None:
         assert (await web.http.delete(location)).json()["status"] == "cancelled"
 
 
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_said() -> None:
+    async with running_web(limits=Limits(body_seconds_max=3)) as web:
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.Event().wait()
+
+        headers = {"Content-Type": "application/json"}
+        sending = asyncio.ensure_future(web.http.post(TRANSFER, content=slowly(), headers=headers))
+        await web.harness.settle()
+        await web.harness.advance(seconds=2)
+        assert not sending.done()
+        await web.harness.advance(seconds=1)
+        answer = await sending
+        assert (answer.status_code, answer.headers["connection"]) == (408, "close")
+
+
 # -- streams ---------------------------------------------------------------------------------------------
 
 
