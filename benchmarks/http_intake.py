@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -92,7 +92,7 @@ async def _serving(folder: Path, *, stores: bool) -> AsyncIterator[int]:
                 await serving
 
 
-async def _at_once(records: list[Append]) -> list[int]:
+async def _at_once(records: Sequence[Append]) -> list[int]:
     return [0] * len(records)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  commands/
+# 4 patterns      events.py  registry/  commands/  routing/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Compaction, ForeignTopic, Retention, Schemas, Topic
+from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
@@ -73,6 +73,7 @@ __all__ = [
     "Retention",
     "Retry",
     "RetryLater",
+    "Rule",
     "Schemas",
     "SettingsError",
     "Subscription",
@@ -81,4 +82,6 @@ __all__ = [
     "TimedOut",
     "Topic",
     "UsageError",
+    "disjoint",
+    "field",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
 
-from postline.contracts import ForeignTopic, Kind, Reading, Topic
+from postline.contracts import ForeignTopic, Kind, Reading, Rule, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.dedup import Dedup
@@ -90,13 +90,16 @@ class Subscription:
         The function takes the message (a list of them where `batch=` is set) and, if it has a
         second parameter, the `Context`. It may be async or plain; what it returns is published.
         `where` runs after decoding and before deduplication; what it turns down counts as
-        filtered, and an exception in it is a failure of the handler. Raises UsageError for a
-        wrong signature, a type that the topic doesn't declare, or a second handler of a type.
+        filtered, and an exception in it is a failure of the handler. It may be a `Rule`, which is
+        checked against the type. Raises UsageError for a wrong signature or a second handler of a
+        type, ContractError for a type that the topic doesn't declare, or a rule on other fields.
         """
 
         def register(function: FunctionT) -> FunctionT:
             type_name = self.topic.type_name_of(kind)
             inspect_handler(function, self.name)
+            if isinstance(where, Rule):
+                where.require(kind)
             if type_name in self._registrations:
                 raise UsageError(
                     f"Subscription {self.name!r} has two handlers for {type_name!r}.",

@@ -10,6 +10,7 @@ import pytest
 
 from examples import (
     batch_archive,
+    best_quote,
     dedup_and_retries,
     foreign_view,
     global_order,
@@ -66,6 +67,18 @@ async def test_the_archive_holds_each_order_once_though_all_is_handled_twice(arc
         await t.settle()
         assert rows(archive, "SELECT count(*), sum(total) FROM orders") == [(50, 1225)]
         assert rows(archive, "SELECT count(*), sum(amount) FROM postings") == [(50, 1225)]
+
+
+async def test_the_cheapest_of_all_quotes_is_awarded_the_load():
+    async with TestApp(best_quote.app) as t:
+        await t.publish_many([best_quote.Load("l-1", 4), best_quote.Load("l-2", 501)])
+        await t.settle()
+        awarded = {each.load: each for each in t.published(best_quote.Award)}
+        assert awarded == {
+            "l-1": best_quote.Award("l-1", "river", 3_600),
+            "l-2": best_quote.Award("l-2", "river", 450_900),
+        }
+        assert t.published(best_quote.HeavyLoad) == [best_quote.HeavyLoad("l-2", 501)]
 
 
 async def test_totals_are_kept_by_customer_and_forgotten_when_the_account_is_closed():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar, Unpack
 
+from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running, append_all
 from postline.commands import ReplySubscription, Requests, Serving, Ticket
@@ -17,6 +18,7 @@ from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
+from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
 
@@ -34,7 +36,7 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     return running.topology.need(running.checked_plans(), principal)
 
 
-class App:
+class App(Routing):
     """One service: its name, the topics it owns, and its subscriptions.
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
@@ -74,13 +76,18 @@ class App:
             raise _without_start(name)
         return self._added(Subscription(name, topic, start, Policy(**options)))
 
-    def serve(self, topic: CommandTopic, **options: Unpack[PolicyOptions]) -> Serving:
+    def serve(
+        self, topic: CommandTopic, *, name: str = "", takes_over: str = "", **options: Unpack[PolicyOptions]
+    ) -> Serving:
         """Handle the commands and queries of `topic`; put its `.on(Command)` above the handlers.
 
         It is a durable subscription named as the topic, from the first command on. One service at a time serves it:
-        another one's start is refused with SubscriptionConflict. The options are `postline.events.Policy`'s.
+        another one's start is refused with SubscriptionConflict, unless it says whom it `takes_over` from. Then members
+        of both work until the old ones are stopped, each command with one of them, and the old service can't start
+        again. With a `name` it shares the topic with others of other names: each command with one of them, by its type
+        or by rules in `.on(…, where=)` that exclude each other. The options are `postline.events.Policy`'s.
         """
-        return self._added(Serving(topic.name, topic, "earliest", Policy(**options)))
+        return self._added(Serving(topic, Policy(**options), name, takes_over))
 
     def replies(
         self, name: str, topic: CommandTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -262,6 +269,11 @@ class App:
         """Whether all subscriptions have settled or held, and committed, all that the log has."""
         consumers = self._require_running().consumers
         return all([await consumer.caught_up() for consumer in consumers])
+
+    @property
+    def command_topics(self) -> list[CommandTopic]:
+        """The command topics that it lists or serves."""
+        return command_topics(self.commands, self.subscriptions.values())
 
     @property
     def consumers(self) -> list[Consumer]:

@@ -15,7 +15,7 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
-from postline.commands import Requests
+from postline.commands import Claims, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
@@ -145,6 +145,7 @@ class Running:
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
         for plan in plans:
+            await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
         await self._name_unserved(plans)
@@ -248,6 +249,12 @@ class Running:
         await consumer.start()
         if not announced:
             await announce_types(self.log, plan, envelope)
+
+    async def _claim(self, plan: Plan) -> None:
+        subscription = self._by_full_name(plan.name)
+        if isinstance(subscription, Serving):
+            claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
+            await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
 
     def _by_full_name(self, name: str) -> Subscription:
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering
+from postline.commands.claims import Claims
 from postline.commands.requests import Requests
 from postline.commands.serving import ReplySubscription, Serving
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
@@ -12,6 +13,7 @@ from postline.commands.writing import ReplyWriter
 
 __all__ = [
     "Accepted",
+    "Claims",
     "Outcome",
     "ReplySubscription",
     "ReplyToken",

@@ -39,8 +39,10 @@ _encode = msgspec.msgpack.Encoder().encode
 class ServiceAnswering:
     """Makes the answers of one served command topic; see `Answering`."""
 
-    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec]) -> None:
+    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec], *, shares: bool) -> None:
         self.writer = writer
+        #: What has no handler here may be another service's.
+        self.shares = shares
         #: By wire name, former ones too.
         self.specs = specs
 
@@ -54,6 +56,7 @@ class PartitionAnswers:
 
     def __init__(self, answering: ServiceAnswering, owned: OwnedPartition) -> None:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
+        self._shares = answering.shares
         #: Marks of commands that shall not begin.
         self._cancelled: dict[bytes, None] = {}
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
@@ -150,6 +153,11 @@ class PartitionAnswers:
         written = self._writer.written(refused.refusal, ReplyOutcome.REFUSAL)
         self._answer(record, self._owned.envelope(record), written)
         return True
+
+    def unhandled(self, record: Record) -> None:
+        """Answer that nobody handles the command, unless it may be another service's."""
+        if not self._shares:
+            self.fault(record, LookupError(f"{self._owned.plan.service} handles no {record[3]!r}"))
 
     def fault(self, record: Record, error: BaseException) -> None:
         """Answer that the service could not do it; a redrive later adds to the ticket."""

@@ -7,6 +7,7 @@ from postline.contracts.kinds import Kind
 from postline.contracts.marks import Sensitive, number, was
 from postline.contracts.partitioner import Partitioner, murmur2
 from postline.contracts.reading import Reading
+from postline.contracts.rules import Rule, disjoint, field
 from postline.contracts.topics import PLACED_BY, Compaction, ForeignTopic, MessageContract, Retention, Schemas, Topic
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "Partitioner",
     "Reading",
     "Retention",
+    "Rule",
     "Schemas",
     "Sensitive",
     "Topic",
+    "disjoint",
+    "field",
     "murmur2",
     "number",
     "was",

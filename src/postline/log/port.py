@@ -75,7 +75,9 @@ FLAG_OWN_ID = 1
 #: The value goes out as a whole CloudEvent, by engines that other programs read from; it comes back as it was given.
 FLAG_STRUCTURED = 2
 
-#: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none.
+#: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none. A
+#: foreign record may name its schema by a GUID alone: then it is the number that `frame.guid_behind` understands, of
+#: more than 64 bits. Such flags are read, and never go into a file.
 SCHEMA_ID_SHIFT = 8
 
 #: State namespaces whose keys are 8-byte big-endian offsets of the subscribed topic. The records
@@ -136,6 +138,9 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: Former names; the first that exists is renamed if the new name does not exist yet. The log
     #: remembers names that were given up, and refuses whoever joins under one (see `Log.join`).
     aliases: tuple[str, ...] = ()
+    #: The service that the subscription may belong to until this one joins; from then on only this one may join it,
+    #: while members that are there go on.
+    takes_over: str = ""
     #: Shown to operators: host, process id.
     instance: str = ""
     #: Highest version of each state namespace that this process can read.

@@ -33,6 +33,9 @@ class Answers(Protocol):
     def refuse(self, record: Record, refused: Refused) -> bool:
         """Answer with a refusal; False if the contract doesn't declare it, which is a failed attempt."""
 
+    def unhandled(self, record: Record) -> None:
+        """A command of a type that no version handles is filtered."""
+
     def fault(self, record: Record, error: BaseException) -> None:
         """Answer that the service could not do it."""
 

@@ -85,6 +85,7 @@ class Consumer:
             service=plan.service,
             start=plan.start,
             aliases=plan.aliases,
+            takes_over=plan.takes_over,
             instance=self._instance,
             formats=FORMATS,
         )

@@ -130,7 +130,7 @@ class OwnedPartition:
         self.unit.moved = True
         type_name = record[3]
         if self.answers is not None:
-            self.answers.fault(record, LookupError(f"{self.plan.service} handles no {type_name!r}"))
+            self.answers.unhandled(record)
         if type_name not in self.around.filtered_types:
             self.around.filtered_types.add(type_name)
             _log.warning(

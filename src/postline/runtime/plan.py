@@ -61,6 +61,8 @@ class Plan:
     #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
     #: Makes replies of how commands end, where the subscription serves them.
     answering: Answering | None = None
+    #: The service that the subscription belonged to before.
+    takes_over: str = ""
     #: Records of other keys are filtered, where it is given.
     only_key: bytes | None = None
     held_records_max: int = 1_000
