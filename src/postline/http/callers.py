@@ -24,7 +24,6 @@ Authenticate: TypeAlias = Callable[[Request], "str | Awaitable[str | None] | Non
 
 #: Who asks from this machine where no hook says who it is.
 LOCAL = "local"
-_PRINCIPAL_CHARACTERS_MAX = 1_000
 #: Callers whose rate is remembered; the one that asked longest ago is forgotten first.
 _REMEMBERED_MAX = 10_000
 #: A request that carries one came through a proxy: that it comes from this machine says nothing then.
@@ -61,7 +60,7 @@ class Callers:
             raise Problem(500, "", "Internal Server Error") from error
         if not principal:
             raise Problem(401, "", "Unauthorized", headers={"WWW-Authenticate": self._challenge})
-        return str(principal)[:_PRINCIPAL_CHARACTERS_MAX]
+        return principal
 
     def count(self, principal: str, clock: Clock) -> None:
         """Count one request of a principal. Raises Problem (429) beyond the rate, with when to come again."""

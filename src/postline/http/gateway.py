@@ -111,7 +111,7 @@ class Gateway:
         self._web = Starlette(
             routes=[self._route(path, methods) for path, methods in routes.items()],
             middleware=[_cors(origins)] if origins else [],
-            exception_handlers={HTTPException: _no_such},
+            exception_handlers={HTTPException: _no_such, Exception: _failed},
             lifespan=lambda _: self.running(),
         )
         self._web.router.redirect_slashes = False
@@ -170,6 +170,11 @@ def _no_such(request: Request, error: Exception) -> Response:
     """What the router itself refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), _path(request))
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """A fault of the program's own; the server logs it."""
+    return problem_response(Problem(500, "", "Internal Server Error"), _path(request))
 
 
 def _path(request: Request) -> str:
