@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +62,7 @@ def problem_response(problem: Problem, instance: str = "") -> Response:
 def problem_of(error: PostlineError) -> Problem:
     """The problem that an error is, for whoever asked over HTTP: nothing of the log's own is told."""
     if _BackPressure is not None and isinstance(error, _BackPressure):
-        after = max(1, round(float(getattr(error, "retry_after_seconds", RETRY_SECONDS))))
+        after = max(1, math.ceil(getattr(error, "retry_after_seconds", RETRY_SECONDS)))
         return busy("The service is behind with its commands.", after)
     match error:
         case MessageTooLarge():
