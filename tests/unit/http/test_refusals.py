@@ -261,18 +261,3 @@ async def test_no_header_breaks_the_gateway(headers: dict[str, str]) -> None:
         ):
             answer = await web.http.request(method, path, headers=raw, content=json.dumps(PAY).encode())
             assert answer.status_code < 500
-
-
-async def test_a_topic_at_its_bound_says_when_to_come_again(monkeypatch: Any) -> None:
-    class BackPressure(LogFull):
-        retry_after_seconds = 7.2
-
-    async with running_web() as web:
-
-        async def fails(records: object) -> list[int]:
-            raise BackPressure("behind")
-
-        monkeypatch.setattr("postline.http.problems._BackPressure", BackPressure)
-        monkeypatch.setattr(web.harness.log, "append", fails)
-        answer = await web.pay()
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "8")
