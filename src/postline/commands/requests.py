@@ -62,18 +62,13 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
-    async def accept(self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False) -> Ticket:
-        """Store a command for somebody behind this client, and the note of it, in one step; its ticket.
+    async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
+        """Store a command for somebody behind this client, and the note of it, in one step.
 
-        Durable when this returns. With `expected` the ticket hears of the outcome from now on. Raises as `App.send`.
+        Durable when this returns. Raises as `App.send`.
         """
-        append = self._outlet.sent(command, request_id)
-        ticket = Ticket(request_id, self)
-        if expected:
-            await self._inbox.open()
-            ticket.expected = self._inbox.expect(request_id)
-        await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
-        return ticket
+        note = accepted_record(self._kept, self._outlet.service, request_id, accepted)
+        await self._log.append((self._outlet.sent(command, request_id), note))
 
     async def standing(self, request_id: str) -> Standing:
         """All that the log says of a request now. Raises LogUnavailable."""
