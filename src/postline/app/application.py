@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running
-from postline.commands import ReplySubscription, Serving, Ticket
+from postline.commands import Accepted, ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
@@ -296,6 +296,23 @@ class App(Routing):
         """
         running = self._require_running()
         return running.requests(of or running.commanding.only_topic()).ticket(request_id)
+
+    def requests(self, topic: CommandTopic) -> Requests:
+        """What this service sends to a command topic, for surfaces that send for others, as the HTTP gateway does.
+
+        Raises UsageError while the app is not running.
+        """
+        return self._for_publishing("app.requests", "ctx.send").requests(topic)
+
+    async def accept(self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted) -> None:
+        """Send a command for somebody behind this service, and store the note of whose it is in the same step.
+
+        Durable when this returns; `requests(topic)` tells what becomes of it. Raises as `send`.
+        """
+        running = self._for_publishing("app.accept", "ctx.send")
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        await running.requests(topic).accept(command, request_id, accepted)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.
