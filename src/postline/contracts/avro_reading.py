@@ -14,6 +14,7 @@ import msgspec
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
 from postline.contracts.avro_writing import NATIVE_OF, Misfit, fits
+from postline.contracts.matching import matches
 from postline.contracts.plain_values import in_order
 from postline.contracts.schema import (
     Enumeration,
@@ -85,16 +86,14 @@ class _Reading:
         return self._records[key]
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read]]:
-        if mine is not None and mine.positional:
-            pairs = zip(mine.fields, field_names(theirs), strict=False)
-            return [(avro, goal.name, self.part(goal.type, field.type)) for goal, (field, avro) in pairs]
-        wanted = mine.named if mine else {}
-        steps = []
-        for field, avro in field_names(theirs):
-            goal = wanted.get(field.name)
-            if goal is not None or mine is None:
-                steps.append((avro, (goal or field).name, self.part(goal.type if goal else None, field.type)))
-        return steps
+        avro_names = {field.name: avro for field, avro in field_names(theirs)}
+        if mine is None:
+            return [(avro, field.name, self.part(None, field.type)) for field, avro in field_names(theirs)]
+        return [
+            (avro_names[field.name], goal.name, self.part(goal.type, field.type))
+            for goal, field in matches(mine, theirs)
+            if field is not None
+        ]
 
     # -- other types --------------------------------------------------------------------------
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from postline.contracts.difference import words_of
+from postline.contracts.matching import matches
 from postline.contracts.remedies import for_readers, for_writers
 from postline.contracts.schema import (
     Enumeration,
@@ -31,10 +33,14 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "report"]
+__all__ = ["Break", "Broken", "Finding", "Level", "Readable", "breaks", "breaks_others", "judge", "report"]
 
 _DEPTH_MAX = 200
 _UNBOUNDED_BITS = 65
+#: Of what keeps one option of a union from being read, so much is looked for.
+_TOLD_MAX = 20
+#: A place behind all pairs that are under way.
+_NOTHING = 1 << 62
 #: What a reader of a kind takes besides it. What text stands for in JSON is text to whoever asks for text.
 _TAKES: dict[str, frozenset[str]] = {
     "number": frozenset({"integer"}),
@@ -157,12 +163,50 @@ class _Found(NamedTuple):
     said: str
 
 
+#: The names of a reader's and a writer's definition.
+_Names: TypeAlias = tuple[str, str]
+
+
+class Readable:
+    """Which parts of a reader's schema read which of a writer's; what was found once is remembered."""
+
+    def __init__(self, reader: Schema, writer: Schema, *, whole: bool = False) -> None:
+        self._pair = _Pair(reader, writer, whole)
+        self._known: dict[tuple[Type, Type], bool] = {}
+
+    def reads(self, ours: Type, theirs: Type) -> bool:
+        """Whether the reader's part reads whatever the writer's may be."""
+        if (found := self._known.get((ours, theirs))) is None:
+            found = self._known[ours, theirs] = not self._pair.tried(ours, theirs, "", 0)
+        return found
+
+
 class _Pair:
-    """A reader's and a writer's schema side by side. Pairs of definitions under way are taken for readable."""
+    """A reader's and a writer's schema side by side.
+
+    A pair of definitions that is under way is taken for readable where it stands within itself. What was found by that
+    holds as long as it does: `_readable` says on which pair, by its place among those under way, and is cut back when
+    one of them breaks.
+    """
 
     def __init__(self, reader: Schema, writer: Schema, whole: bool) -> None:
         self._reader, self._writer, self._whole = reader, writer, whole
-        self._assumed: set[tuple[str, str]] = set()
+        self._under_way: dict[_Names, int] = {}
+        #: The lowest place among those under way that what is looked at now relies on.
+        self._lowest = _NOTHING
+        self._readable: dict[_Names, int] = {}
+        self._broken: dict[_Names, list[_Found]] = {}
+        #: What breaks is told at its first place only; but each trial of an option has to hear it.
+        self._told: set[_Names] = set()
+        self._trials = 0
+
+    def tried(self, reader: Type, writer: Type, path: str, depth: int) -> list[_Found]:
+        """What keeps one from reading the other, as far as it has to be told; [] if nothing does."""
+        self._trials += 1
+        try:
+            return list(islice(self.types(reader, writer, path, depth), _TOLD_MAX))
+        finally:
+            self._trials -= 1
 
     def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
         if depth > _DEPTH_MAX:
@@ -211,8 +255,7 @@ class _Pair:
         """A writer's type is readable if one of the reader's options reads it; the nearest one says why not."""
         nearest: list[_Found] | None = None
         for option in reader.options:
-            found = list(self.types(option, writer, path, depth + 1))
-            if not found:
+            if not (found := self.tried(option, writer, path, depth + 1)):
                 return
             alike = isinstance(option, Reference) == isinstance(writer, Reference)
             if alike and not isinstance(option, Scalar) and (nearest is None or len(found) < len(nearest)):
@@ -222,17 +265,48 @@ class _Pair:
     # -- definitions --------------------------------------------------------------------------
 
     def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
-        if (reader, writer) in self._assumed:
-            return
-        self._assumed.add((reader, writer))
+        names = reader, writer
+        if names in self._under_way:
+            self._lowest = min(self._lowest, self._under_way[names])
+        elif names in self._readable:
+            self._lowest = min(self._lowest, self._readable[names])
+        else:
+            if names not in self._broken:
+                self._look(names, depth)
+            if self._trials or names not in self._told:
+                yield from (each._replace(path=_joined(path, each.path)) for each in self._broken.get(names, ()))
+            if not self._trials:
+                self._told.add(names)
+
+    def _look(self, names: _Names, depth: int) -> None:
+        """Settle a pair that nothing is known about."""
+        outer, self._lowest = self._lowest, _NOTHING
+        place = self._under_way[names] = len(self._under_way)
+        before = len(self._readable)
+        found = self._definition(*names, depth)
+        found = list(islice(found, _TOLD_MAX)) if self._trials else list(found)
+        del self._under_way[names]
+        if found:
+            self._broken[names] = found
+        if found or self._lowest >= place:
+            # What was found since it began may rely on it: that holds now, or does not.
+            for each in list(self._readable)[before:]:
+                relied = self._readable.pop(each)
+                if not found or relied == _NOTHING:
+                    self._readable[each] = _NOTHING
+        if not found:
+            self._readable[names] = self._lowest if self._lowest < place else _NOTHING
+        self._lowest = min(outer, self._lowest if self._lowest < place else _NOTHING)
+
+    def _definition(self, reader: str, writer: str, depth: int) -> Iterator[_Found]:
         ours, theirs = self._reader.definitions[reader], self._writer.definitions[writer]
         match ours, theirs:
             case Record(), Record():
-                yield from self._records(ours, theirs, path, depth)
+                yield from self._records(ours, theirs, "", depth)
             case Enumeration(), Enumeration():
-                yield from _symbols(ours, theirs, path)
+                yield from _symbols(ours, theirs, "")
             case _:
-                yield self._other_type(Reference(name=reader), Reference(name=writer), path)
+                yield self._other_type(Reference(name=reader), Reference(name=writer), "")
 
     def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
         if reader.positional != writer.positional:
@@ -249,32 +323,34 @@ class _Pair:
         yield from self._fields(reader, writer, path, depth)
 
     def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        for at, field in enumerate(reader.fields):
-            here = _under(path, field.name)
-            if at < len(writer.fields):
-                yield from self.types(field.type, writer.fields[at].type, here, depth + 1)
-            elif field.required:
-                yield _missing(here)
+        """Places count when it is read, and names say whether a place still means the same."""
+        for ours, theirs in matches(reader, writer):
+            here = _under(path, ours.name)
+            if theirs is None:
+                if ours.required:
+                    yield _missing(here)
+                continue
+            if theirs.name not in (ours.name, *ours.aliases):
+                yield _Found(here, "position", f"the writer has {theirs.name} in its place")
+                continue
+            yield from self.types(ours.type, theirs.type, here, depth + 1)
         if reader.closed and len(writer.fields) > len(reader.fields):
             yield _Found(path, "closed", "the writer writes more values than the reader takes")
 
     def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        theirs = {field.name: field for field in writer.fields}
         taken = {reader.tag_field, writer.tag_field}
-        for field in reader.fields:
-            here = _under(path, field.name)
-            name = next((name for name in (field.name, *field.aliases) if name in theirs), None)
-            if name is None:
-                if field.required:
+        for ours, theirs in matches(reader, writer):
+            here = _under(path, ours.name)
+            if theirs is None:
+                if ours.required:
                     yield _missing(here)
                 continue
-            taken.add(name)
-            other = theirs[name]
-            yield from self.types(field.type, other.type, here, depth + 1)
-            if field.required and not other.required and not self._whole:
+            taken.add(theirs.name)
+            yield from self.types(ours.type, theirs.type, here, depth + 1)
+            if ours.required and not theirs.required and not self._whole:
                 yield _may_be_absent(here)
         if reader.closed:
-            for name in theirs.keys() - taken:
+            for name in {field.name for field in writer.fields} - taken:
                 said = f"the writer writes {name}, which the reader forbids"
                 yield _Found(_under(path, name), "closed", said)
 
@@ -307,6 +383,10 @@ def _narrower(reader: Scalar, writer: Scalar) -> bool:
 
 def _under(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
+
+
+def _joined(path: str, inner: str) -> str:
+    return path + inner if inner.startswith("[") else _under(path, inner) if inner else path
 
 
 def _missing(path: str) -> _Found:

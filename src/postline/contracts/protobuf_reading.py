@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from postline.contracts.matching import matches
 from postline.contracts.plain_values import in_order
 from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE_FILES, is_implicit, option_names, proto_names
 from postline.contracts.protobuf_numbers import NULL, options_of, symbol_numbers
@@ -71,15 +72,13 @@ class _Reading:
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read, int]]:
         attributes = proto_names(theirs)
-        wanted = mine.named if mine else {}
+        pairs = [(each, each) for each in theirs.fields] if mine is None else matches(mine, theirs)
         steps = []
-        for field in theirs.fields:
-            goal = wanted.get(field.name)
-            if goal is not None or mine is None:
-                key = goal.name if goal else field.name
-                part = goal.type if goal else None
+        for goal, field in pairs:
+            if field is not None:
+                part = None if mine is None else goal.type
                 read = self.field(part, field.type)
-                steps.append((attributes[field.name], key, read, self._presence(part, field)))
+                steps.append((attributes[field.name], goal.name, read, self._presence(part, field)))
         return steps
 
     def _presence(self, wanted: _Wanted, field: Field) -> int:

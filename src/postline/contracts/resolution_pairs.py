@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
-import msgspec
-
-from postline.contracts.compatibility import breaks
+from postline.contracts.compatibility import Readable
+from postline.contracts.matching import matches
 from postline.contracts.schema import (
     Field,
     ListOf,
@@ -42,6 +41,7 @@ class Pairs:
 
     def __init__(self, reader: Schema, writer: Schema) -> None:
         self.reader, self.writer = reader, writer
+        self._readable = Readable(reader, writer)
         #: All pairs of records that are read within a message, each with those in its fields.
         self._within: dict[Names, set[Names]] = {}
         self._collect(set(self._records_in(reader.root, writer.root)))
@@ -70,15 +70,7 @@ class Pairs:
 
     def fields(self, names: Names) -> list[FieldPair]:
         """The reader's fields that the writer writes: under the same name, or an alias; or in the same place."""
-        ours, theirs = self.records(names)
-        if ours.positional:
-            return [FieldPair(*pair) for pair in zip(ours.fields, theirs.fields, strict=False)]
-        written = {field.name: field for field in theirs.fields}
-        return [
-            FieldPair(field, written[name])
-            for field in ours.fields
-            if (name := next((each for each in (field.name, *field.aliases) if each in written), None)) is not None
-        ]
+        return [FieldPair(ours, theirs) for ours, theirs in matches(*self.records(names)) if theirs is not None]
 
     def has_other_tag(self, names: Names) -> bool:
         """Whether the writer's tag is in the way of plain decoding."""
@@ -90,10 +82,7 @@ class Pairs:
 
     def option(self, reader: UnionOf, writer: Type) -> Type | None:
         """The reader's option that reads what the writer writes; None for none."""
-        for each in reader.options:
-            if not breaks(_part(self.reader, each), _part(self.writer, writer)):
-                return each
-        return None
+        return next((each for each in reader.options if self._readable.reads(each, writer)), None)
 
     def _records_in(self, ours: Type, theirs: Type) -> Iterator[Names]:
         """Pairs of records in two types, without those in their fields."""
@@ -135,7 +124,3 @@ class Pairs:
             return True
         positional = self.records(names)[0].positional
         return not positional and any(ours.name != theirs.name for ours, theirs in self.fields(names))
-
-
-def _part(schema: Schema, part: Type) -> Schema:
-    return msgspec.structs.replace(schema, root=part)

@@ -186,8 +186,10 @@ def test_a_field_of_another_type_under_its_old_name_breaks() -> None:
 
 def test_positions_count_where_values_are_lists() -> None:
     old = fields(("a", int), ("b", str), array_like=True)
-    assert rules(fields(("x", int), ("y", str), array_like=True), old) == []
-    assert rules(fields(("b", str), ("a", int), array_like=True), old) == [("b", "type"), ("a", "type")]
+    renamed: list[Any] = [("x", Annotated[int, was("a")]), ("y", Annotated[str, was("b")])]
+    assert rules(fields(*renamed, array_like=True), old) == []
+    assert rules(fields(("x", int), ("b", str), array_like=True), old) == [("x", "position")]
+    assert rules(fields(("b", str), ("a", int), array_like=True), old) == [("b", "position"), ("a", "position")]
     longer = [("a", int), ("b", str), ("c", int)]
     assert rules(fields(*longer, array_like=True), old) == [("c", "field-without-default")]
     closed = fields(("a", int), array_like=True, forbid_unknown_fields=True)

@@ -1,0 +1,186 @@
+"""What the checker lets pass is read, and with the same value in every format."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import pydantic
+import pytest
+from msgspec import Struct
+
+from postline.contracts.compatibility import breaks
+from postline.contracts.formats import FormatName, format_named
+from postline.contracts.marks import was
+from postline.contracts.reading import Reading
+
+FORMATS: tuple[FormatName, ...] = ("json", "avro", "protobuf")
+
+
+def verdict(new: Any, old: Any, format: FormatName) -> list[tuple[str, str]]:
+    """What the format's readers of the new class can't read of the old one."""
+    readings = [Reading(each, "shop.Order", format_named(format)) for each in (new, old)]
+    found = breaks(readings[0].schema, readings[1].schema, whole=readings[0].format.whole)
+    return [(each.path, each.rule) for each in found]
+
+
+def read(new: Any, old: Any, value: Any, format: FormatName) -> Any:
+    """A value of the old class as a reader of the new one has it."""
+    assert verdict(new, old, format) == []
+    readings = [Reading(each, "shop.Order", format_named(format)) for each in (new, old)]
+    return readings[0].decoder(readings[1].schema)(readings[1].codec.encode(value))
+
+
+class X(Struct, tag="X"):
+    a: int = 0
+
+
+class Y(Struct, tag="Y"):
+    a: int = 0
+
+
+class TwoOld(Struct):
+    u: Y
+    v: Y
+
+
+class TwoNew(Struct):
+    u: X | Y
+    v: X
+
+
+class Plain(pydantic.BaseModel):
+    a: int = 0
+
+
+class Needy(pydantic.BaseModel):
+    a: int = 0
+    need: str
+
+
+class TwoPlain(pydantic.BaseModel):
+    u: Plain
+    v: Plain
+
+
+class TwoNeedy(pydantic.BaseModel):
+    u: Needy | Plain
+    v: Needy
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_an_option_that_failed_took_for_granted_is_not_believed_elsewhere(format: FormatName) -> None:
+    assert verdict(TwoNew, TwoOld, format) == [("v", "tag")]
+    assert verdict(TwoNeedy, TwoPlain, format) == [("v.need", "field-without-default")]
+
+
+class Deep(Struct):
+    inner: Deep | None = None
+    leaf: X | None = None
+
+
+class DeepOther(Struct, tag="deep"):
+    inner: DeepOther | None = None
+    leaf: Y | None = None
+
+
+class DeepSame(Struct, tag="deep"):
+    inner: DeepSame | None = None
+    leaf: X | None = None
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_record_that_contains_itself_breaks_where_its_inside_does(format: FormatName) -> None:
+    assert verdict(Deep, DeepSame, format) == []
+    assert ("leaf", "tag") in verdict(DeepSame, DeepOther, format)
+
+
+# -- by position ------------------------------------------------------------------------------
+
+
+class LatLon(Struct, array_like=True):
+    lat: float
+    lon: float
+
+
+class LonLat(Struct, array_like=True):
+    lon: float
+    lat: float
+
+
+class Three(Struct, array_like=True):
+    a: int
+    b: int = 2
+    c: int = 3
+
+
+class TwoOfThree(Struct, array_like=True):
+    a: int
+    c: int = 3
+
+
+class Longer(Struct, array_like=True):
+    first: Annotated[int, was("a")]
+    b: int = 2
+    c: int = 3
+    d: int = 4
+
+
+class Place(NamedTuple):
+    lat: float
+    lon: float
+
+
+class Ecalp(NamedTuple):
+    lon: float
+    lat: float
+
+
+class AtPlace(Struct):
+    at: Place
+
+
+class AtEcalp(Struct):
+    at: Ecalp
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_fields_that_are_written_by_position_keep_it(format: FormatName) -> None:
+    assert verdict(LonLat, LatLon, format) == [("lon", "position"), ("lat", "position")]
+    assert verdict(TwoOfThree, Three, format) == [("c", "position")]
+    assert verdict(AtEcalp, AtPlace, format) == [("at.lon", "position"), ("at.lat", "position")]
+    assert read(Longer, Three, Three(1, 20, 30), format) == Longer(1, 20, 30, 4)
+
+
+# -- by name ----------------------------------------------------------------------------------
+
+
+class OnlyA(Struct):
+    a: int
+
+
+class AAndB(Struct):
+    a: int
+    b: int
+
+
+class Reused(Struct):
+    c: Annotated[int, was("a")]
+    a: int = 99
+
+
+class ReusedTwice(Struct):
+    c: Annotated[int, was("a", "b")]
+    a: int = 99
+
+
+class Shared(Struct):
+    c: Annotated[int, was("b", "a")]
+    d: Annotated[int, was("a")]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_former_name_that_is_another_fields_now_is_that_fields(format: FormatName) -> None:
+    assert verdict(Reused, OnlyA, format) == [("c", "field-without-default")]
+    assert read(ReusedTwice, AAndB, AAndB(1, 2), format) == ReusedTwice(c=2, a=1)
+    assert read(Shared, AAndB, AAndB(1, 2), format) == Shared(c=2, d=1)
+    assert read(Shared, OnlyA, OnlyA(1), format) == Shared(c=1, d=1)
