@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET
 
 from postline.contracts.schema import Field, Record
 
-__all__ = ["Match", "matches"]
+__all__ = ["Match", "absent_value", "matches"]
 
 
 class Match(NamedTuple):
@@ -36,3 +39,22 @@ def matches(reader: Record, writer: Record) -> list[Match]:
 
 def _names(field: Field, own: set[str]) -> list[str]:
     return [field.name, *(alias for alias in field.aliases if alias not in own)]
+
+
+def absent_value(match: Match) -> Any:
+    """What the absence of the writer's field means, as JSON has it, where its reader would take it for another value.
+
+    Who wrote it left out its own default. UNSET where nothing has to be said: the field is always there, or both have
+    the same default, or only the writer's class can make it.
+    """
+    ours, theirs = match
+    if theirs is None or theirs.required or theirs.default is UNSET:
+        return UNSET
+    if not ours.required and _same(ours.default, theirs.default):
+        return UNSET
+    return theirs.default
+
+
+def _same(one: Any, other: Any) -> bool:
+    # As JSON, where 1 is not True.
+    return one is not UNSET and msgspec.json.encode(one) == msgspec.json.encode(other)

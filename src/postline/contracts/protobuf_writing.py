@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
+from postline.contracts.native_defaults import native_default
 from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE, GOOGLE_FILES, option_names, proto_names
 from postline.contracts.protobuf_numbers import options_of, symbol_numbers
 from postline.contracts.schema import (
     Enumeration,
+    Field,
     ListOf,
     MapOf,
     Record,
@@ -42,6 +45,9 @@ _PLAIN: dict[ScalarKind, tuple[type, ...]] = {
     "datetime": (datetime,),
     "duration": (timedelta,),
 }
+_NATIVE: dict[ScalarKind, type] = {"bytes": bytes, "datetime": datetime, "duration": timedelta}
+#: In place of a field that was left out, may be None, and has no default that the schema knows.
+_UNSAYABLE = object()
 
 
 class _Step(NamedTuple):
@@ -52,6 +58,8 @@ class _Step(NamedTuple):
     type: Type
     write: _Write
     takes_none: bool
+    #: What stands where a class left its default out; UNSET where it never does.
+    absent: Any = UNSET
 
 
 class RecordWriter:
@@ -72,17 +80,16 @@ class RecordWriter:
         steps = self._steps.setdefault(name, [])  # filled below, since records may contain themselves
         if not known:
             attributes = proto_names(record)
-            steps += [
-                _Step(
-                    each.name, attributes[each.name], each.type, self.field(each.type), each.type == Scalar(kind="any")
-                )
-                for each in record.fields
-            ]
+            steps += [self._step(each, attributes[each.name]) for each in record.fields]
 
         def write(value: Any) -> dict[str, Any]:
             found = {}
-            for key, attribute, _, convert, takes_none in steps:
-                inner = value.get(key)
+            for key, attribute, _, convert, takes_none, absent in steps:
+                inner = value.get(key, absent)
+                if inner is UNSET:
+                    continue
+                if inner is _UNSAYABLE:
+                    raise ValueError(f"{key} is left out, which Protobuf can't tell from None; give it a default")
                 if inner is not None or (takes_none and key in value):
                     found[attribute] = inner if convert is None else convert(inner)
             return found
@@ -93,6 +100,16 @@ class RecordWriter:
             return write
         names = [None] * bool(record.tag_field) + [field.name for field in record.fields]
         return lambda value: write(dict(zip(names, value, strict=False)))
+
+    def _step(self, field: Field, attribute: str) -> _Step:
+        absent = field.default
+        if absent is not UNSET:
+            absent = native_default(self._schema, field.type, absent, _NATIVE)
+        elif not field.required and options_of(field.type) != (field.type,):
+            absent = _UNSAYABLE
+        return _Step(
+            field.name, attribute, field.type, self.field(field.type), field.type == Scalar(kind="any"), absent
+        )
 
     def field(self, part: Type) -> _Write:
         """For a field of a message, where lists and maps have their place."""

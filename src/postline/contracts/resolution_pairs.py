@@ -1,7 +1,8 @@
 """Which records of two schemas are read as each other, and which of them plain decoding would misread.
 
 Plain decoding skips what it does not know, fills in what is missing, and takes whole numbers for others. What is left
-are names: of fields, and tags of unions, that the writer called otherwise.
+are names: of fields, and tags of unions, that the writer called otherwise; and fields that the writer left out because
+they had their default, which is another one now.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
+from msgspec import UNSET
+
 from postline.contracts.compatibility import Readable
-from postline.contracts.matching import matches
+from postline.contracts.matching import absent_value, matches
 from postline.contracts.schema import (
     Field,
     ListOf,
@@ -123,4 +126,6 @@ class Pairs:
         if self.has_other_tag(names):
             return True
         positional = self.records(names)[0].positional
-        return not positional and any(ours.name != theirs.name for ours, theirs in self.fields(names))
+        return not positional and any(
+            pair.ours.name != pair.theirs.name or absent_value(pair) is not UNSET for pair in self.fields(names)
+        )

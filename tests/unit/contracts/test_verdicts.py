@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 import pydantic
 import pytest
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from postline.contracts.compatibility import breaks
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.marks import was
 from postline.contracts.reading import Reading
+from postline.errors import EncodeError
 
 FORMATS: tuple[FormatName, ...] = ("json", "avro", "protobuf")
 
@@ -184,3 +188,72 @@ def test_a_former_name_that_is_another_fields_now_is_that_fields(format: FormatN
     assert read(ReusedTwice, AAndB, AAndB(1, 2), format) == ReusedTwice(c=2, a=1)
     assert read(Shared, AAndB, AAndB(1, 2), format) == Shared(c=2, d=1)
     assert read(Shared, OnlyA, OnlyA(1), format) == Shared(c=1, d=1)
+
+
+# -- defaults that are left out ---------------------------------------------------------------
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Brief(Struct, omit_defaults=True):
+    id: str
+    price: int = 5
+    colour: Colour = Colour.RED
+    raw: bytes | None = b"\xff"
+    at: datetime = datetime(2020, 1, 2, tzinfo=UTC)
+    sizes: tuple[int, ...] = (1, 2)
+
+
+class BriefLater(Struct, omit_defaults=True):
+    id: str
+    cost: Annotated[int, was("price")] = 7
+    colour: Colour = Colour.BLUE
+    raw: bytes | None = None
+    at: datetime = datetime(2021, 1, 2, tzinfo=UTC)
+    sizes: tuple[int, ...] = ()
+
+
+class BriefPrice(Struct, omit_defaults=True):
+    id: str
+    price: float = 7
+    raw: bytes | None = None
+
+
+@dataclasses.dataclass
+class PriceData:
+    id: str
+    price: float = 7
+    raw: bytes | None = None
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_a_writer_left_out_is_the_writers_default(format: FormatName) -> None:
+    for value in (Brief("a"), Brief("b", 7, Colour.BLUE, None, datetime(2021, 1, 2, tzinfo=UTC), ())):
+        got = read(BriefLater, Brief, value, format)
+        assert got == BriefLater(value.id, value.price, value.colour, value.raw, value.at, value.sizes)
+    assert read(BriefPrice, Brief, Brief("a"), format) == BriefPrice("a", 5, b"\xff")
+    assert read(PriceData, Brief, Brief("a"), format) == PriceData("a", 5, b"\xff")
+    assert read(Brief, Brief, Brief("a"), format) == Brief("a")
+
+
+def test_what_a_writer_left_out_is_the_writers_default_for_models() -> None:
+    class Price(pydantic.BaseModel):
+        id: str
+        price: int = 7
+
+    for format in FORMATS:
+        assert read(Price, Brief, Brief("a"), format) == Price(id="a", price=5)
+
+
+class Unsaid(Struct):
+    count: int | None | UnsetType = UNSET
+
+
+def test_protobuf_refuses_an_absence_that_it_would_read_as_none() -> None:
+    codec = Reading(Unsaid, "shop.Order", format_named("protobuf")).codec
+    assert codec.decode(codec.encode(Unsaid(None))) == Unsaid(None)
+    with pytest.raises(EncodeError, match=r"count.*can't tell from None"):
+        codec.encode(Unsaid())
