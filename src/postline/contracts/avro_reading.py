@@ -17,6 +17,7 @@ from postline.contracts.avro_writing import NATIVE_OF, Misfit, fits
 from postline.contracts.matching import matches
 from postline.contracts.plain_values import in_order
 from postline.contracts.schema import (
+    TEXT,
     Enumeration,
     ListOf,
     MapOf,
@@ -40,7 +41,7 @@ _INT_MIN, _INT_MAX = INTEGERS[32]
 #: Kinds that whoever asks for a decimal takes, too.
 _PROMOTED = frozenset({"integer", "number"})
 #: What is text to a reader that asks for text, written as JSON has it.
-_AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid", "bytes"})
+_AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid"})
 
 
 def reader_of(reader: Schema, layout: Layout) -> Callable[[Any], Any]:
@@ -65,7 +66,8 @@ class _Reading:
             case ListOf(items=items):
                 return _each_item(self.part(_items_of(wanted), items))
             case MapOf(values=values):
-                return _each_entry(self._key(part.keys), self.part(_values_of(wanted), values))
+                as_text = _keys_of(wanted) == TEXT  # whatever a key is, it is written as the text of it
+                return _each_entry(None if as_text else self._key(part.keys), self.part(_values_of(wanted), values))
             case TupleOf(items=items):
                 return self._tuple(wanted, items)
             case UnionOf():
@@ -188,6 +190,10 @@ def _values_of(wanted: _Wanted) -> _Wanted:
     return next((each.values for each in _options(wanted) if isinstance(each, MapOf)), None)
 
 
+def _keys_of(wanted: _Wanted) -> _Wanted:
+    return next((each.keys for each in _options(wanted) if isinstance(each, MapOf)), None)
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 
@@ -271,7 +277,7 @@ def _decimal(scale: int) -> Callable[[Any], Any]:
 
 def _promoted(value: float) -> decimal.Decimal:
     """A number as the decimal of the digits that JSON would have for it."""
-    return _plain_decimal(repr(value))
+    return decimal.Decimal(repr(value))  # also of one without end, which both can be
 
 
 def _plain_decimal(text: str) -> decimal.Decimal:

@@ -16,9 +16,11 @@ from typing import NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from postline.contracts.difference import words_of
+from postline.contracts.fitting import fits
 from postline.contracts.matching import matches
 from postline.contracts.remedies import for_readers, for_writers
 from postline.contracts.schema import (
+    NO_LIMITS,
     Enumeration,
     Limits,
     ListOf,
@@ -45,7 +47,7 @@ _NOTHING = 1 << 62
 _TAKES: dict[str, frozenset[str]] = {
     "number": frozenset({"integer"}),
     "decimal": frozenset({"integer", "number"}),
-    "text": frozenset({"decimal", "date", "time", "datetime", "duration", "uuid", "bytes"}),
+    "text": frozenset({"decimal", "date", "time", "datetime", "duration", "uuid"}),
 }
 _LOWER, _UPPER = ("ge", "gt", "min_length"), ("le", "lt", "max_length")
 
@@ -232,20 +234,35 @@ class _Pair:
                 yield from self.types(reader.items, writer.items, path + "[]", depth + 1)
             case MapOf(), MapOf():
                 yield from _tighter(reader.limits, writer.limits, path)
-                yield from self.types(reader.keys, writer.keys, path + "[key]", depth + 1)
+                yield from self._keys(reader.keys, writer.keys, path + "[key]", depth + 1)
                 yield from self.types(reader.values, writer.values, path + "[]", depth + 1)
             case TupleOf(), TupleOf() if len(reader.items) == len(writer.items):
                 for ours, theirs in zip(reader.items, writer.items, strict=True):
                     yield from self.types(ours, theirs, path, depth + 1)
-            case Scalar(kind="text"), Reference() if self._is_text(writer):
-                return
+            case Scalar(kind="text"), Reference() if symbols := self._text_symbols(writer):
+                if not all(fits(self._reader, reader, each) for each in symbols):
+                    yield _Found(path, "limit", "the reader's limits refuse symbols that the writer may write")
             case _:
                 yield self._other_type(reader, writer, path)
 
-    def _is_text(self, writer: Reference) -> bool:
-        """Whether every symbol is text, which a reader of text takes."""
+    def _keys(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
+        """As any values; but two keys of the writer's must not become one of the reader's."""
+        found = list(self.types(reader, writer, path, depth))
+        yield from found
+        ours, theirs = self._reader.resolve(reader), self._writer.resolve(writer)
+        if found:
+            return
+        match ours, theirs:
+            case Scalar(kind="number" | "decimal"), Scalar(kind=kind) if kind != ours.kind:
+                yield _Found(path, "key", f"keys that are {kind} may be no key, or one, as {ours.kind}")
+            case Enumeration(), Enumeration() if set(theirs.symbols) - set(ours.symbols):
+                yield _Found(path, "key", "symbols that the reader does not know would become one key, its default")
+
+    def _text_symbols(self, writer: Reference) -> tuple[str | int, ...]:
+        """Symbols that all are text, which a reader of text takes."""
         found = self._writer.definitions[writer.name]
-        return isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
+        is_text = isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
+        return found.symbols if is_text else ()  # type: ignore[union-attr]
 
     def _other_type(self, reader: Type, writer: Type, path: str) -> _Found:
         said = f"the reader wants {words_of(self._reader, reader)}, the writer writes {words_of(self._writer, writer)}"
@@ -283,8 +300,7 @@ class _Pair:
         outer, self._lowest = self._lowest, _NOTHING
         place = self._under_way[names] = len(self._under_way)
         before = len(self._readable)
-        found = self._definition(*names, depth)
-        found = list(islice(found, _TOLD_MAX)) if self._trials else list(found)
+        found = list(islice(self._definition(*names, depth), _TOLD_MAX if self._trials else None))
         del self._under_way[names]
         if found:
             self._broken[names] = found
@@ -359,6 +375,9 @@ class _Pair:
     def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[_Found]:
         if reader.kind != writer.kind and writer.kind not in _TAKES.get(reader.kind, ()):
             yield self._other_type(reader, writer, path)
+            return
+        if reader.kind == "text" and reader.kind != writer.kind and reader.limits != NO_LIMITS:
+            yield _Found(path, "limit", f"the reader limits a text that the writer has as {writer.kind}")
             return
         yield from _tighter(reader.limits, writer.limits, path)
         if _narrower(reader, writer):

@@ -41,13 +41,12 @@ def _names(field: Field, own: set[str]) -> list[str]:
     return [field.name, *(alias for alias in field.aliases if alias not in own)]
 
 
-def absent_value(match: Match) -> Any:
+def absent_value(ours: Field, theirs: Field | None) -> Any:
     """What the absence of the writer's field means, as JSON has it, where its reader would take it for another value.
 
     Who wrote it left out its own default. UNSET where nothing has to be said: the field is always there, or both have
     the same default, or only the writer's class can make it.
     """
-    ours, theirs = match
     if theirs is None or theirs.required or theirs.default is UNSET:
         return UNSET
     if not ours.required and _same(ours.default, theirs.default):

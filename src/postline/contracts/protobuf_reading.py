@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from postline.contracts.schema import (
     Record,
     Reference,
     Scalar,
+    ScalarKind,
     Schema,
     TupleOf,
     Type,
@@ -120,7 +121,9 @@ class _Reading:
         return lambda found: inner(found.value) if inner else found.value
 
     def _scalar(self, wanted: _Wanted, part: Scalar) -> _Read:
-        kinds = {each.kind for each in options_of(wanted) if isinstance(each, Scalar)} if wanted else set()
+        kinds: set[ScalarKind] = set()
+        if wanted is not None:
+            kinds = {each.kind for each in options_of(wanted) if isinstance(each, Scalar)}
         if part.wire in GOOGLE_FILES["wrappers"]:
             inner = self._scalar(wanted, msgspec.structs.replace(part, wire=""))
             return lambda found: _applied(inner, found.value)
@@ -128,10 +131,10 @@ class _Reading:
             case "any":
                 return _of_any
             case "datetime":
-                return _of_timestamp
+                return _as_text(_of_timestamp) if _wants_text(kinds, part) else _of_timestamp
             case "duration":
-                return _of_span
-            case "bytes" if "text" in kinds and "bytes" not in kinds:
+                return _as_text(_of_span) if _wants_text(kinds, part) else _of_span
+            case "bytes" if _wants_text(kinds, part):
                 return bytes.decode
             case "text" if "bytes" in kinds and "text" not in kinds:
                 return str.encode
@@ -221,6 +224,15 @@ def _inner(wanted: _Wanted, kind: type[ListOf | MapOf]) -> _Wanted:
         if isinstance(each, kind):
             return each.items if isinstance(each, ListOf) else each.values
     return None
+
+
+def _wants_text(kinds: Set[ScalarKind], part: Scalar) -> bool:
+    return "text" in kinds and part.kind not in kinds
+
+
+def _as_text(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """As JSON has it."""
+    return lambda found: msgspec.to_builtins(convert(found))
 
 
 def _of_timestamp(found: Any) -> datetime:

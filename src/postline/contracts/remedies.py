@@ -10,6 +10,7 @@ _READERS = {
     "field-may-be-absent": "Give {field} a default, or write an upcast.",
     "field-without-default": 'Give {field} a default, or `Annotated[…, was("old")]` if it had another name, or write '
     "an upcast.",
+    "key": "Keep the type of the keys, or write an upcast.",
     "layout": "Keep the layout, or write an upcast.",
     "limit": "Take as much as the writer may write, or write an upcast.",
     "position": 'Keep the order of fields and add new ones at the end; `Annotated[…, was("old")]` if it was renamed.',
@@ -23,6 +24,7 @@ _WRITERS = {
     "closed": "Leave {field} out until those who read have a class that takes it.",
     "field-may-be-absent": "Keep {field} without a default until those who read have one.",
     "field-without-default": "Write {field} until nobody reads it, beside what takes its place.",
+    "key": "Keep the keys as they are, until those who read have the new type.",
     "layout": "Keep the layout.",
     "limit": "Keep to the limit until those who read take more.",
     "position": "Keep the order of fields, and add new ones at the end.",

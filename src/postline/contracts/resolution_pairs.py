@@ -127,5 +127,5 @@ class Pairs:
             return True
         positional = self.records(names)[0].positional
         return not positional and any(
-            pair.ours.name != pair.theirs.name or absent_value(pair) is not UNSET for pair in self.fields(names)
+            pair.ours.name != pair.theirs.name or absent_value(*pair) is not UNSET for pair in self.fields(names)
         )

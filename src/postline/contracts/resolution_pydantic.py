@@ -62,7 +62,7 @@ def _renames_of(cls: type, pairs: Pairs, models: list[type]) -> _Renames | None:
         wire = _wire_names(pairs, names)
         if model_of_pair is None or pairs.has_other_tag(names) or len(set(wire.values())) < len(wire):
             return None
-        if any(absent_value(each) is not UNSET for each in pairs.fields(names)):
+        if any(absent_value(*each) is not UNSET for each in pairs.fields(names)):
             return None
         if found.setdefault(model_of_pair, wire) != wire:
             return None

@@ -99,7 +99,7 @@ class _Rewriting:
 
 def _absent(pair: FieldPair) -> Raw | None:
     """What the writer's field is where it was left out; None for what its reader makes of that."""
-    value = absent_value(pair)
+    value = absent_value(*pair)
     return None if value is UNSET else _raw(value)
 
 

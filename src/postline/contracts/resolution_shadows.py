@@ -112,7 +112,7 @@ class _Shadows:
         if not isinstance(cls, type) or get_args(cls) or hasattr(cls.__init_subclass__, "__func__"):
             raise _NoShadow
         wire = {ours.name: theirs.name for ours, theirs in self._pairs.fields(names)}
-        absent = {pair.ours.name: absent_value(pair) for pair in self._pairs.fields(names)}
+        absent = {pair.ours.name: absent_value(*pair) for pair in self._pairs.fields(names)}
         if issubclass(cls, msgspec.Struct):
             hints = {field.encode_name: (field.name, field.type) for field in msgspec.structs.fields(cls)}
             defaults = {name: _default(hints[name][1], value) for name, value in absent.items() if value is not UNSET}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Annotated, Any, NamedTuple
+from uuid import UUID
 
 import pydantic
 import pytest
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 
 from postline.contracts.compatibility import breaks
 from postline.contracts.formats import FormatName, format_named
@@ -249,7 +251,7 @@ def test_what_a_writer_left_out_is_the_writers_default_for_models() -> None:
 
 
 class Unsaid(Struct):
-    count: int | None | UnsetType = UNSET
+    count: int | UnsetType | None = UNSET
 
 
 def test_protobuf_refuses_an_absence_that_it_would_read_as_none() -> None:
@@ -257,3 +259,75 @@ def test_protobuf_refuses_an_absence_that_it_would_read_as_none() -> None:
     assert codec.decode(codec.encode(Unsaid(None))) == Unsaid(None)
     with pytest.raises(EncodeError, match=r"count.*can't tell from None"):
         codec.encode(Unsaid())
+
+
+# -- scalars that are read as others ----------------------------------------------------------
+
+
+def held(hint: Any) -> Any:
+    """A class with one field, of this type."""
+    return defstruct("Order", [("value", hint)])
+
+
+def turned(new: Any, old: Any, value: Any, format: FormatName) -> Any:
+    """A value of one type as a reader of another has it."""
+    return read(held(new), held(old), held(old)(value), format).value
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_reader_of_text_that_limits_it_reads_no_symbols_beyond(format: FormatName) -> None:
+    for limits in (Meta(min_length=4), Meta(max_length=3), Meta(pattern="^r")):
+        assert verdict(held(Annotated[str, limits]), held(Colour), format) == [("value", "limit")]
+    assert turned(Annotated[str, Meta(min_length=3)], Colour, Colour.RED, format) == "red"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_bytes_are_no_text_and_limits_of_another_kind_are_no_limits_of_text(format: FormatName) -> None:
+    assert verdict(held(str), held(bytes), format) == [("value", "type")]
+    for old in (UUID, Decimal):
+        assert verdict(held(Annotated[str, Meta(max_length=4)]), held(old), format) == [("value", "limit")]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_moments_and_spans_are_read_as_text(format: FormatName) -> None:
+    assert turned(str, datetime, datetime(2020, 1, 2, tzinfo=UTC), format) == "2020-01-02T00:00:00Z"
+    assert turned(str | None, datetime, datetime(2020, 1, 2, tzinfo=UTC), format) == "2020-01-02T00:00:00Z"
+    assert turned(list[str], list[timedelta], [timedelta(days=1, microseconds=3)], format) == ["P1DT0.000003S"]
+
+
+@pytest.mark.parametrize("format", ["avro", "protobuf"])
+def test_a_number_without_end_is_a_decimal_without_end(format: FormatName) -> None:
+    assert turned(Decimal, float, float("inf"), format) == Decimal("inf")
+
+
+# -- keys -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("key", [date(2020, 1, 2), UUID(int=2), Decimal("1.50"), Colour.BLUE], ids=str)
+def test_keys_that_are_text_on_the_wire_are_read_as_text(key: Any, format: FormatName) -> None:
+    text = str(key.value if isinstance(key, Colour) else key)
+    keyed: Any = dict.__class_getitem__((type(key), int))
+    assert turned(dict[str, int], keyed, {key: 1}, format) == {text: 1}
+    assert turned(dict[str, int] | None, keyed | None, {key: 1}, format) == {text: 1}
+
+
+class Known(enum.Enum):
+    RED = "red"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Known:
+        return cls.RED
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_keys_never_become_one(format: FormatName) -> None:
+    Known.__name__ = Known.__qualname__ = "Colour"
+    assert verdict(held(dict[Known, int]), held(dict[Colour, int]), format) == [("value[key]", "key")]
+    assert verdict(held(list[Known]), held(list[Colour]), format) == []
+
+
+def test_keys_that_are_numbers_stay_of_their_kind() -> None:
+    for format in FORMATS[:2]:
+        assert verdict(held(dict[float, int]), held(dict[int, int]), format) == [("value[key]", "key")]
+        assert verdict(held(dict[Decimal, int]), held(dict[int, int]), format) == [("value[key]", "key")]
