@@ -14,6 +14,7 @@ from msgspec import UNSET
 from postline.contracts.avro_defaults import alternative_of, from_avro
 from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import DURATION, JSON_TEXT, PLAIN_DECIMAL, Layout
+from postline.contracts.fitting import is_endless
 from postline.contracts.schema import (
     TEXT,
     Definition,
@@ -137,6 +138,11 @@ def _default(schema: Schema, part: Type, value: Any) -> Any:
         return UNSET
     try:
         found = from_avro(schema, part, value)
+        if isinstance(found, dict | list) and is_endless(schema, part, found):
+            raise ContractError(
+                "A default in the Avro schema makes itself, or thousands of records, by the defaults of its fields.",
+                remedy="Give it, or them, a smaller default.",
+            )
         if isinstance(part, UnionOf) and alternative_of(schema, part, found):
             return UNSET
     except ValueError:

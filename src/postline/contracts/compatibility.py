@@ -173,7 +173,7 @@ class Readable:
     """Which parts of a reader's schema read which of a writer's; what was found once is remembered."""
 
     def __init__(self, reader: Schema, writer: Schema, *, whole: bool = False) -> None:
-        self._pair = _Pair(reader, writer, whole)
+        self._pair = _Pair(reader, writer, whole, told_max=1)
         self._known: dict[tuple[Type, Type], bool] = {}
 
     def reads(self, ours: Type, theirs: Type) -> bool:
@@ -191,8 +191,8 @@ class _Pair:
     one of them breaks.
     """
 
-    def __init__(self, reader: Schema, writer: Schema, whole: bool) -> None:
-        self._reader, self._writer, self._whole = reader, writer, whole
+    def __init__(self, reader: Schema, writer: Schema, whole: bool, told_max: int = _TOLD_MAX) -> None:
+        self._reader, self._writer, self._whole, self._told_max = reader, writer, whole, told_max
         self._under_way: dict[_Names, int] = {}
         #: The lowest place among those under way that what is looked at now relies on.
         self._lowest = _NOTHING
@@ -206,7 +206,7 @@ class _Pair:
         """What keeps one from reading the other, as far as it has to be told; [] if nothing does."""
         self._trials += 1
         try:
-            return list(islice(self.types(reader, writer, path, depth), _TOLD_MAX))
+            return list(islice(self.types(reader, writer, path, depth), self._told_max))
         finally:
             self._trials -= 1
 
@@ -271,7 +271,8 @@ class _Pair:
     def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[_Found]:
         """A writer's type is readable if one of the reader's options reads it; the nearest one says why not."""
         nearest: list[_Found] | None = None
-        for option in reader.options:
+        # The likeliest first: of many records each would else be compared with all.
+        for option in sorted(reader.options, key=lambda option: option != writer):
             if not (found := self.tried(option, writer, path, depth + 1)):
                 return
             alike = isinstance(option, Reference) == isinstance(writer, Reference)
@@ -300,7 +301,7 @@ class _Pair:
         outer, self._lowest = self._lowest, _NOTHING
         place = self._under_way[names] = len(self._under_way)
         before = len(self._readable)
-        found = list(islice(self._definition(*names, depth), _TOLD_MAX if self._trials else None))
+        found = list(islice(self._definition(*names, depth), self._told_max if self._trials else None))
         del self._under_way[names]
         if found:
             self._broken[names] = found

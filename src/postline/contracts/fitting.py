@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.patterns import is_quick
 from postline.contracts.schema import (
     Definition,
     Enumeration,
@@ -32,6 +33,7 @@ __all__ = ["fits", "is_endless"]
 _DEPTH_MAX = 50
 #: Records that a default may make; one that contains itself by default makes more.
 _RECORDS_MAX = 1000
+_PARTS_MAX = 100_000
 
 _WRITTEN_AS_TEXT: dict[str, type] = {
     "bytes": bytes,
@@ -46,7 +48,7 @@ _WRITTEN_AS_TEXT: dict[str, type] = {
 def fits(schema: Schema, part: Type, value: Any) -> bool:
     """Whether a reader of the type takes the value; one that nests deeper than 50 is not looked at, and does not fit.
 
-    A pattern that Python can't read refuses nothing.
+    A pattern that Python can't read, or might search for ever, refuses nothing.
     """
     return not _is_deep(value) and _Fitting(schema).of(part, value)
 
@@ -55,7 +57,7 @@ def is_endless(schema: Schema, part: Type, value: Any) -> bool:
     """Whether a value that fits becomes one without end, or a huge one, by the defaults of the fields that it omits."""
     waiting: list[tuple[Type, Any]] = [(part, value)]
     records = 0
-    while waiting and records <= _RECORDS_MAX:
+    while waiting and records <= _RECORDS_MAX and len(waiting) <= _PARTS_MAX:
         part, value = waiting.pop()
         match schema.resolve(part):
             case ListOf(items=inner) | MapOf(values=inner):
@@ -233,6 +235,6 @@ def _exactly(value: int | float) -> Fraction:
 
 def _is_found(pattern: str, value: str) -> bool:
     try:
-        return re.search(pattern, value) is not None
-    except re.error:
+        return not is_quick(pattern, value) or re.search(pattern, value) is not None
+    except (re.error, OverflowError, RecursionError):
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "NO_LIMITS",
+    "PATHS_MAX",
     "SCHEMA_URN",
     "TEXT",
     "Definition",
@@ -181,6 +183,9 @@ Type: TypeAlias = Scalar | ListOf | TupleOf | MapOf | UnionOf | Reference
 
 TEXT = Scalar(kind="text")
 
+#: Of a schema's paths so many are told: records that hold each other twice over would have more than any memory.
+PATHS_MAX = 10_000
+
 
 class Schema(_Part, frozen=True):
     """A whole contract type: its root, and every record and enumeration in it by name.
@@ -216,8 +221,11 @@ class Schema(_Part, frozen=True):
         return hashlib.sha256(self.encode()).hexdigest()
 
     def paths(self) -> Iterator[tuple[str, Field]]:
-        """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle."""
-        yield from _paths(self, self.root, "", frozenset())
+        """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle.
+
+        Of a record that is held on many ways there are as many paths; the first 10,000 of all are told.
+        """
+        yield from islice(_paths(self, self.root, "", frozenset()), PATHS_MAX)
 
 
 def _paths(schema: Schema, part: Type, path: str, within: frozenset[str]) -> Iterator[tuple[str, Field]]:
