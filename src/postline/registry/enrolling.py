@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
@@ -46,16 +48,34 @@ async def standing_of(registry: Registry, topic: str, reading: Reading, evolutio
     """Judge a type's present version as its app's start does; registers nothing. Raises LogUnavailable."""
     document = Document(reading.format.schema_type, reading.format.document(reading.schema))
     there = await registry.versions(subject_of(topic, reading.name))
-    before = there or await _under_former_names(registry, topic, reading)
-    known = await registry.schemas([each.id for each in before])
-    meanings = {each.number: known[each.id] for each in before if each.id in known}
+    former = await _under_former_names(registry, topic, reading)
+    before = there or next(iter(former.values()), [])
+    known = await registry.schemas([each.id for versions in (before, *former.values()) for each in versions])
+    meanings = _meanings(before, known)
     for each in there:
         # Also if another version of ours, or another program, has written it down in other words.
         if each.document == document or (
             each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
         ):
             return Standing(document, there, meanings, each.id, [])
-    return Standing(document, there, meanings, None, findings(reading, meanings, evolution))
+    found = findings(reading, meanings, evolution)
+    for name, versions in former.items():
+        if versions is not before and Level(evolution).transitive:
+            found += _of_former(name, findings(reading, _meanings(versions, known), evolution))
+    return Standing(document, there, meanings, None, found)
+
+
+def _meanings(versions: list[Version], known: Mapping[int, Schema]) -> dict[int, Schema]:
+    return {each.number: known[each.id] for each in versions if each.id in known}
+
+
+def _of_former(name: str, found: list[Finding]) -> list[Finding]:
+    """What a type breaks of versions under a name that it had before: their records stay, and no service reads them."""
+    return [
+        msgspec.structs.replace(each, broken=f"{each.broken} of {name}")
+        for each in found
+        if each.direction == "backward"
+    ]
 
 
 async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
@@ -74,8 +94,7 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     return await registry.register(subject, document, agreed=agreed)
 
 
-async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> list[Version]:
-    for alias in reading.aliases:
-        if found := await registry.versions(subject_of(topic, alias)):
-            return found
-    return []
+async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> dict[str, list[Version]]:
+    """Versions by each name that the type had before and that has any."""
+    found = {alias: await registry.versions(subject_of(topic, alias)) for alias in reading.aliases}
+    return {alias: versions for alias, versions in found.items() if versions}
