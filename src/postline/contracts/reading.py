@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from postline.contracts.formats import JSON, WHOLE_JSON, Format
 from postline.contracts.frame import framed
 from postline.contracts.schema import Schema
-from postline.errors import ContractError
+from postline.errors import ContractError, DecodeError, EncodeError
 
 __all__ = ["Reading", "Upcast"]
 
@@ -75,7 +75,18 @@ class Reading:
         decode, upcast = way
         if upcast is None:
             return decode
-        return lambda data: upcast.function(decode(data))
+        return lambda data: self._checked(upcast.function(decode(data)))
+
+    def _checked(self, value: Any) -> Any:
+        """What an upcast gave, if it is of the class that handlers declare, and could be published."""
+        if not isinstance(value, self.cls):
+            said = f"gave a value of type {type(value).__qualname__}, not {self.cls.__qualname__}"
+            raise _bad_upcast(f"An upcast to {self.name} {said}.")
+        try:
+            self.codec.encode(value)
+        except EncodeError as error:
+            raise _bad_upcast(f"What an upcast to {self.name} gave is no such value: {error.message}") from error
+        return value
 
     def _way(self, writer: Schema) -> tuple[Callable[[bytes], Any], Upcast | None] | None:
         if writer == self.schema:
@@ -88,3 +99,7 @@ class Reading:
             if upcast.old.reads(writer):
                 return upcast.old.decoder(writer), upcast
         return None
+
+
+def _bad_upcast(said: str) -> DecodeError:
+    return DecodeError(said, remedy="Let it return a value of the class that it is declared for, and redrive.")

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from postline.contracts.formats import FormatName, format_named
@@ -129,6 +130,12 @@ class _Declared:
         reading = self._readings[self.type_name_of(new)]
 
         def declare(function: FunctionT) -> FunctionT:
+            if isasyncgenfunction(function) or iscoroutinefunction(function) or isgeneratorfunction(function):
+                raise ContractError(
+                    f"The upcast to {reading.name} on topic {self.name!r} is no plain function: what it gives is no"
+                    f" {new.__qualname__}.",
+                    remedy="Make it a function that returns one: `def`, without await and yield.",
+                )
             reading.upcasts.append(Upcast(self._read(reading.name, old), function))
             return function
 

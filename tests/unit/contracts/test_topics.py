@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from postline.contracts import Catalog, Compaction, ForeignTopic, Retention, Schemas, Topic
-from postline.errors import ContractError, EncodeError, UsageError
+from postline.contracts.reading import Reading
+from postline.errors import ContractError, DecodeError, EncodeError, UsageError
 
 
 class Placed(msgspec.Struct):
@@ -209,3 +210,32 @@ def test_a_service_may_have_several_views_of_one_topic() -> None:
 def test_all_problems_between_topics_are_told_together() -> None:
     topics = [_topic("a", "shop.A", Placed), _topic("b", "shop.A", Placed), _topic("a", "shop.C", Other)]
     assert len(Catalog(topics).problems) == 3
+
+
+class Before(msgspec.Struct):
+    who: str
+
+
+def test_an_upcast_is_a_plain_function() -> None:
+    topic = _orders()
+
+    async def later(old: Before) -> Placed:
+        return Placed(old.who)
+
+    def several(old: Before) -> Any:
+        yield Placed(old.who)
+
+    for function in (later, several):
+        with pytest.raises(ContractError, match=r"upcast to shop\.OrderPlaced .* is no plain function"):
+            topic.upcast(Before, Placed)(function)
+
+
+@pytest.mark.parametrize("given", [None, {"customer": "c"}, Before("c"), Placed(7)], ids=repr)  # type: ignore[arg-type]
+def test_what_an_upcast_gives_is_looked_at(given: Any) -> None:
+    topic = _orders()
+    made = [given, Placed("c-1")]
+    topic.upcast(Before, Placed)(lambda old: made.pop(0))
+    decode = topic.reading_of("shop.OrderPlaced").decoder(Reading(Before, "shop.OrderPlaced").schema)
+    with pytest.raises(DecodeError, match="upcast"):
+        decode(b'{"who":"c-1"}')
+    assert decode(b'{"who":"c-1"}') == Placed("c-1")
