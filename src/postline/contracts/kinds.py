@@ -9,8 +9,10 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.discretion import Telling, discreet_place, telling_of
 from postline.contracts.json_faults import loss_in, reading_fault, text_fault
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
+from postline.contracts.schema import Schema
 from postline.errors import ContractError, DecodeError, EncodeError
 
 __all__ = ["Kind", "is_message_class"]
@@ -39,8 +41,9 @@ class Kind:
     #: The value of JSON bytes; raises what the format's library raises, for hot loops.
     decode: _Reader
 
-    def __init__(self, cls: Any, *, name: str | None = None) -> None:
-        self.cls = cls
+    def __init__(self, cls: Any, *, name: str | None = None, schema: Callable[[], Schema] | None = None) -> None:
+        """`schema` is asked when something failed: values of which some are sensitive are not quoted then."""
+        self.cls, self._schema = cls, schema
         self.name = name or str(getattr(cls, "__qualname__", cls))
         write, self.decode, looks_lost = _pydantic(cls, self.name) if _is_pydantic(cls) else _msgspec(cls, self.name)
         self.encode = self._checked(write, self.decode, looks_lost)
@@ -49,11 +52,12 @@ class Kind:
         """As `decode`, with every failure as DecodeError."""
         try:
             return self.decode(data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
+            telling = self._telling()
             raise DecodeError(
-                f"Bytes can't be read as {self.name}: {reading_fault(error, data)[0]}.",
+                f"Bytes can't be read as {self.name}: {telling(error) if telling else reading_fault(error, data)[0]}.",
                 remedy="Mend the contract, or the producer.",
-            ) from error
+            ) from (None if telling else error)
 
     def _checked(self, write: _Writer, read: _Reader, looks_lost: _LooksLost | None) -> _Writer:
         def encode(value: Any) -> bytes:
@@ -63,12 +67,24 @@ class Kind:
                 lost = loss_in(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
+                if telling := self._telling():
+                    raise self._refusal(telling(error)) from None
                 raise self._refusal(_writing_fault(error, value)) from error
             if lost:
-                raise self._refusal(lost)
+                telling = self._telling()
+                raise self._refusal(discreet_place(lost.rpartition(" - at ")[2], telling) if telling else lost)
             return data
 
         return encode
+
+    def _telling(self) -> Telling | None:
+        """How to tell errors without values; None where they may be told."""
+        if self._schema is None:
+            return None
+        try:
+            return telling_of(self._schema())
+        except ContractError:
+            return None  # what has no schema marks nothing
 
     def _refusal(self, said: str) -> EncodeError:
         return EncodeError(

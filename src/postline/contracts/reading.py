@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from postline.contracts.discretion import telling_of
 from postline.contracts.formats import JSON, WHOLE_JSON, Format
 from postline.contracts.frame import framed
+from postline.contracts.json_faults import reading_fault
 from postline.contracts.schema import Schema
-from postline.errors import ContractError, DecodeError, EncodeError
+from postline.errors import ContractError, DecodeError, EncodeError, PostlineError
 
 __all__ = ["Reading", "Upcast"]
 
@@ -45,6 +47,19 @@ class Reading:
         made = Reading(self.cls, self.name, WHOLE_JSON if self.format.whole else JSON, self.aliases)
         made.upcasts = [Upcast(each.old.as_json(), each.function) for each in self.upcasts]
         return made
+
+    def fault(self, error: Exception, data: bytes, *writers: Schema) -> tuple[str, str, Exception | None]:
+        """What is wrong with bytes that could not be read, what to do if it is known, and the cause if it may be told.
+
+        Where a field is sensitive, here or in what wrote them, no value is told.
+        """
+        if isinstance(error, PostlineError):  # ours tell no value, or were told so before
+            return error.message.removesuffix("."), error.remedy, error
+        try:
+            telling = telling_of(self.schema, *writers)
+        except ContractError:
+            telling = telling_of(*writers)  # a class without a schema marks nothing
+        return (*reading_fault(error, data), error) if telling is None else (telling(error), "", None)
 
     @property
     def framed_with_indexes(self) -> bool:

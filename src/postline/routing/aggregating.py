@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
 
 import msgspec
 
-from postline.contracts import ForeignTopic, Kind, Rule, Sensitive, Topic
+from postline.contracts import ForeignTopic, Kind, Reading, Rule, Sensitive, Topic
 from postline.contracts.keys import KeySpec, compile_key
 from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
@@ -113,7 +113,7 @@ def aggregate(
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
     plan = _Plan(
         name=name,
-        kinds={topic.type_name_of(each): Kind(each) for each in of},
+        kinds={name: _kind(topic.reading_of(name)) for name in map(topic.type_name_of, of)},
         complete=complete,
         into=into,
         late=options.get("late", "new"),
@@ -133,6 +133,11 @@ def aggregate(
         made.collecting.on(each)(_collector(plan, topic, each, key))
     made.gathering.on(part)(_gatherer(plan))
     return made
+
+
+def _kind(reading: Reading) -> Kind:
+    """How kept parts of a type are read: as JSON, and without a word of what is sensitive in them."""
+    return Kind(reading.cls, name=reading.name, schema=lambda: reading.schema)
 
 
 def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[type], options: AggregateOptions) -> None:
