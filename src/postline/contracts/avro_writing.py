@@ -146,10 +146,15 @@ class _Writing:
             (fits(self._schema, each), self._branch(each), self._alternative(each))
             for each in sorted(part.options, key=self._rank)
         ]
+        # Only values of no class of their own, or of pydantic's, can be of several.
+        unnamed = [fits(self._schema, each) for each in part.options if self._is_untagged(each)]
+        unnamed = unnamed if len(unnamed) > 1 else []
 
         def write(value: Any) -> Any:
             if value is None:
                 return None
+            if isinstance(value, dict) and len([takes for takes in unnamed if takes(value)]) > 1:
+                raise Misfit("it is of several of its types, which nothing tells apart")
             for takes, name, convert in branches:
                 if takes(value):
                     found = value if convert is None else convert(value)
@@ -160,15 +165,21 @@ class _Writing:
 
         return write
 
+    def _is_untagged(self, part: Type) -> bool:
+        found = self._schema.resolve(part)
+        return isinstance(found, Record) and not found.tag_field
+
     def _rank(self, part: Type) -> int:
         """What is asked first of a union's alternatives: the narrower before the wider."""
         match part:
             case Reference():
                 return 0
+            case Scalar(kind="number", bits=32):
+                return 3  # a wider one beside it loses no digit
             case Scalar(kind="number") | MapOf():
                 return 2
             case Scalar(kind="any"):
-                return 3
+                return 4
         return 1
 
     def _alternative(self, part: Type) -> _Write:

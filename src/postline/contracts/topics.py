@@ -9,9 +9,11 @@ from datetime import timedelta
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from postline.contracts.formats import FormatName, format_named
+from postline.contracts.given import given_schema
 from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import is_message_class
 from postline.contracts.reading import Reading, Upcast
+from postline.contracts.schema import Schema
 from postline.errors import ContractError
 
 __all__ = [
@@ -144,13 +146,16 @@ class _Declared:
         """Whether a record can only mean one type."""
         return len(self._names) == 1
 
-    def _read(self, wire_name: str, cls: type, aliases: Sequence[str] = ()) -> Reading:
+    def _read(
+        self, wire_name: str, cls: type, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Reading:
         if not is_message_class(cls):
             raise ContractError(
                 f"{getattr(cls, '__qualname__', cls)} can't be a message ({wire_name!r} of topic {self.name!r}).",
                 remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
             )
-        return Reading(cls, wire_name, self.format, aliases)
+        given = given_schema(schema, wire_name)
+        return Reading(cls, wire_name, self.format, aliases, given=given, is_view=isinstance(self, ForeignTopic))
 
     def _declare(self, reading: Reading) -> None:
         wire_name, cls = reading.name, reading.cls
@@ -270,15 +275,18 @@ class Topic(_Declared):
         placed_by = describe_key(self.partition_by)
         return describe_key(self.key) + (PLACED_BY + placed_by if placed_by else "")
 
-    def event(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
+    def event(
+        self, wire_name: str, *, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Callable[[ClassT], ClassT]:
         """Declare the decorated class, given back unchanged, as an event with a stable wire name.
 
         Any msgspec Struct, dataclass or pydantic model. `aliases` are wire names that it had before: records under
-        them are read as this type. Raises ContractError.
+        them are read as this type. `schema` is the contract where the class says less than it, as `postline contracts
+        import` writes it: values are written as it says, and both must have the same fields. Raises ContractError.
         """
 
         def declare(cls: ClassT) -> ClassT:
-            reading = self._read(wire_name, cls, aliases)
+            reading = self._read(wire_name, cls, aliases, schema)
             contract = MessageContract(self.name, reading, self.key, self.partition_by)
             self._declare(reading)
             self.contracts[wire_name] = contract
@@ -297,11 +305,17 @@ class ForeignTopic(_Declared):
         super().__init__(name, format)
         self.keyed = keyed
 
-    def reads(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
-        """Read messages of a wire name as the decorated class, which is given back unchanged."""
+    def reads(
+        self, wire_name: str, *, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Callable[[ClassT], ClassT]:
+        """Read messages of a wire name as the decorated class, which is given back unchanged.
+
+        `schema` is the owner's, as `postline contracts import` writes it: values that name no schema of their own are
+        read by it, so that the class may have some of the fields. Raises ContractError.
+        """
 
         def declare(cls: ClassT) -> ClassT:
-            self._declare(self._read(wire_name, cls, aliases))
+            self._declare(self._read(wire_name, cls, aliases, schema))
             return cls
 
         return declare
