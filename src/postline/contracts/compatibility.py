@@ -15,8 +15,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from postline.contracts.difference import words_of
+from postline.contracts.fitting import fits
 from postline.contracts.remedies import for_readers, for_writers
 from postline.contracts.schema import (
+    NO_LIMITS,
     Enumeration,
     Limits,
     ListOf,
@@ -28,6 +30,7 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    paired,
 )
 from postline.errors import ContractError
 
@@ -162,7 +165,10 @@ class _Pair:
 
     def __init__(self, reader: Schema, writer: Schema, whole: bool) -> None:
         self._reader, self._writer, self._whole = reader, writer, whole
-        self._assumed: set[tuple[str, str]] = set()
+        #: Readable pairs, in the order that they were begun in: later ones may count on earlier ones.
+        self._assumed: dict[tuple[str, str], None] = {}
+        #: What is wrong first with each pair that isn't, at its path within that pair.
+        self._broken: dict[tuple[str, str], _Found] = {}
 
     def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
         if depth > _DEPTH_MAX:
@@ -185,16 +191,20 @@ class _Pair:
                 yield from _tighter(reader.limits, writer.limits, path)
                 if reader.unique and not writer.unique:
                     yield _Found(path, "set", "the reader wants each item once, the writer repeats them")
+                if reader.unique and _are_rounded(reader.items, writer.items):
+                    yield _merged(path + "[]", "items")
                 yield from self.types(reader.items, writer.items, path + "[]", depth + 1)
             case MapOf(), MapOf():
                 yield from _tighter(reader.limits, writer.limits, path)
                 yield from self.types(reader.keys, writer.keys, path + "[key]", depth + 1)
+                if _are_rounded(reader.keys, writer.keys) or self._are_defaulted(reader.keys, writer.keys):
+                    yield _merged(path + "[key]", "keys")
                 yield from self.types(reader.values, writer.values, path + "[]", depth + 1)
             case TupleOf(), TupleOf() if len(reader.items) == len(writer.items):
                 for ours, theirs in zip(reader.items, writer.items, strict=True):
                     yield from self.types(ours, theirs, path, depth + 1)
             case Scalar(kind="text"), Reference() if self._is_text(writer):
-                return
+                yield from self._symbols_as_text(reader, writer, path)
             case _:
                 yield self._other_type(reader, writer, path)
 
@@ -202,6 +212,23 @@ class _Pair:
         """Whether every symbol is text, which a reader of text takes."""
         found = self._writer.definitions[writer.name]
         return isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
+
+    def _symbols_as_text(self, reader: Scalar, writer: Reference, path: str) -> Iterator[_Found]:
+        found = self._writer.definitions[writer.name]
+        assert isinstance(found, Enumeration)
+        if refused := [symbol for symbol in found.symbols if not fits(self._writer, reader, symbol)]:
+            named = ", ".join(repr(symbol) for symbol in refused)
+            yield _Found(path, "limit", f"the reader's limits exclude {named}, which the writer may write")
+
+    def _are_defaulted(self, reader: Type, writer: Type) -> bool:
+        """Whether two symbols that the writer tells apart become one."""
+        ours, theirs = self._reader.resolve(reader), self._writer.resolve(writer)
+        return (
+            isinstance(ours, Enumeration)
+            and isinstance(theirs, Enumeration)
+            and ours.default is not None
+            and not set(theirs.symbols) <= set(ours.symbols)
+        )
 
     def _other_type(self, reader: Type, writer: Type, path: str) -> _Found:
         said = f"the reader wants {words_of(self._reader, reader)}, the writer writes {words_of(self._writer, writer)}"
@@ -222,9 +249,22 @@ class _Pair:
     # -- definitions --------------------------------------------------------------------------
 
     def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
-        if (reader, writer) in self._assumed:
+        pair = (reader, writer)
+        if pair in self._assumed:
             return
-        self._assumed.add((reader, writer))
+        if (known := self._broken.get(pair)) is not None:
+            yield known._replace(path=_under(path, known.path))
+            return
+        self._assumed[pair] = None
+        found = list(self._definition(reader, writer, path, depth))
+        if found:
+            # What was found readable since then may have counted on this pair.
+            for later in list(self._assumed)[list(self._assumed).index(pair) :]:
+                del self._assumed[later]
+            self._broken[pair] = found[0]._replace(path=found[0].path[len(path) :].removeprefix("."))
+        yield from found
+
+    def _definition(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
         ours, theirs = self._reader.definitions[reader], self._writer.definitions[writer]
         match ours, theirs:
             case Record(), Record():
@@ -252,6 +292,10 @@ class _Pair:
         for at, field in enumerate(reader.fields):
             here = _under(path, field.name)
             if at < len(writer.fields):
+                other = writer.fields[at].name
+                if other not in (field.name, *field.aliases):
+                    yield _Found(here, "place", f"the reader has it where the writer has {other}")
+                    continue
                 yield from self.types(field.type, writer.fields[at].type, here, depth + 1)
             elif field.required:
                 yield _missing(here)
@@ -259,22 +303,19 @@ class _Pair:
             yield _Found(path, "closed", "the writer writes more values than the reader takes")
 
     def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        theirs = {field.name: field for field in writer.fields}
-        taken = {reader.tag_field, writer.tag_field}
+        theirs = {ours.name: other for ours, other in paired(reader, writer)}
+        taken = {reader.tag_field, writer.tag_field, *(each.name for each in theirs.values())}
         for field in reader.fields:
             here = _under(path, field.name)
-            name = next((name for name in (field.name, *field.aliases) if name in theirs), None)
-            if name is None:
+            if (other := theirs.get(field.name)) is None:
                 if field.required:
                     yield _missing(here)
                 continue
-            taken.add(name)
-            other = theirs[name]
             yield from self.types(field.type, other.type, here, depth + 1)
             if field.required and not other.required and not self._whole:
                 yield _may_be_absent(here)
         if reader.closed:
-            for name in theirs.keys() - taken:
+            for name in {each.name for each in writer.fields} - taken:
                 said = f"the writer writes {name}, which the reader forbids"
                 yield _Found(_under(path, name), "closed", said)
 
@@ -283,6 +324,11 @@ class _Pair:
     def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[_Found]:
         if reader.kind != writer.kind and writer.kind not in _TAKES.get(reader.kind, ()):
             yield self._other_type(reader, writer, path)
+            return
+        if reader.kind == "text" != writer.kind and reader.limits != NO_LIMITS:
+            # Of the text that stands for another kind, no limit of that kind says anything.
+            said = f"the reader limits its text, and the writer writes {words_of(self._writer, writer)} as text"
+            yield _Found(path, "limit", said)
             return
         yield from _tighter(reader.limits, writer.limits, path)
         if _narrower(reader, writer):
@@ -306,7 +352,21 @@ def _narrower(reader: Scalar, writer: Scalar) -> bool:
 
 
 def _under(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
+    return f"{path}.{name}" if path and name and not name.startswith("[") else path + name
+
+
+def _are_rounded(reader: Type, writer: Type) -> bool:
+    """Whether integers become floats that some of them share."""
+    return (
+        isinstance(reader, Scalar)
+        and isinstance(writer, Scalar)
+        and (reader.kind, writer.kind) == ("number", "integer")
+        and writer.bits != 32
+    )
+
+
+def _merged(path: str, what: str) -> _Found:
+    return _Found(path, "merged", f"{what} that differ for the writer would be one for the reader")
 
 
 def _missing(path: str) -> _Found:
