@@ -1,18 +1,22 @@
 """Which records of two schemas are read as each other, and which of them plain decoding would misread.
 
 Plain decoding skips what it does not know, fills in what is missing, and takes whole numbers for others. What is left
-are names: of fields, and tags of unions, that the writer called otherwise.
+are names: of fields, and tags of unions, that the writer called otherwise; and what the writer's defaults were, where
+it may have left them out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from postline.contracts.compatibility import breaks
+from postline.contracts.fitting import fits
 from postline.contracts.schema import (
+    Enumeration,
     Field,
     ListOf,
     MapOf,
@@ -22,6 +26,7 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    paired,
 )
 
 __all__ = ["FieldPair", "Names", "Pairs"]
@@ -70,15 +75,25 @@ class Pairs:
 
     def fields(self, names: Names) -> list[FieldPair]:
         """The reader's fields that the writer writes: under the same name, or an alias; or in the same place."""
-        ours, theirs = self.records(names)
-        if ours.positional:
-            return [FieldPair(*pair) for pair in zip(ours.fields, theirs.fields, strict=False)]
-        written = {field.name: field for field in theirs.fields}
-        return [
-            FieldPair(field, written[name])
-            for field in ours.fields
-            if (name := next((each for each in (field.name, *field.aliases) if each in written), None)) is not None
-        ]
+        return [FieldPair(*pair) for pair in paired(*self.records(names))]
+
+    def defaults(self, names: Names) -> dict[str, Any]:
+        """By our fields' names, what a value that the writer left out means to it, where that is not our default.
+
+        What our field would not take is left out, and so is what has records in it, which may have other names.
+        """
+        found = {}
+        for ours, theirs in self.fields(names) if not self.records(names)[0].positional else ():
+            if theirs.required or theirs.default is UNSET or ours.required or theirs.default == ours.default:
+                continue
+            if self._takes(ours.type, theirs.default) and not any(self._records_in(ours.type, theirs.type)):
+                found[ours.name] = theirs.default
+        return found
+
+    def _takes(self, ours: Type, default: Any) -> bool:
+        found = self.reader.resolve(ours)
+        is_open = isinstance(found, Enumeration) and found.default is not None and isinstance(default, str | int)
+        return is_open or fits(self.reader, ours, default)
 
     def has_other_tag(self, names: Names) -> bool:
         """Whether the writer's tag is in the way of plain decoding."""
@@ -89,8 +104,9 @@ class Pairs:
         return bool(ours.tag_field) or ours.closed or ours.positional
 
     def option(self, reader: UnionOf, writer: Type) -> Type | None:
-        """The reader's option that reads what the writer writes; None for none."""
-        for each in reader.options:
+        """The reader's option that reads what the writer writes, one of the same tag if there is one; None for none."""
+        theirs = _tag_of(self.writer, writer)
+        for each in sorted(reader.options, key=lambda each: theirs is None or _tag_of(self.reader, each) != theirs):
             if not breaks(_part(self.reader, each), _part(self.writer, writer)):
                 return each
         return None
@@ -131,10 +147,15 @@ class Pairs:
         return changed
 
     def _is_renamed(self, names: Names) -> bool:
-        if self.has_other_tag(names):
+        if self.has_other_tag(names) or self.defaults(names):
             return True
         positional = self.records(names)[0].positional
         return not positional and any(ours.name != theirs.name for ours, theirs in self.fields(names))
+
+
+def _tag_of(schema: Schema, part: Type) -> tuple[str, str | int] | None:
+    found = schema.resolve(part)
+    return (found.tag_field, found.tag) if isinstance(found, Record) and found.tag_field else None
 
 
 def _part(schema: Schema, part: Type) -> Schema:

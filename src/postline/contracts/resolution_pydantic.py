@@ -20,8 +20,8 @@ _BEYOND = frozenset({"tagged-union", "dataclass", "dataclass-args", "typed-dict"
 def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
     """What validates the writer's JSON as the model; None where its validation can't simply have other names.
 
-    That is with discriminated unions, pydantic's dataclasses, models that make themselves, and a model that stands for
-    two records.
+    That is with discriminated unions, pydantic's dataclasses, models that make themselves, a model that stands for
+    two records, and defaults that were others.
     """
     from pydantic_core import SchemaValidator
 
@@ -58,6 +58,8 @@ def _renames_of(cls: type, pairs: Pairs, models: list[type]) -> _Renames | None:
         model_of_pair = by_name.get(names[0])
         wire = _wire_names(pairs, names)
         if model_of_pair is None or pairs.has_other_tag(names) or len(set(wire.values())) < len(wire):
+            return None
+        if pairs.defaults(names):
             return None
         if found.setdefault(model_of_pair, wire) != wire:
             return None

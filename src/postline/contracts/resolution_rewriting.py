@@ -90,10 +90,13 @@ class _Rewriting:
             tag = _raw(ours.tag) if self._pairs.has_other_tag(names) else None
             return _positional(changes, tag, bool(ours.tag_field), bool(theirs.tag_field))
         moves = [(one.name, other.name, change) for (one, other), change in zip(fields, changes, strict=True)]
-        return _named(moves, ours, theirs)
+        defaults = {name: _raw(value) for name, value in self._pairs.defaults(names).items()}
+        return _named(moves, ours, theirs, defaults)
 
 
-def _named(moves: list[tuple[str, str, Rewrite | None]], ours: Record, theirs: Record) -> Rewrite:
+def _named(
+    moves: list[tuple[str, str, Rewrite | None]], ours: Record, theirs: Record, defaults: dict[str, Raw]
+) -> Rewrite:
     #: Names that mean what they mean through the writer's schema alone.
     settled = {name for one, other, _ in moves for name in (one, other)} | {theirs.tag_field}
 
@@ -105,6 +108,8 @@ def _named(moves: list[tuple[str, str, Rewrite | None]], ours: Record, theirs: R
         for one, other, change in moves:
             if (each := content.get(other)) is not None:
                 found[one] = each if change is None else change(each)
+            elif one in defaults:
+                found[one] = defaults[one]
         if ours.tag_field:
             found[ours.tag_field] = _raw(ours.tag)
         return _raw(found)

@@ -13,7 +13,7 @@ import functools
 import operator
 import types
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -21,6 +21,10 @@ from postline.contracts.resolution_pairs import Names, Pairs
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, TupleOf, Type, UnionOf
 
 __all__ = ["shadow_decoder"]
+
+
+#: What makes a default, by a shadow's attribute.
+_Defaults: TypeAlias = Mapping[str, Callable[[], Any]]
 
 
 def shadow_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
@@ -112,11 +116,11 @@ class _Shadows:
         wire = {ours.name: theirs.name for ours, theirs in self._pairs.fields(names)}
         if issubclass(cls, msgspec.Struct):
             hints = {field.encode_name: (field.name, field.type) for field in msgspec.structs.fields(cls)}
-            shadow = _struct(cls, wire, self._pairs.records(names)[1])
+            shadow = _struct(cls, wire, self._pairs.records(names)[1], self._defaults(names, hints))
         elif dataclasses.is_dataclass(cls):
             declared = get_type_hints(cls, include_extras=True)
             hints = {name: (wire.get(name, name), hint) for name, hint in declared.items()}
-            shadow = _dataclass(cls, wire)
+            shadow = _dataclass(cls, wire, self._defaults(names, hints))
         else:
             raise _NoShadow
         self._made[cls, names] = shadow
@@ -128,8 +132,16 @@ class _Shadows:
             annotations[attribute] = self.of_type(hint, ours.type, theirs.type)
         return shadow
 
+    def _defaults(self, names: Names, hints: Mapping[str, tuple[str, Any]]) -> _Defaults:
+        """By attributes, what makes the writer's defaults."""
+        made = {}
+        for name, value in self._pairs.defaults(names).items():
+            attribute, hint = hints[name]
+            made[attribute] = functools.partial(msgspec.json.Decoder(hint).decode, msgspec.json.encode(value))
+        return made
 
-def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
+
+def _struct(cls: Any, wire: dict[str, str], writer: Record, defaults: _Defaults) -> type:
     """A subclass whose fields have the writer's names; their types are filled in later."""
     fields = msgspec.structs.fields(cls)
     positional = cls.__struct_config__.array_like
@@ -143,7 +155,7 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
     namespace: dict[str, Any] = {
         field.name: msgspec.field(
             name=field.encode_name if positional else wire.get(field.encode_name, field.encode_name),
-            **_default_of(field, msgspec.NODEFAULT),
+            **_default_of(field, msgspec.NODEFAULT, defaults.get(field.name)),
         )
         for field in fields
     }
@@ -159,7 +171,7 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
     return made
 
 
-def _dataclass(cls: Any, wire: dict[str, str]) -> type:
+def _dataclass(cls: Any, wire: dict[str, str], defaults: _Defaults) -> type:
     """A dataclass of the writer's names; their types are filled in later. Raises TypeError if it can't become `cls`."""
     own = getattr(cls, "__post_init__", None)
     moved = {theirs: ours for ours, theirs in wire.items() if ours != theirs}
@@ -176,7 +188,7 @@ def _dataclass(cls: Any, wire: dict[str, str]) -> type:
         (
             wire.get(each.name, each.name),
             Any,
-            dataclasses.field(**_default_of(each, dataclasses.MISSING)),
+            dataclasses.field(**_default_of(each, dataclasses.MISSING, defaults.get(wire.get(each.name, each.name)))),
         )
         for each in dataclasses.fields(cls)
     ]
@@ -185,8 +197,10 @@ def _dataclass(cls: Any, wire: dict[str, str]) -> type:
     return shadow
 
 
-def _default_of(field: Any, nothing: Any) -> dict[str, Any]:
-    """A field's default as arguments for another one's."""
+def _default_of(field: Any, nothing: Any, instead: Callable[[], Any] | None) -> dict[str, Any]:
+    """A field's default, or what makes it instead, as arguments for another one's."""
+    if instead is not None:
+        return {"default_factory": instead}
     found = {"default": field.default, "default_factory": field.default_factory}
     return {name: value for name, value in found.items() if value is not nothing}
 
