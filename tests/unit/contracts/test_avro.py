@@ -604,3 +604,11 @@ def test_records_in_avros_own_files_are_read(shared_data: SharedData) -> None:
                 assert read(written(schema, each)) == each
                 count += 1
     assert count > 10
+
+
+def test_a_type_without_bytes_may_be_named_again() -> None:
+    nothing = {"type": "record", "name": "Nothing", "fields": []}
+    many = {"name": "many", "type": {"type": "array", "items": nothing}}
+    schema = parse({"type": "record", "name": "Root", "fields": [many, {"name": "one", "type": "Nothing"}]})
+    read = decoder(Any, "Root", schema, schema)
+    assert read(b"\x04\0") == {"many": [{}, {}], "one": {}}
