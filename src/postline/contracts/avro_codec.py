@@ -14,6 +14,7 @@ from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_reading import reader_of
 from postline.contracts.avro_writing import NATIVE, Misfit, writer_of
+from postline.contracts.masking import HIDDEN, hides
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, EncodeError, SettingsError
@@ -58,13 +59,13 @@ def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], b
             data = file.getvalue()
             guard.check(data)
             return data
-        except Exception as error:
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
-            said = _text_fault(found) if isinstance(error, UnicodeEncodeError) else error
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
+            said = (_text_fault(found) if isinstance(error, UnicodeEncodeError) else None) or error
+            told, is_hidden = _told(said, layout.schema)
             raise EncodeError(
-                f"A {name} can't be written: {_told(said or error)}.",
+                f"A {name} can't be written: {told}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
-            ) from error
+            ) from (None if is_hidden else error)
 
     return encode
 
@@ -81,18 +82,22 @@ def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> C
             if file.read(1):
                 raise ValueError("bytes are left over")
             return load(read(found))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes a DecodeError
             said = error if isinstance(error, Misfit) else guard.fault_in(data) or error
+            told, is_hidden = _told(said, reader)
             raise DecodeError(
-                f"Bytes can't be read as {name}: {_told(said)}.", remedy="Mend the contract, or the producer."
-            ) from error
+                f"Bytes can't be read as {name}: {told}.", remedy="Mend the contract, or the producer."
+            ) from (None if is_hidden else error)
 
     return decode
 
 
-def _told(error: Exception) -> str:
-    path = f"{error.path}: " if isinstance(error, Misfit) and error.path else ""
-    return f"{path}{error}" if str(error) else type(error).__name__
+def _told(error: Exception, schema: Schema) -> tuple[str, bool]:
+    """What an error says, and whether it keeps a value to itself."""
+    path = error.path if isinstance(error, Misfit) else ""
+    is_hidden = isinstance(error, Misfit) and hides(schema, path)
+    said = HIDDEN if is_hidden else str(error) or type(error).__name__
+    return f"{path}: {said}" if path else said, is_hidden
 
 
 def _text_fault(plain: Any) -> Misfit | None:

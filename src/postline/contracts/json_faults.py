@@ -42,7 +42,7 @@ def _changed(value: Any, back: Any) -> str:
         case Mapping(), Mapping() if len(value) > len(back) and _has_twins(value):
             return "Two keys are the same text in JSON"
         case str(), str() if value != back and not _is_utf8(value):
-            return f"{value!r:.60} can't be written as UTF-8"
+            return "The text can't be written as UTF-8"
     return ""
 
 

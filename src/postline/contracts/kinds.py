@@ -11,6 +11,7 @@ import msgspec
 
 from postline.contracts.json_faults import loss_in, reading_fault, text_fault
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
+from postline.contracts.pydantic_faults import without_values
 from postline.errors import ContractError, DecodeError, EncodeError
 
 __all__ = ["Kind", "is_message_class"]
@@ -156,10 +157,11 @@ def _differs(value: Any, back: Any, data: bytes) -> bool:
 
 
 def _writing_fault(error: Exception, value: Any) -> str:
-    if not isinstance(error, UnicodeEncodeError):
+    if not isinstance(error, UnicodeEncodeError) and "UnicodeEncodeError" not in str(error):
         return str(error)
     try:
-        return f"{error} - {text_fault(msgspec.to_builtins(value, str_keys=True))}"
+        plain = value.model_dump() if hasattr(value, "model_dump") else msgspec.to_builtins(value, str_keys=True)
+        return f"{error} - {text_fault(plain)}"
     except Exception:  # noqa: BLE001 - what can't be gone through has no path
         return str(error)
 
@@ -175,7 +177,7 @@ def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:
     # By alias and without computed fields, as the model itself reads it; and an assigned value of
     # another type than declared is an error, which its lax reading alone would let through.
     write = partial(cls.__pydantic_serializer__.to_json, by_alias=True, round_trip=True, warnings="error")
-    return write, _strictly(cls.__pydantic_validator__.validate_json), _differs
+    return without_values(write), _strictly(without_values(cls.__pydantic_validator__.validate_json)), _differs
 
 
 def _strictly(read: _Reader) -> _Reader:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET
 
+from postline.contracts.pydantic_faults import without_values
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, Scalar, Schema, Type, UnionOf
 
 __all__ = ["PlainValues", "in_order", "natively", "plain_values"]
@@ -38,10 +39,12 @@ def _of_pydantic(cls: Any, native: tuple[type, ...]) -> PlainValues:
 
     # By alias and without computed fields, as the model itself reads it; and an assigned value of another type than
     # declared is an error, which its lax reading alone would let through.
-    dumped = partial(cls.__pydantic_serializer__.to_python, by_alias=True, round_trip=True, warnings="error")
+    dumped = without_values(
+        partial(cls.__pydantic_serializer__.to_python, by_alias=True, round_trip=True, warnings="error")
+    )
     return PlainValues(
         lambda value: msgspec.to_builtins(dumped(value), builtin_types=native, enc_hook=to_jsonable_python),
-        cls.__pydantic_validator__.validate_python,
+        without_values(cls.__pydantic_validator__.validate_python),
     )
 
 

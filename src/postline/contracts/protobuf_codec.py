@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from postline.contracts.masking import HIDDEN, hides
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.protobuf_faults import fault_in
 from postline.contracts.protobuf_layout import GOOGLE, Layout
@@ -56,13 +59,13 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
             load(found)  # as every format: what is written can be read by its own class
             data: bytes = message_class(**write(found)).SerializeToString(deterministic=True)
             parse(data)
-        except Exception as error:
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             path = writer.fault_in(found)
+            is_hidden = not isinstance(error, msgspec.ValidationError) and hides(layout.schema, path)
             raise EncodeError(
-                f"A {name} can't be written: {path + ': ' if path else ''}{error}.",
+                f"A {name} can't be written: {path + ': ' if path else ''}{HIDDEN if is_hidden else error}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
-            ) from error
+            ) from (None if is_hidden else error)
         return data
 
     return encode

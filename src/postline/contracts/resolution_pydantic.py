@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from postline.contracts.pydantic_faults import without_values
 from postline.contracts.resolution_pairs import Names, Pairs
 from postline.contracts.schema import Reference
 
@@ -35,7 +36,7 @@ def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
         validator = SchemaValidator(_renamed(schema, renames, None), _use_prebuilt=False)
     except TypeError:  # a release of pydantic that does not let one choose
         return None
-    return validator.validate_json
+    return without_values(validator.validate_json)
 
 
 def _is_plain(part: Mapping[str, Any]) -> bool:
