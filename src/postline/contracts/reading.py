@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from postline.contracts.formats import JSON, WHOLE_JSON, Codec, Format
 from postline.contracts.frame import framed
 from postline.contracts.schema import Schema
-from postline.errors import ContractError
+from postline.errors import ContractError, DecodeError
 
 __all__ = ["Reading", "Upcast"]
 
@@ -106,7 +106,22 @@ class Reading:
         decode, upcast = way
         if upcast is None:
             return decode
-        return lambda data: upcast.function(decode(data))
+        return self._upcasting(decode, upcast)
+
+    def _upcasting(self, decode: Callable[[bytes], Any], upcast: Upcast) -> Callable[[bytes], Any]:
+        function, cls = upcast.function, self.cls
+
+        def read(data: bytes) -> Any:
+            made = function(decode(data))
+            if not isinstance(made, cls):
+                raise DecodeError(
+                    f"The upcast {getattr(function, '__qualname__', function)} gave a {type(made).__qualname__}, "
+                    f"not a {cls.__qualname__}.",
+                    remedy="Return one for whatever the old class can be; then redrive.",
+                )
+            return made
+
+        return read
 
     def _way(self, writer: Schema) -> tuple[Callable[[bytes], Any], Upcast | None] | None:
         if writer == (self._given if self._is_view and self._given is not None else self.schema):

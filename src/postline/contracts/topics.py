@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,11 +127,17 @@ class _Declared:
 
         For changes that aliases and defaults can't express. `new` is a class declared here; the function, given back
         unchanged, makes one of an `old`. It serves all versions that `old` can read and `new` can't, and may lead to a
-        class that is upcast itself. Raises ContractError.
+        class that is upcast itself. What it gives that is no `new` makes a dead letter. Raises ContractError.
         """
         reading = self._readings[self.type_name_of(new)]
 
         def declare(function: FunctionT) -> FunctionT:
+            if _waits(function):
+                name = getattr(function, "__qualname__", function)
+                raise ContractError(
+                    f"The upcast {name} of {reading.name!r} is no plain function.",
+                    remedy="Write it with `def` and return the new value: it is called while a record is decoded.",
+                )
             reading.upcasts.append(Upcast(self._read(reading.name, old), function))
             return function
 
@@ -179,6 +186,18 @@ class _Declared:
             raise ContractError(
                 f"Topic {self.name!r} declares {wire_name!r} twice.", remedy="Give each type its own wire name."
             )
+
+
+def _waits(function: object) -> bool:
+    """Whether calling it gives no value, but something to wait for or go through; also what can't be called."""
+    if not callable(function):
+        return True
+    called = function if inspect.isroutine(function) else type(function).__call__
+    return any(
+        test(each)
+        for test in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        for each in (function, called)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
