@@ -190,10 +190,8 @@ class _Declared:
 
 def _waits(function: object) -> bool:
     """Whether calling it gives no value, but something to wait for or go through; also what can't be called."""
-    if not callable(function):
-        return True
-    called = function if inspect.isroutine(function) else type(function).__call__
-    return any(
+    called = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
+    return not callable(function) or any(
         test(each)
         for test in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
         for each in (function, called)

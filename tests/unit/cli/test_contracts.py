@@ -228,6 +228,35 @@ def test_sensitive_fields_are_masked_where_records_are_shown(project: Project) -
     assert project.run("dlq", "show", "billing", record, "--reveal").json["record"]["data"]["total"] == -3
 
 
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [("    customer: Sensitive[str]", "***"), ("    customer: str", "ann")],
+    ids=["sensitive", "plain"],
+)
+def test_a_key_that_is_a_sensitive_field_is_masked_where_records_are_shown(
+    project: Project, field: str, shown: str
+) -> None:
+    text = APP.replace("import Struct", "import Struct\nfrom postline.contracts import Sensitive")
+    project.write("app.py", text.replace("    customer: str", field))
+    project.run(
+        "publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given='{"customer":"ann","total":-3}\n' * 2
+    )
+    project.handle_all()
+    assert all(json.loads(line)["key"] == shown for line in project.run("tail", "shop.orders").out.splitlines())
+    assert json.loads(project.run("tail", "shop.orders", "--reveal").out.splitlines()[0])["key"] == "ann"
+    # Who names a key has it already, and finds its records.
+    assert json.loads(project.run("tail", "shop.orders", "--key", "ann").out.splitlines()[0])["key"] == "ann"
+    (letter,) = project.run("dlq", "list", "billing").json[0]["dead_letters"]
+    assert letter["key"] == shown
+    assert len(project.run("dlq", "list", "billing", "--key", "ann").json[0]["dead_letters"]) == 1
+    detail = project.run("dlq", "show", "billing", letter["id"])
+    assert (detail.json["letter"]["key"], detail.json["record"]["key"]) == (shown, shown)
+    assert [each["key"] for each in project.run("subscriptions", "show", "billing").json["held"]] == [shown]
+    copies = [json.loads(line)["key"] for line in project.run("tail", "billing.dead-letters").out.splitlines()]
+    assert copies == [shown]
+    assert ("ann" in detail.out) is (shown == "ann")
+
+
 # -- importing ----------------------------------------------------------------------------------------
 
 AVSC = """{"type": "record", "name": "Order", "namespace": "shop",
