@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import re
 import uuid
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
 from fractions import Fraction
 from typing import Any
 
@@ -33,6 +34,11 @@ _DEPTH_MAX = 50
 #: Records that a default may make; one that contains itself by default makes more.
 _RECORDS_MAX = 1000
 
+#: Longer texts are not searched for a pattern, nor patterns that may take long.
+_SEARCHED_MAX = 256
+_REPETITIONS_MAX = 3
+_AMBIGUOUS = frozenset({"BRANCH", "GROUPREF", "GROUPREF_EXISTS"})
+
 _WRITTEN_AS_TEXT: dict[str, type] = {
     "bytes": bytes,
     "date": datetime.date,
@@ -46,7 +52,7 @@ _WRITTEN_AS_TEXT: dict[str, type] = {
 def fits(schema: Schema, part: Type, value: Any) -> bool:
     """Whether a reader of the type takes the value; one that nests deeper than 50 is not looked at, and does not fit.
 
-    A pattern that Python can't read refuses nothing.
+    A pattern that Python can't read, or that might take it long, refuses nothing.
     """
     return not _is_deep(value) and _Fitting(schema).of(part, value)
 
@@ -233,6 +239,34 @@ def _exactly(value: int | float) -> Fraction:
 
 def _is_found(pattern: str, value: str) -> bool:
     try:
-        return re.search(pattern, value) is not None
-    except re.error:
+        return len(value) > _SEARCHED_MAX or not _is_quick(pattern) or re.search(pattern, value) is not None
+    except (re.error, OverflowError, RecursionError):
         return True
+
+
+@functools.lru_cache(maxsize=256)
+def _is_quick(pattern: str) -> bool:
+    """Whether a search ends soon, whatever the text: repetitions in repetitions take time without end (`^(a+)+$`)."""
+    return _repetitions(re._parser.parse(pattern), within=False) <= _REPETITIONS_MAX  # type: ignore[attr-defined]
+
+
+def _repetitions(parsed: Any, within: bool) -> int:
+    """How many parts may be of several lengths; too many where one lies, or a choice does, in one that repeats."""
+    found = 0
+    for operation, content in parsed:
+        is_repeated = str(operation).endswith("REPEAT")
+        varies = is_repeated and content[0] != content[1]
+        if within and (varies or str(operation) in _AMBIGUOUS):
+            return _REPETITIONS_MAX + 1
+        found += varies
+        for part in _parts_in(content):
+            found += _repetitions(part, within or (is_repeated and content[1] > 1))
+    return found
+
+
+def _parts_in(content: Any) -> Iterator[Any]:
+    if isinstance(content, re._parser.SubPattern):  # type: ignore[attr-defined]
+        yield content
+    elif isinstance(content, tuple | list):
+        for each in content:
+            yield from _parts_in(each)
