@@ -9,8 +9,8 @@ are; a reader that limits a value more than its writer did breaks.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -34,7 +34,19 @@ from postline.contracts.schema import (
 )
 from postline.errors import ContractError
 
-__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "report"]
+__all__ = [
+    "Break",
+    "Broken",
+    "Finding",
+    "Found",
+    "Level",
+    "breaks",
+    "breaks_others",
+    "found_between",
+    "judge",
+    "judge_by",
+    "report",
+]
 
 _DEPTH_MAX = 200
 _UNBOUNDED_BITS = 65
@@ -45,6 +57,9 @@ _TAKES: dict[str, frozenset[str]] = {
     "text": frozenset({"decimal", "date", "time", "datetime", "duration", "uuid", "bytes"}),
 }
 _LOWER, _UPPER = ("ge", "gt", "min_length"), ("le", "lt", "max_length")
+
+
+VersionT = TypeVar("VersionT")
 
 
 class Level(enum.Enum):
@@ -113,28 +128,37 @@ def breaks(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break
     `whole` says that writers write every field, those with defaults too. Raises ContractError for types nested deeper
     than 200.
     """
-    if reader == writer:
-        return []
-    return [
-        Break(path, rule, said, for_readers(rule, path))
-        for path, rule, said in _Pair(reader, writer, whole).types(reader.root, writer.root, "", 0)
-    ]
+    return [each.for_readers() for each in found_between(reader, writer, whole=whole)]
 
 
 def breaks_others(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break]:
     """As `breaks`, with remedies for the writer: the reader is deployed, by somebody else."""
-    found = breaks(reader, writer, whole=whole)
-    return [msgspec.structs.replace(each, remedy=for_writers(each.rule, each.path)) for each in found]
+    return [each.for_writers() for each in found_between(reader, writer, whole=whole)]
+
+
+def found_between(reader: Schema, writer: Schema, *, whole: bool) -> Iterable[Found]:
+    """As `breaks`, without remedies."""
+    return () if reader == writer else _Pair(reader, writer, whole).types(reader.root, writer.root, "", 0)
 
 
 def judge(new: Schema, versions: Mapping[int, Schema], level: Level, *, whole: bool = False) -> list[Finding]:
     """What a new version would break, under a level, with the versions that are there; [] if it may be."""
+    return judge_by(lambda reader, writer: found_between(reader, writer, whole=whole), new, versions, level)
+
+
+def judge_by(
+    rules: Callable[[VersionT, VersionT], Iterable[Found]],
+    new: VersionT,
+    versions: Mapping[int, VersionT],
+    level: Level,
+) -> list[Finding]:
+    """As `judge`, by other rules: what keeps a reader (the first) from reading a writer (the second)."""
     chosen = sorted(versions) if level.transitive else sorted(versions)[-1:]
     found = []
     for number in chosen:
-        if level.backward and (why := breaks(new, versions[number], whole=whole)):
+        if level.backward and (why := [each.for_readers() for each in rules(new, versions[number])]):
             found.append(Finding(number, "backward", f"records of version {number}, which stay in the log", why))
-        if level.forward and (why := breaks_others(versions[number], new, whole=whole)):
+        if level.forward and (why := [each.for_writers() for each in rules(versions[number], new)]):
             found.append(Finding(number, "forward", f"services that read with version {number}", why))
     return found
 
@@ -152,12 +176,28 @@ def report(findings: Sequence[Broken], subject: str) -> str:
     return "\n".join(lines)
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A break, without what to do: that depends on who asks."""
 
     path: str
     rule: str
     said: str
+
+    def for_readers(self) -> Break:
+        """With what whoever reads can do."""
+        return Break(self.path, self.rule, self.said, for_readers(self.rule, self.path))
+
+    def for_writers(self) -> Break:
+        """With what whoever writes can do."""
+        return Break(self.path, self.rule, self.said, for_writers(self.rule, self.path))
+
+    def within(self, path: str) -> Found:
+        """The same, seen from that place in it."""
+        return self._replace(path=self.path[len(path) :].removeprefix("."))
+
+    def under(self, path: str) -> Found:
+        """The same, seen from outside of that place."""
+        return self._replace(path=_under(path, self.path))
 
 
 class _Pair:
@@ -168,9 +208,9 @@ class _Pair:
         #: Readable pairs, in the order that they were begun in: later ones may count on earlier ones.
         self._assumed: dict[tuple[str, str], None] = {}
         #: What is wrong first with each pair that isn't, at its path within that pair.
-        self._broken: dict[tuple[str, str], _Found] = {}
+        self._broken: dict[tuple[str, str], Found] = {}
 
-    def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
+    def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[Found]:
         if depth > _DEPTH_MAX:
             raise ContractError(f"{path} nests types deeper than {_DEPTH_MAX}.", remedy="Flatten the contract.")
         if isinstance(reader, Scalar) and reader.kind == "any":
@@ -190,7 +230,7 @@ class _Pair:
             case ListOf(), ListOf():
                 yield from _tighter(reader.limits, writer.limits, path)
                 if reader.unique and not writer.unique:
-                    yield _Found(path, "set", "the reader wants each item once, the writer repeats them")
+                    yield Found(path, "set", "the reader wants each item once, the writer repeats them")
                 if reader.unique and _are_rounded(reader.items, writer.items):
                     yield _merged(path + "[]", "items")
                 yield from self.types(reader.items, writer.items, path + "[]", depth + 1)
@@ -213,12 +253,12 @@ class _Pair:
         found = self._writer.definitions[writer.name]
         return isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
 
-    def _symbols_as_text(self, reader: Scalar, writer: Reference, path: str) -> Iterator[_Found]:
+    def _symbols_as_text(self, reader: Scalar, writer: Reference, path: str) -> Iterator[Found]:
         found = self._writer.definitions[writer.name]
         assert isinstance(found, Enumeration)
         if refused := [symbol for symbol in found.symbols if not fits(self._writer, reader, symbol)]:
             named = ", ".join(repr(symbol) for symbol in refused)
-            yield _Found(path, "limit", f"the reader's limits exclude {named}, which the writer may write")
+            yield Found(path, "limit", f"the reader's limits exclude {named}, which the writer may write")
 
     def _are_defaulted(self, reader: Type, writer: Type) -> bool:
         """Whether two symbols that the writer tells apart become one."""
@@ -230,13 +270,13 @@ class _Pair:
             and not set(theirs.symbols) <= set(ours.symbols)
         )
 
-    def _other_type(self, reader: Type, writer: Type, path: str) -> _Found:
+    def _other_type(self, reader: Type, writer: Type, path: str) -> Found:
         said = f"the reader wants {words_of(self._reader, reader)}, the writer writes {words_of(self._writer, writer)}"
-        return _Found(path, "type", said)
+        return Found(path, "type", said)
 
-    def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[_Found]:
+    def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[Found]:
         """A writer's type is readable if one of the reader's options reads it; the nearest one says why not."""
-        nearest: list[_Found] | None = None
+        nearest: list[Found] | None = None
         for option in reader.options:
             found = list(self.types(option, writer, path, depth + 1))
             if not found:
@@ -248,12 +288,12 @@ class _Pair:
 
     # -- definitions --------------------------------------------------------------------------
 
-    def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
+    def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[Found]:
         pair = (reader, writer)
         if pair in self._assumed:
             return
         if (known := self._broken.get(pair)) is not None:
-            yield known._replace(path=_under(path, known.path))
+            yield known.under(path)
             return
         self._assumed[pair] = None
         found = list(self._definition(reader, writer, path, depth))
@@ -261,10 +301,10 @@ class _Pair:
             # What was found readable since then may have counted on this pair.
             for later in list(self._assumed)[list(self._assumed).index(pair) :]:
                 del self._assumed[later]
-            self._broken[pair] = found[0]._replace(path=found[0].path[len(path) :].removeprefix("."))
+            self._broken[pair] = found[0].within(path)
         yield from found
 
-    def _definition(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
+    def _definition(self, reader: str, writer: str, path: str, depth: int) -> Iterator[Found]:
         ours, theirs = self._reader.definitions[reader], self._writer.definitions[writer]
         match ours, theirs:
             case Record(), Record():
@@ -274,35 +314,35 @@ class _Pair:
             case _:
                 yield self._other_type(Reference(name=reader), Reference(name=writer), path)
 
-    def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
+    def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Found]:
         if reader.positional != writer.positional:
             how = "by position" if reader.positional else "by name"
-            yield _Found(path, "layout", f"the reader takes fields {how}, the writer does not")
+            yield Found(path, "layout", f"the reader takes fields {how}, the writer does not")
             return
         if not _same_tag(reader, writer):
             said = f"the reader wants {reader.tag_field}={reader.tag!r}, the writer writes {writer.tag!r}"
-            yield _Found(path, "tag", said)
+            yield Found(path, "tag", said)
             return
         if reader.positional:
             yield from self._positions(reader, writer, path, depth)
             return
         yield from self._fields(reader, writer, path, depth)
 
-    def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
+    def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Found]:
         for at, field in enumerate(reader.fields):
             here = _under(path, field.name)
             if at < len(writer.fields):
                 other = writer.fields[at].name
                 if other not in (field.name, *field.aliases):
-                    yield _Found(here, "place", f"the reader has it where the writer has {other}")
+                    yield Found(here, "place", f"the reader has it where the writer has {other}")
                     continue
                 yield from self.types(field.type, writer.fields[at].type, here, depth + 1)
             elif field.required:
                 yield _missing(here)
         if reader.closed and len(writer.fields) > len(reader.fields):
-            yield _Found(path, "closed", "the writer writes more values than the reader takes")
+            yield Found(path, "closed", "the writer writes more values than the reader takes")
 
-    def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
+    def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[Found]:
         theirs = {ours.name: other for ours, other in paired(reader, writer)}
         taken = {reader.tag_field, writer.tag_field, *(each.name for each in theirs.values())}
         for field in reader.fields:
@@ -317,18 +357,18 @@ class _Pair:
         if reader.closed:
             for name in {each.name for each in writer.fields} - taken:
                 said = f"the writer writes {name}, which the reader forbids"
-                yield _Found(_under(path, name), "closed", said)
+                yield Found(_under(path, name), "closed", said)
 
     # -- scalars ------------------------------------------------------------------------------
 
-    def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[_Found]:
+    def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[Found]:
         if reader.kind != writer.kind and writer.kind not in _TAKES.get(reader.kind, ()):
             yield self._other_type(reader, writer, path)
             return
         if reader.kind == "text" != writer.kind and reader.limits != NO_LIMITS:
             # Of the text that stands for another kind, no limit of that kind says anything.
             said = f"the reader limits its text, and the writer writes {words_of(self._writer, writer)} as text"
-            yield _Found(path, "limit", said)
+            yield Found(path, "limit", said)
             return
         yield from _tighter(reader.limits, writer.limits, path)
         if _narrower(reader, writer):
@@ -365,38 +405,38 @@ def _are_rounded(reader: Type, writer: Type) -> bool:
     )
 
 
-def _merged(path: str, what: str) -> _Found:
-    return _Found(path, "merged", f"{what} that differ for the writer would be one for the reader")
+def _merged(path: str, what: str) -> Found:
+    return Found(path, "merged", f"{what} that differ for the writer would be one for the reader")
 
 
-def _missing(path: str) -> _Found:
-    return _Found(
+def _missing(path: str) -> Found:
+    return Found(
         path,
         "field-without-default",
         "the reader wants it, the writer does not write it",
     )
 
 
-def _may_be_absent(path: str) -> _Found:
-    return _Found(
+def _may_be_absent(path: str) -> Found:
+    return Found(
         path,
         "field-may-be-absent",
         "the reader requires it, the writer may leave it out",
     )
 
 
-def _symbols(reader: Enumeration, writer: Enumeration, path: str) -> Iterator[_Found]:
+def _symbols(reader: Enumeration, writer: Enumeration, path: str) -> Iterator[Found]:
     unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
     if unknown and reader.default is None:
         named = ", ".join(repr(symbol) for symbol in unknown)
-        yield _Found(
+        yield Found(
             path,
             "unknown-symbol",
             f"the writer may write {named}, which the reader does not know",
         )
 
 
-def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[_Found]:
+def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[Found]:
     """Where a reader takes less than the writer may write."""
     for name in Limits.__struct_fields__:
         ours, theirs = getattr(reader, name), getattr(writer, name)
@@ -405,7 +445,7 @@ def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[_Found]:
         if _bounded_otherwise(name, ours, writer):
             continue
         written = "has no such limit" if theirs is None else f"has {theirs!r}"
-        yield _Found(path, "limit", f"the reader's limit {name} is {ours!r}, the writer {written}")
+        yield Found(path, "limit", f"the reader's limit {name} is {ours!r}, the writer {written}")
 
 
 def _implied(name: str, ours: float | str, theirs: float | str) -> bool:

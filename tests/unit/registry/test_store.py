@@ -247,3 +247,17 @@ async def test_where_a_version_stands_is_told_without_registering_it(log: Sqlite
     assert {why.path for each in standing.findings for why in each.breaks} == {"line"}
     assert (standing.id, [each.number for each in standing.there]) == (None, [1])
     assert len(await log.read(TOPIC, 0, 0)) == before
+
+
+async def test_avro_of_others_is_judged_by_avros_rules(log: SqliteLog) -> None:
+    registry = registry_on(log)
+
+    def document(kind: Any) -> Document:
+        content = {"type": "record", "name": "A", "fields": [{"name": "a", "type": kind}]}
+        return Document("AVRO", msgspec.json.encode(content).decode())
+
+    await registry.set_level("a", Level.BACKWARD)
+    await registry.register("a", document({"type": "int", "logicalType": "date"}))
+    with pytest.raises(IncompatibleSchema, match="the reader wants string, the writer writes int"):
+        await registry.register("a", document("string"))
+    assert await registry.register("a", document("double"))
