@@ -88,6 +88,14 @@ class Level(enum.Enum):
         """Whether all old versions count, not only the newest."""
         return self.value.endswith("TRANSITIVE")
 
+    def together_with(self, other: Level) -> Level:
+        """The rule that asks for all that either of them does."""
+        if self is Level.NONE or other is Level.NONE:
+            return other if self is Level.NONE else self
+        backward, forward = self.backward or other.backward, self.forward or other.forward
+        name = "FULL" if backward and forward else "BACKWARD" if backward else "FORWARD"
+        return Level(f"{name}_TRANSITIVE" if self.transitive or other.transitive else name)
+
 
 class Break(msgspec.Struct, frozen=True):
     """Why a reader can't read what a writer writes: where, by which rule, what both say, and what to do."""
@@ -282,7 +290,9 @@ class _Pair:
             if not found:
                 return
             alike = isinstance(option, Reference) == isinstance(writer, Reference)
-            if alike and not isinstance(option, Scalar) and (nearest is None or len(found) < len(nearest)):
+            if isinstance(option, Scalar):
+                alike = isinstance(writer, Scalar) and option.kind == writer.kind
+            if alike and (nearest is None or len(found) < len(nearest)):
                 nearest = found
         yield from nearest or [self._other_type(reader, writer, path)]
 

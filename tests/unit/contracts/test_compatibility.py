@@ -391,3 +391,23 @@ def test_a_name_that_a_field_has_is_no_former_one_of_another() -> None:
     moved = fields(("c", Annotated[int, was("a")]), ("a", int, 99))
     assert rules(moved, old) == [("c", "field-without-default")]
     assert rules(fields(("c", Annotated[int, was("a", "b")]), ("a", int, 99)), fields(("a", int), ("b", int))) == []
+
+
+def test_an_optional_text_that_gets_a_limit_is_told_of_it() -> None:
+    found = breaks(one(SHORT | None), one(str | None))
+    assert [(each.path, each.said) for each in found] == [
+        ("value", "the reader's limit min_length is 2, the writer has no such limit")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one_rule", "other", "both"),
+    [
+        ("FULL", "NONE", "FULL"),
+        ("NONE", "NONE", "NONE"),
+        ("BACKWARD", "FORWARD_TRANSITIVE", "FULL_TRANSITIVE"),
+        ("BACKWARD_TRANSITIVE", "BACKWARD", "BACKWARD_TRANSITIVE"),
+    ],
+)
+def test_two_rules_together_ask_for_all_that_either_does(one_rule: str, other: str, both: str) -> None:
+    assert Level(one_rule).together_with(Level(other)) is Level(other).together_with(Level(one_rule)) is Level(both)
