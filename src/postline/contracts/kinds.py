@@ -139,9 +139,9 @@ def _losing(nodes: list[msgspec.inspect.Type]) -> _LooksLost | None:
     has_decimals = any(isinstance(each, msgspec.inspect.DecimalType) for each in nodes)
     has_room = any(_has_room(each) for each in nodes)
     if has_decimals and has_room:
-        return lambda value, back, data: _ENCODER.encode(back) != data or back != value
+        return lambda value, back, data: _ENCODER.encode(back) != data or back != value or _may_be_infinite(data)
     if has_decimals:
-        return lambda value, back, data: _ENCODER.encode(back) != data
+        return lambda value, back, data: _ENCODER.encode(back) != data or _may_be_infinite(data)
     return _differs if has_room else None
 
 
@@ -154,6 +154,11 @@ def _has_room(node: msgspec.inspect.Type) -> bool:
 
 def _differs(value: Any, back: Any, data: bytes) -> bool:
     return bool(back != value)
+
+
+def _may_be_infinite(data: bytes) -> bool:
+    """Whether a decimal in it may be no number; text that says so makes for one more look."""
+    return b"NaN" in data or b"Infinity" in data
 
 
 def _writing_fault(error: Exception, value: Any) -> str:
@@ -177,7 +182,8 @@ def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:
     # By alias and without computed fields, as the model itself reads it; and an assigned value of
     # another type than declared is an error, which its lax reading alone would let through.
     write = partial(cls.__pydantic_serializer__.to_json, by_alias=True, round_trip=True, warnings="error")
-    return without_values(write), _strictly(without_values(cls.__pydantic_validator__.validate_json)), _differs
+    read = _strictly(without_values(cls.__pydantic_validator__.validate_json))
+    return without_values(write), read, lambda value, back, data: back != value or _may_be_infinite(data)
 
 
 def _strictly(read: _Reader) -> _Reader:

@@ -320,6 +320,8 @@ def _float(value: Any) -> Any:
 def _decimal(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"Expected `decimal`, got `{type(value).__name__}`")
+    if not value.lstrip("-")[:1].isdigit():
+        raise ValueError(f"{value} is no finite number")
     return value
 
 
