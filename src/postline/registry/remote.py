@@ -95,10 +95,17 @@ class RemoteRegistry:
         return number
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
-        """See `Registry`; those whose documents can't be read are left out."""
-        for number in ids:
-            if number not in self._schemas and (document := await self._document(number)) is not None:
-                self._schemas[number] = readable(document, await self._referenced(document))
+        """See `Registry`; those whose documents can't be read are left out.
+
+        Refusals and answers of something else count as none, too (LogUnavailable): records wait for their schema, and a
+        proxy's login page passes.
+        """
+        try:
+            for number in ids:
+                if number not in self._schemas and (document := await self._document(number)) is not None:
+                    self._schemas[number] = readable(document, await self._referenced(document))
+        except ContractError as error:
+            raise LogUnavailable(error.message, remedy=f"It is asked again. {error.remedy}") from error
         return {number: found for number in ids if (found := self._schemas.get(number)) is not None}
 
     async def versions(self, subject: str) -> list[Version]:
@@ -170,7 +177,7 @@ class RemoteRegistry:
             if response.is_success:
                 return response.content
             said = _said(response)
-            if response.status_code == _NOT_FOUND and missing is not None:
+            if response.status_code == _NOT_FOUND and missing is not None and _is_its_own(response):
                 return missing
             if response.status_code not in _PASSING:
                 raise ContractError(
@@ -214,6 +221,14 @@ def _said(response: httpx.Response) -> str:
         return str(msgspec.json.decode(response.content, type=dict[str, Any])["message"])
     except (*UNREADABLE, KeyError):
         return f"HTTP {response.status_code}"
+
+
+def _is_its_own(response: httpx.Response) -> bool:
+    """Whether a registry says that there is none, rather than something in between that there is no such page."""
+    try:
+        return "error_code" in msgspec.json.decode(response.content, type=dict[str, Any])
+    except UNREADABLE:
+        return False
 
 
 def _escaped(subject: str) -> str:

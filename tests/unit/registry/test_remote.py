@@ -172,3 +172,34 @@ async def test_references_of_null_are_none() -> None:
     shown = {"schema": avro().text, "references": None, "id": 7, "version": 1}
     remote = remote_with(lambda request: httpx.Response(200, json=shown))
     assert set(await remote.schemas([7])) == {7}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(401, json={"error_code": 401, "message": "no"}),
+        httpx.Response(403),
+        httpx.Response(302, headers={"location": "/login"}),
+        httpx.Response(200, text="<html>Log in</html>"),
+        httpx.Response(200, text='{"schema":"{'),
+        httpx.Response(404, text="<html>404</html>"),
+    ],
+    ids=lambda answer: f"{answer.status_code} {answer.text[:6]}",
+)
+async def test_records_wait_for_their_schema_whatever_stands_in_between(answer: httpx.Response) -> None:
+    answers = [answer]
+
+    def answered(_: httpx.Request) -> httpx.Response:
+        return answers[-1]
+
+    remote = remote_with(answered)
+    with pytest.raises(LogUnavailable) as told:
+        await remote.schemas([7])
+    assert told.value.remedy.startswith("It is asked again.")
+    answers.append(httpx.Response(200, json={"schema": avro().text, "schemaType": "AVRO", "id": 7}))
+    assert set(await remote.schemas([7])) == {7}
+
+
+async def test_an_id_that_the_registry_does_not_know_is_unknown() -> None:
+    remote = remote_with(lambda _: httpx.Response(404, json={"error_code": 40403, "message": "Schema not found"}))
+    assert await remote.schemas([7]) == {}
