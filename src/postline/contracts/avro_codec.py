@@ -60,8 +60,7 @@ def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], b
             data = file.getvalue()
             guard.check(data)
             return data
-        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             said = (_text_fault(found) if isinstance(error, UnicodeEncodeError) else None) or error
             raise EncodeError(
                 f"A {name} can't be written: {telling(said) if telling else _told(said)}.",
@@ -84,7 +83,7 @@ def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> C
             if file.read(1):
                 raise ValueError("bytes are left over")
             return load(read(found))
-        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
+        except Exception as error:  # noqa: BLE001 - becomes a DecodeError
             said = error if isinstance(error, Misfit) else guard.fault_in(data) or error
             raise DecodeError(
                 f"Bytes can't be read as {name}: {telling(said) if telling else _told(said)}.",

@@ -14,10 +14,8 @@ import msgspec
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
 from postline.contracts.avro_writing import NATIVE_OF, Misfit, fits
-from postline.contracts.matching import matches
 from postline.contracts.plain_values import in_order
 from postline.contracts.schema import (
-    TEXT,
     Enumeration,
     ListOf,
     MapOf,
@@ -28,6 +26,8 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    counterpart,
+    paired,
 )
 
 __all__ = ["reader_of"]
@@ -41,7 +41,7 @@ _INT_MIN, _INT_MAX = INTEGERS[32]
 #: Kinds that whoever asks for a decimal takes, too.
 _PROMOTED = frozenset({"integer", "number"})
 #: What is text to a reader that asks for text, written as JSON has it.
-_AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid"})
+_AS_TEXT = frozenset({"date", "time", "datetime", "duration", "decimal", "uuid", "bytes"})
 
 
 def reader_of(reader: Schema, layout: Layout) -> Callable[[Any], Any]:
@@ -66,8 +66,7 @@ class _Reading:
             case ListOf(items=items):
                 return _each_item(self.part(_items_of(wanted), items))
             case MapOf(values=values):
-                as_text = _keys_of(wanted) == TEXT  # whatever a key is, it is written as the text of it
-                return _each_entry(None if as_text else self._key(part.keys), self.part(_values_of(wanted), values))
+                return _each_entry(self._key(_keys_of(wanted), part.keys), self.part(_values_of(wanted), values))
             case TupleOf(items=items):
                 return self._tuple(wanted, items)
             case UnionOf():
@@ -88,13 +87,11 @@ class _Reading:
         return self._records[key]
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read]]:
-        avro_names = {field.name: avro for field, avro in field_names(theirs)}
         if mine is None:
             return [(avro, field.name, self.part(None, field.type)) for field, avro in field_names(theirs)]
+        names = {field.name: avro for field, avro in field_names(theirs)}
         return [
-            (avro_names[field.name], goal.name, self.part(goal.type, field.type))
-            for goal, field in matches(mine, theirs)
-            if field is not None
+            (names[other.name], goal.name, self.part(goal.type, other.type)) for goal, other in paired(mine, theirs)
         ]
 
     # -- other types --------------------------------------------------------------------------
@@ -114,9 +111,13 @@ class _Reading:
             symbols = {name: each if each in mine.symbols else mine.default for name, each in symbols.items()}
         return None if all(name == symbol for name, symbol in symbols.items()) else symbols.__getitem__
 
-    def _key(self, part: Type) -> _Read:
+    def _key(self, wanted: _Wanted, part: Type) -> _Read:
         """What makes a key of the text that it is in Avro."""
+        if any(isinstance(each, Scalar) and each.kind == "text" for each in _options(wanted)):
+            return None
         match part:
+            case Scalar(kind="integer" | "number") if any(each == Scalar(kind="decimal") for each in _options(wanted)):
+                return decimal.Decimal
             case Scalar(kind="integer"):
                 return int
             case Scalar(kind="number"):
@@ -164,16 +165,7 @@ class _Reading:
         theirs = self._writer.definitions[part.name]
         alike = [self._reader.resolve(each) for each in _options(wanted)]
         alike = [each for each in alike if isinstance(each, type(theirs))]
-        for mine in alike:
-            if isinstance(mine, Record | Enumeration) and _is_same(mine, theirs):
-                return mine
-        return alike[0] if len(alike) == 1 else None  # type: ignore[return-value]
-
-
-def _is_same(mine: Record | Enumeration, theirs: Record | Enumeration) -> bool:
-    if isinstance(mine, Record) and isinstance(theirs, Record) and mine.tag_field and theirs.tag_field:
-        return theirs.tag in (mine.tag, *mine.aliases)
-    return theirs.name in (mine.name, *mine.aliases)
+        return counterpart(alike, theirs)  # type: ignore[arg-type]
 
 
 def _options(wanted: _Wanted) -> tuple[Type, ...]:

@@ -25,6 +25,8 @@ _SAFE = re.compile(
     re.DOTALL,
 )
 _PLACED = re.compile(r"(.*) - at `([^`]*)`(?:.*)", re.DOTALL)
+#: As pydantic names what it can't write.
+_FIELD = re.compile(r"field_name='(\w+)'")
 _STEP = re.compile(r"\[\d+\]|\[\.\.\.\]|\[[^\]]*\]|[^.\[\]]+")
 _SHOWN_MAX = 5
 
@@ -78,6 +80,8 @@ def _of_msgspec(said: str, names: frozenset[str]) -> str:
     placed = _PLACED.fullmatch(said)
     what, path = (placed[1], placed[2]) if placed else (said, "")
     what = what if _SAFE.fullmatch(what) else _REFUSED
+    if not path and (named := _FIELD.search(said)):
+        path = named[1]
     return f"{what} - at `{_known(path, names)}`" if path else what
 
 

@@ -12,6 +12,7 @@ import msgspec
 from postline.contracts.discretion import Telling, discreet_place, telling_of
 from postline.contracts.json_faults import loss_in, reading_fault, text_fault
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
+from postline.contracts.pydantic_faults import without_values
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, DecodeError, EncodeError
 
@@ -67,9 +68,11 @@ class Kind:
                 lost = loss_in(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
+                said = _writing_fault(error, value)
                 if telling := self._telling():
-                    raise self._refusal(telling(error)) from None
-                raise self._refusal(_writing_fault(error, value)) from error
+                    place = said.rpartition(" - at ")[2] if "Unicode" in f"{type(error).__name__}{error}" else ""
+                    raise self._refusal(discreet_place(place, telling) if place else telling(error)) from None
+                raise self._refusal(said) from error
             if lost:
                 telling = self._telling()
                 raise self._refusal(discreet_place(lost.rpartition(" - at ")[2], telling) if telling else lost)
@@ -154,9 +157,9 @@ def _losing(nodes: list[msgspec.inspect.Type]) -> _LooksLost | None:
     has_decimals = any(isinstance(each, msgspec.inspect.DecimalType) for each in nodes)
     has_room = any(_has_room(each) for each in nodes)
     if has_decimals and has_room:
-        return lambda value, back, data: _ENCODER.encode(back) != data or back != value
+        return lambda value, back, data: _ENCODER.encode(back) != data or back != value or _may_be_infinite(data)
     if has_decimals:
-        return lambda value, back, data: _ENCODER.encode(back) != data
+        return lambda value, back, data: _ENCODER.encode(back) != data or _may_be_infinite(data)
     return _differs if has_room else None
 
 
@@ -171,11 +174,17 @@ def _differs(value: Any, back: Any, data: bytes) -> bool:
     return bool(back != value)
 
 
+def _may_be_infinite(data: bytes) -> bool:
+    """Whether a decimal in it may be no number; text that says so makes for one more look."""
+    return b"NaN" in data or b"Infinity" in data
+
+
 def _writing_fault(error: Exception, value: Any) -> str:
-    if not isinstance(error, UnicodeEncodeError):
+    if not isinstance(error, UnicodeEncodeError) and "UnicodeEncodeError" not in str(error):
         return str(error)
     try:
-        return f"{error} - {text_fault(msgspec.to_builtins(value, str_keys=True))}"
+        plain = value.model_dump() if hasattr(value, "model_dump") else msgspec.to_builtins(value, str_keys=True)
+        return f"{error} - {text_fault(plain)}"
     except Exception:  # noqa: BLE001 - what can't be gone through has no path
         return str(error)
 
@@ -191,7 +200,8 @@ def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:
     # By alias and without computed fields, as the model itself reads it; and an assigned value of
     # another type than declared is an error, which its lax reading alone would let through.
     write = partial(cls.__pydantic_serializer__.to_json, by_alias=True, round_trip=True, warnings="error")
-    return write, _strictly(cls.__pydantic_validator__.validate_json), _differs
+    read = _strictly(without_values(cls.__pydantic_validator__.validate_json))
+    return without_values(write), read, lambda value, back, data: back != value or _may_be_infinite(data)
 
 
 def _strictly(read: _Reader) -> _Reader:

@@ -111,11 +111,7 @@ def parse(
     """
     if (known := _schema_in_comment(source)) is not None and not message:
         return known
-    names, raised = _raised(source, imports, foreign)
-    if not message:
-        # The others are read for what is wrong with them, and no schema is made of each: those may hold each other.
-        for name in names:
-            raised.look_at(name)
+    raised, names = _raised(source, imports, foreign)
     return raised.schema(message or names[0])
 
 
@@ -131,20 +127,19 @@ def messages(
     foreign: bool = False,
 ) -> dict[str, Schema]:
     """Each message of a file at its top as a schema, by its full name and in the file's order; see `parse`."""
-    names, raised = _raised(source, imports, foreign)
+    raised, names = _raised(source, imports, foreign)
     return {name: raised.schema(name) for name in names}
 
 
-def _raised(source: str | bytes, imports: Mapping[str, str | bytes] | None, foreign: bool) -> tuple[list[str], _Raised]:
-    """The full names of a file's messages at its top, and what makes schemas of them."""
+def _raised(source: str | bytes, imports: Mapping[str, str | bytes] | None, foreign: bool) -> tuple[_Raised, list[str]]:
+    """What a file and those behind it declare, and the full names of the messages at its top."""
     files = _Files(imports or {})
     file = files.read(source)
-    raised = _Raised([file, *files.behind(file)], foreign)
     package = f".{file.package}." if file.package else "."
     names = [f"{package}{each.name}"[1:] for each in file.message_type]
     if not names:
         raise ContractError("The .proto declares no message.", remedy="Declare one.")
-    return names, raised
+    return _Raised([file, *files.behind(file)], foreign), names
 
 
 def _schema_in_comment(source: str | bytes) -> Schema | None:
@@ -236,7 +231,7 @@ class _Raised:
     def __init__(self, files: Sequence[Any], foreign: bool) -> None:
         self._foreign = foreign
         self._parts: dict[str, tuple[Any, bool]] = {}
-        self._made: dict[str, tuple[Definition, list[str]]] = {}
+        self._made: dict[str, Definition] = {}
         for file in files:
             scope = f".{file.package}" if file.package else ""
             self._collect(scope, file.message_type, file.enum_type, file.syntax == "proto3")
@@ -258,24 +253,15 @@ class _Raised:
         while waiting:
             each = waiting.pop()
             if each not in definitions:
-                definitions[each], named = self._definition(each)
-                waiting += named
+                definitions[each] = self._definition(each)
+                waiting += _names_in(definitions[each])
         return Schema(root=Reference(name=name), definitions=dict(sorted(definitions.items())))
 
-    def look_at(self, name: str) -> None:
-        """Refuse what is wrong with a message, or with what it refers to. Raises ContractError."""
-        waiting = [name]
-        while waiting:
-            each = waiting.pop()
-            if each not in self._made:
-                waiting += self._definition(each)[1]
-
-    def _definition(self, name: str) -> tuple[Definition, list[str]]:
-        """A message or an enumeration, and the names of those that it refers to; each is made once."""
+    def _definition(self, name: str) -> Definition:
         if name not in self._made:
             part, proto3 = self._part("." + name)
-            made = self._record(name, part, proto3) if hasattr(part, "field") else _enumeration(name, part)
-            self._made[name] = made, list(dict.fromkeys(_names_in(made)))
+            is_record = hasattr(part, "field")
+            self._made[name] = self._record(name, part, proto3) if is_record else _enumeration(name, part)
         return self._made[name]
 
     def _part(self, full: str) -> tuple[Any, bool]:

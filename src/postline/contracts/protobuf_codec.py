@@ -60,8 +60,7 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
             load(found)  # as every format: what is written can be read by its own class
             data: bytes = message_class(**write(found)).SerializeToString(deterministic=True)
             parse(data)
-        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             path = writer.fault_in(found)
             said = _placed(telling, error, path) if telling else f"{path + ': ' if path else ''}{error}"
             raise EncodeError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 import msgspec
 
-from postline.contracts.matching import matches
 from postline.contracts.plain_values import in_order
 from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE_FILES, is_implicit, option_names, proto_names
 from postline.contracts.protobuf_numbers import NULL, options_of, symbol_numbers
@@ -20,11 +19,12 @@ from postline.contracts.schema import (
     Record,
     Reference,
     Scalar,
-    ScalarKind,
     Schema,
     TupleOf,
     Type,
     UnionOf,
+    counterpart,
+    paired,
 )
 
 __all__ = ["record_reader"]
@@ -33,6 +33,9 @@ __all__ = ["record_reader"]
 _Read: TypeAlias = Callable[[Any], Any] | None
 #: The reader's side of a type; None where it has none, and the writer's own is read.
 _Wanted: TypeAlias = Type | None
+
+#: What isn't text on the wire, and is to a reader that asks for text.
+_AS_TEXT = frozenset({"datetime", "duration", "bytes"})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Whether a field says that it isn't there, and what that means.
@@ -73,13 +76,14 @@ class _Reading:
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read, int]]:
         attributes = proto_names(theirs)
-        pairs = [(each, each) for each in theirs.fields] if mine is None else matches(mine, theirs)
+        pairs: list[tuple[Field | None, Field]] = [(None, each) for each in theirs.fields]
+        if mine is not None:
+            pairs = list(paired(mine, theirs))
         steps = []
         for goal, field in pairs:
-            if field is not None:
-                part = None if mine is None else goal.type
-                read = self.field(part, field.type)
-                steps.append((attributes[field.name], goal.name, read, self._presence(part, field)))
+            part = goal.type if goal else None
+            read = self.field(part, field.type)
+            steps.append((attributes[field.name], (goal or field).name, read, self._presence(part, field)))
         return steps
 
     def _presence(self, wanted: _Wanted, field: Field) -> int:
@@ -121,25 +125,16 @@ class _Reading:
         return lambda found: inner(found.value) if inner else found.value
 
     def _scalar(self, wanted: _Wanted, part: Scalar) -> _Read:
-        kinds: set[ScalarKind] = set()
-        if wanted is not None:
-            kinds = {each.kind for each in options_of(wanted) if isinstance(each, Scalar)}
+        kinds = {each.kind for each in options_of(wanted) if isinstance(each, Scalar)} if wanted else set()
         if part.wire in GOOGLE_FILES["wrappers"]:
             inner = self._scalar(wanted, msgspec.structs.replace(part, wire=""))
             return lambda found: _applied(inner, found.value)
-        match part.kind:
-            case "any":
-                return _of_any
-            case "datetime":
-                return _as_text(_of_timestamp) if _wants_text(kinds, part) else _of_timestamp
-            case "duration":
-                return _as_text(_of_span) if _wants_text(kinds, part) else _of_span
-            case "bytes" if _wants_text(kinds, part):
-                return bytes.decode
-            case "text" if "bytes" in kinds and "text" not in kinds:
-                return str.encode
-            case _:
-                return None
+        read = {"any": _of_any, "datetime": _of_timestamp, "duration": _of_span}.get(part.kind)
+        if part.kind in _AS_TEXT and "text" in kinds and part.kind not in kinds:
+            return lambda found: msgspec.to_builtins(_applied(read, found))  # as JSON has it
+        if part.kind == "text" and "bytes" in kinds and "text" not in kinds:
+            return str.encode
+        return read
 
     def _symbols(self, wanted: _Wanted, theirs: Enumeration) -> Callable[[Any], Any]:
         mine = self._reader.resolve(wanted) if wanted is not None else None
@@ -184,11 +179,8 @@ class _Reading:
             return wanted
         theirs = self._writer.definitions[part.name]
         alike = [each for each in options_of(wanted) if isinstance(self._reader.resolve(each), type(theirs))]
-        for each in alike:
-            mine = self._reader.resolve(each)
-            if isinstance(mine, Record | Enumeration) and theirs.name in (mine.name, *mine.aliases):
-                return each
-        return alike[0] if len(alike) == 1 else None
+        found = counterpart([self._reader.resolve(each) for each in alike], theirs)  # type: ignore[misc]
+        return next((each for each in alike if self._reader.resolve(each) is found), None)
 
 
 def _reads(steps: list[tuple[str, str, _Read, int]], mine: Record | None) -> Callable[[Any], Any]:
@@ -224,15 +216,6 @@ def _inner(wanted: _Wanted, kind: type[ListOf | MapOf]) -> _Wanted:
         if isinstance(each, kind):
             return each.items if isinstance(each, ListOf) else each.values
     return None
-
-
-def _wants_text(kinds: Set[ScalarKind], part: Scalar) -> bool:
-    return "text" in kinds and part.kind not in kinds
-
-
-def _as_text(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """As JSON has it."""
-    return lambda found: msgspec.to_builtins(convert(found))
 
 
 def _of_timestamp(found: Any) -> datetime:

@@ -10,8 +10,16 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from msgspec import UNSET
 
-from postline.contracts.native_defaults import native_default
-from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE, GOOGLE_FILES, option_names, proto_names
+from postline.contracts.plain_values import natively
+from postline.contracts.protobuf_layout import (
+    ANY_LIST,
+    ANY_MAP,
+    GOOGLE,
+    GOOGLE_FILES,
+    is_implicit,
+    option_names,
+    proto_names,
+)
 from postline.contracts.protobuf_numbers import options_of, symbol_numbers
 from postline.contracts.schema import (
     Enumeration,
@@ -45,21 +53,22 @@ _PLAIN: dict[ScalarKind, tuple[type, ...]] = {
     "datetime": (datetime,),
     "duration": (timedelta,),
 }
-_NATIVE: dict[ScalarKind, type] = {"bytes": bytes, "datetime": datetime, "duration": timedelta}
+
+
 #: In place of a field that was left out, may be None, and has no default that the schema knows.
 _UNSAYABLE = object()
+_NATIVE_OF = {"bytes": bytes, "datetime": datetime, "duration": timedelta}
 
 
 class _Step(NamedTuple):
-    """One field: its name, the message's name for it, its type, how it is written, and whether None is a value."""
+    """One field: names, type, how it is written, whether None is a value, and what stands for one left out."""
 
     name: str
     attribute: str
     type: Type
     write: _Write
     takes_none: bool
-    #: What stands where a class left its default out; UNSET where it never does.
-    absent: Any = UNSET
+    default: Any
 
 
 class RecordWriter:
@@ -80,14 +89,22 @@ class RecordWriter:
         steps = self._steps.setdefault(name, [])  # filled below, since records may contain themselves
         if not known:
             attributes = proto_names(record)
-            steps += [self._step(each, attributes[each.name]) for each in record.fields]
+            steps += [
+                _Step(
+                    each.name,
+                    attributes[each.name],
+                    each.type,
+                    self.field(each.type),
+                    each.type == Scalar(kind="any"),
+                    self._default(each),
+                )
+                for each in record.fields
+            ]
 
         def write(value: Any) -> dict[str, Any]:
             found = {}
-            for key, attribute, _, convert, takes_none, absent in steps:
-                inner = value.get(key, absent)
-                if inner is UNSET:
-                    continue
+            for key, attribute, _, convert, takes_none, default in steps:
+                inner = value.get(key, default)
                 if inner is _UNSAYABLE:
                     raise ValueError(f"{key} is left out, which Protobuf can't tell from None; give it a default")
                 if inner is not None or (takes_none and key in value):
@@ -101,15 +118,13 @@ class RecordWriter:
         names = [None] * bool(record.tag_field) + [field.name for field in record.fields]
         return lambda value: write(dict(zip(names, value, strict=False)))
 
-    def _step(self, field: Field, attribute: str) -> _Step:
-        absent = field.default
-        if absent is not UNSET:
-            absent = native_default(self._schema, field.type, absent, _NATIVE)
-        elif not field.required and options_of(field.type) != (field.type,):
-            absent = _UNSAYABLE
-        return _Step(
-            field.name, attribute, field.type, self.field(field.type), field.type == Scalar(kind="any"), absent
-        )
+    def _default(self, field: Field) -> Any:
+        """What a class that leaves out defaults did not write: its readers may have other ones."""
+        if field.default is UNSET and not field.required and options_of(field.type) != (field.type,):
+            return _UNSAYABLE
+        if field.default is UNSET or field.default is None or is_implicit(self._schema, field):
+            return None
+        return natively(self._schema, field.type, field.default, _NATIVE_OF)
 
     def field(self, part: Type) -> _Write:
         """For a field of a message, where lists and maps have their place."""
@@ -311,6 +326,8 @@ def _float(value: Any) -> Any:
 def _decimal(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"Expected `decimal`, got `{type(value).__name__}`")
+    if not value.lstrip("-")[:1].isdigit():
+        raise ValueError(f"{value} is no finite number")
     return value
 
 

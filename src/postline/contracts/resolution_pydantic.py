@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
-from postline.contracts.matching import absent_value
-from postline.contracts.resolution_pairs import Names, Pairs
+from postline.contracts.pydantic_faults import without_values
+from postline.contracts.resolution_pairs import Names, Pairs, absent_value
 from postline.contracts.schema import Reference
 
 __all__ = ["model_decoder"]
@@ -38,7 +38,7 @@ def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
         validator = SchemaValidator(_renamed(schema, renames, None), _use_prebuilt=False)
     except TypeError:  # a release of pydantic that does not let one choose
         return None
-    return validator.validate_json
+    return without_values(validator.validate_json)
 
 
 def _is_plain(part: Mapping[str, Any]) -> bool:

@@ -12,8 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw
 
-from postline.contracts.matching import absent_value
-from postline.contracts.resolution_pairs import FieldPair, Names, Pairs
+from postline.contracts.resolution_pairs import FieldPair, Names, Pairs, absent_value
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, TupleOf, Type, UnionOf
 
 __all__ = ["Rewrite", "rewriter"]

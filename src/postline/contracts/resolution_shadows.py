@@ -18,8 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import UNSET
 
-from postline.contracts.matching import absent_value
-from postline.contracts.resolution_pairs import Names, Pairs
+from postline.contracts.resolution_pairs import Names, Pairs, absent_value
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, TupleOf, Type, UnionOf
 
 __all__ = ["shadow_decoder"]

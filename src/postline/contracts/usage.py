@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from postline.contracts.matching import matches
-from postline.contracts.schema import PATHS_MAX, Field, ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
+from postline.contracts.schema import (
+    PATHS_MAX,
+    Field,
+    ListOf,
+    MapOf,
+    Record,
+    Reference,
+    Schema,
+    TupleOf,
+    Type,
+    UnionOf,
+    paired,
+)
 
 __all__ = ["fields_read"]
 
@@ -56,4 +67,4 @@ class _Pairs:
 
 def _taken(reader: Record, writer: Record) -> Iterator[tuple[Field, Field]]:
     """Each field of the writer that the reader takes, with the reader's own for it."""
-    return ((theirs, ours) for ours, theirs in matches(reader, writer) if theirs is not None)
+    return ((theirs, ours) for ours, theirs in paired(reader, writer))

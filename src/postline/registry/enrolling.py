@@ -35,8 +35,8 @@ class Standing(NamedTuple):
     document: Document
     #: Under the type's own name.
     there: list[Version]
-    #: What the versions before it say, by number: those of its own name, else of a former one. What another program
-    #: registered and we can't read is left out, and judged by nobody.
+    #: What the versions before it say, by number; those of former names have 0 and numbers below. What another
+    #: program registered and we can't read is left out, and judged by nobody.
     meanings: dict[int, Schema]
     #: Its id, if it is one of those that are there.
     id: int | None
@@ -49,33 +49,27 @@ async def standing_of(registry: Registry, topic: str, reading: Reading, evolutio
     document = Document(reading.format.schema_type, reading.format.document(reading.schema))
     there = await registry.versions(subject_of(topic, reading.name))
     former = await _under_former_names(registry, topic, reading)
-    before = there or next(iter(former.values()), [])
-    known = await registry.schemas([each.id for versions in (before, *former.values()) for each in versions])
-    meanings = _meanings(before, known)
+    known = await registry.schemas([each.id for each in there] + [each.id for _, each in former])
+    numbered = dict(enumerate(former, 1 - len(former)))
+    meanings = {number: known[each.id] for number, (_, each) in numbered.items() if each.id in known}
+    meanings |= {each.number: known[each.id] for each in there if each.id in known}
     for each in there:
         # Also if another version of ours, or another program, has written it down in other words.
         if each.document == document or (
             each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
         ):
             return Standing(document, there, meanings, each.id, [])
-    found = findings(reading, meanings, evolution)
-    for name, versions in former.items():
-        if versions is not before and Level(evolution).transitive:
-            found += _of_former(name, findings(reading, _meanings(versions, known), evolution))
+    found = [_named(each, numbered) for each in findings(reading, meanings, evolution)]
     return Standing(document, there, meanings, None, found)
 
 
-def _meanings(versions: list[Version], known: Mapping[int, Schema]) -> dict[int, Schema]:
-    return {each.number: known[each.id] for each in versions if each.id in known}
-
-
-def _of_former(name: str, found: list[Finding]) -> list[Finding]:
-    """What a type breaks of versions under a name that it had before: their records stay, and no service reads them."""
-    return [
-        msgspec.structs.replace(each, broken=f"{each.broken} of {name}")
-        for each in found
-        if each.direction == "backward"
-    ]
+def _named(finding: Finding, former: Mapping[int, tuple[str, Version]]) -> Finding:
+    """The finding, with the name and number that a version had under a former name."""
+    if (found := former.get(finding.version)) is None:
+        return finding
+    name, version = found
+    said = finding.broken.replace(f"version {finding.version}", f"version {version.number} of {name}")
+    return msgspec.structs.replace(finding, broken=said)
 
 
 async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
@@ -94,7 +88,9 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     return await registry.register(subject, document, agreed=agreed)
 
 
-async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> dict[str, list[Version]]:
-    """Versions by each name that the type had before and that has any."""
-    found = {alias: await registry.versions(subject_of(topic, alias)) for alias in reading.aliases}
-    return {alias: versions for alias, versions in found.items() if versions}
+async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> list[tuple[str, Version]]:
+    """All versions that the type had under other names, by name, in the order of their registration."""
+    found = [
+        (alias, version) for alias in reading.aliases for version in await registry.versions(subject_of(topic, alias))
+    ]
+    return sorted(found, key=lambda each: each[1].id)

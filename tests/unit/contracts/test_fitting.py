@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from hypothesis import strategies as st
 
 from postline.contracts.examples import examples_of
 from postline.contracts.fitting import fits, is_endless
-from postline.contracts.patterns import is_quick
 from postline.contracts.reflection import schema_of
 from postline.contracts.schema import (
     TEXT,
@@ -119,23 +117,19 @@ def test_a_default_that_contains_itself_is_endless_and_one_that_ends_is_not() ->
 
 
 @pytest.mark.parametrize(
-    ("pattern", "value", "quick"),
+    ("pattern", "is_refused"),
     [
-        ("^[^@]+@[^@]+$", "a@b.c", True),
-        (r"^\(\d{3}\)$", "(123)", True),
-        ("^[A-Z]{3}$", "EUR", True),
-        ("(?:ab)+", "abab", True),
-        ("^(?P<a>b+)$", "bb", True),
-        (r"[(+*]+x", "((", True),
-        ("^(a+)+$", "a" * 40 + "b", False),
-        ("(x+x+)+y", "x" * 40, False),
-        ("(a|aa)*$", "a" * 40 + "b", False),
-        ("a?" * 20 + "a" * 20, "a" * 20, False),
-        (r"(a*)\1", "aa", False),
+        ("^a+$", True),
+        (r"^[A-Z]{2}([0-9]{4}){2}$", True),
+        ("^.*a.*b.*c$", True),
+        ("^(a+)+$", False),
+        ("^(a|a)*b", False),
+        ("^(a{1,2}){30}b", False),
+        ("^(a?){30}b", False),
+        ("^.*a.*a.*a.*a.*b", False),
+        ("a*a*a*b", False),
     ],
 )
-def test_a_pattern_that_might_be_searched_for_ever_is_not(pattern: str, value: str, quick: bool) -> None:
-    assert is_quick(pattern, value) == quick
+def test_a_pattern_that_may_take_a_search_long_refuses_nothing(pattern: str, is_refused: bool) -> None:
     part = Scalar(kind="text", limits=Limits(pattern=pattern))
-    # What is not looked at is not refused.
-    assert fits(Schema(root=part), part, value) or (quick and not re.search(pattern, value))
+    assert fits(Schema(root=part), part, "a" * 200 + "!") is not is_refused
