@@ -21,8 +21,8 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("contracts",)),
     (2, ("log", "store")),
     (3, ("runtime",)),
-    (4, ("events", "entities", "outbox", "registry")),
-    (4, ("commands", "queues")),  # served by subscriptions, as events declares them
+    (4, ("events", "entities", "outbox", "registry", "schedules")),
+    (4, ("commands", "queues", "routing")),  # served by subscriptions, as events declares them
     (5, ("workflows", "streams", "connect")),
     (6, ("monitor",)),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads

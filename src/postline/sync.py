@@ -16,15 +16,20 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from postline.app import App, Published
+from postline.app import DEFAULT_TIMEOUT_SECONDS, App, Published
 from postline.contracts import Topic
+from postline.contracts.commands import CommandTopic
 from postline.errors import PublishTimeout, UsageError
 
 __all__ = ["Connection", "connect"]
 
 T = TypeVar("T")
+
+#: How much longer than a request's own limit its answer may take to come from the background thread.
+_ANSWER_SECONDS = 5.0
 
 
 class _Background:
@@ -148,25 +153,73 @@ class Connection:
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
         timeout_seconds: float | None = None,
     ) -> Published:
         """As `App.publish`: the message is durable when this returns; it blocks until then.
 
         Raises PublishTimeout after `timeout_seconds`, and UsageError inside an event loop.
         """
-        return self._call(lambda app: app.publish(message, id=id, headers=headers), timeout_seconds)
+        told: dict[str, Any] = {"id": id, "headers": headers, "priority": priority, "delay": delay, "at": at}
+        return self._call(lambda app: app.publish(message, **told), timeout_seconds)
+
+    def cancel(self, token: str, *, timeout_seconds: float | None = None) -> bool | None:
+        """As `App.cancel`: blocks until a worker has answered, for some seconds at most."""
+        return self._call(lambda app: app.cancel(token), timeout_seconds)
 
     def publish_many(
         self,
         messages: Iterable[Any],
         *,
         id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Published]:
         """As `App.publish_many`: in order, many to a commit, all durable when this returns."""
         # Taken here, so that a generator runs in the caller's thread and not on the loop.
         taken = list(messages)
-        return self._call(lambda app: app.publish_many(taken, id_of=id_of), timeout_seconds)
+        return self._call(lambda app: app.publish_many(taken, id_of=id_of, priority=priority), timeout_seconds)
+
+    def request(
+        self, command: Any, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None
+    ) -> Any:
+        """As `App.request`: send a command or query, and block until its reply is there.
+
+        Raises Refused, HandlerFault and RequestTimeout, and UsageError inside an event loop.
+        """
+        # The request's own limit is the shorter one, and knows the request's id.
+        return self._call(
+            lambda app: app.request(command, timeout=timeout_seconds, request_id=request_id),
+            timeout_seconds + _ANSWER_SECONDS,
+        )
+
+    def send(
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        expires_seconds: float | None = None,
+        timeout_seconds: float | None = None,
+    ) -> str:
+        """As `App.send`: the command is durable when this returns; gives the request's id, for `outcome`.
+
+        One that no attempt has begun within `expires_seconds` expires. Raises PublishTimeout after `timeout_seconds`.
+        """
+        ticket = self._call(
+            lambda app: app.send(command, request_id=request_id, timeout=expires_seconds), timeout_seconds
+        )
+        return ticket.request_id
+
+    def outcome(self, request_id: str, *, of: CommandTopic | None = None, timeout_seconds: float) -> Any:
+        """The reply to a request that this service sent, in this process or another; blocks until it is there.
+
+        Raises Refused, HandlerFault, and RequestTimeout, also after `timeout_seconds`.
+        """
+        return self._call(
+            lambda app: app.ticket(request_id, of=of).outcome(timeout_seconds), timeout_seconds + _ANSWER_SECONDS
+        )
 
     def close(self) -> None:
         """Let go of the log; the next call opens it again. Idempotent; done at exit by itself."""
@@ -210,7 +263,14 @@ class Connection:
         declared = self._declared
         subscribed = [s.topic for s in declared.subscriptions.values() if isinstance(s.topic, Topic)]
         topics = {topic.name: topic for topic in (*declared.publishes_to, *subscribed) if topic not in declared.owns}
-        app = App(declared.name, owns=declared.owns, publishes_to=topics.values(), url=self._url)
+        of_commands = {topic for each in declared.command_topics for topic in each.topics}
+        sent: list[Topic | CommandTopic] = [
+            *(topic for topic in topics.values() if topic not in of_commands),
+            *declared.command_topics,
+        ]
+        owned = [topic for topic in declared.owns if topic not in of_commands]
+        app = App(declared.name, owns=owned, publishes_to=sent, url=self._url)
+        app.schedules = declared.schedules  # its topic is among what the app owns
         await app.start(consume=False)
         _BACKGROUND.remember(self)
         return app

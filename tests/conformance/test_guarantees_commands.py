@@ -21,6 +21,7 @@ from postline import (
     Topic,
 )
 from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
+from postline.errors import SubscriptionConflict
 from tests.conformance.apps import NEVER, Gate, World, all_records, eventually
 from tests.conformance.harness import Engine
 
@@ -67,11 +68,12 @@ class Ask(Struct, frozen=True):
 class Ledger:
     """The service that handles the commands."""
 
-    def __init__(self, gate: Gate | None = None) -> None:
-        self.app = App("ledger", owns=[LEDGER, BALANCES])
+    def __init__(self, gate: Gate | None = None, name: str = "ledger", takes_over: str = "") -> None:
+        owns: list[Topic | CommandTopic] = [LEDGER, BALANCES]
+        self.app = App(name, owns=owns) if name == "ledger" else App(name, publishes_to=owns)
         self.ran: list[Deposit] = []
         self.tokens: list[str] = []
-        served = self.app.serve(LEDGER, state=int, retry=NEVER)
+        served = self.app.serve(LEDGER, takes_over=takes_over, state=int, retry=NEVER)
 
         @served.on(Deposit)
         async def deposit(command: Deposit, ctx: Context) -> Deposited:
@@ -222,4 +224,28 @@ async def test_a_redriven_fault_adds_to_the_ticket_and_replies_no_second_time(wo
         await world.until_handled("ledger", dead=1)
         assert len(await all_records(world.log, LEDGER.replies.name)) == before
         assert (await ticket.status()).state == "failed"
+        await asking.stop()
+
+
+async def test_another_service_is_refused_unless_it_takes_over_and_then_the_client_notices_nothing(
+    world: World,
+) -> None:
+    async with world:
+        old = Ledger()
+        asking = await with_ledger(world, old)
+        with pytest.raises(SubscriptionConflict, match="'ledger'"):
+            await world.start(Ledger(name="bank").app)
+        first = [await asking.send(Deposit(f"account {n % 7}", 1), request_id=f"r-{n}") for n in range(20)]
+        new = Ledger(name="bank", takes_over="ledger")
+        await world.start(new.app)
+        then = [await asking.send(Deposit(f"account {n % 7}", 1), request_id=f"r-{n}") for n in range(20, 60)]
+        await world.stop(old.app)
+        last = [await asking.send(Deposit(f"account {n % 7}", 1), request_id=f"r-{n}") for n in range(60, 80)]
+        outcomes = await asyncio.gather(*(ticket.ended(60) for ticket in (*first, *then, *last)))
+        assert {each.outcome for each in outcomes} == {ReplyOutcome.SUCCESS}
+        assert len(old.ran) + len(new.ran) == 80
+        with pytest.raises(SubscriptionConflict, match="'bank'"):
+            await world.start(Ledger().app)
+        await world.until_handled("ledger")
+        await world.balanced("ledger", done=80)
         await asking.stop()

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from postline import Schemas, Topic
-from postline.contracts.asyncapi import Service, document
+from postline.contracts.asyncapi import Commanded, Service, document
 from tests.asyncapi.install import require_parser
+from tests.unit.commands.ledger import Ledger
 from tests.unit.contracts.protobuf_samples import Order
 from tests.unit.contracts.test_asyncapi import BILLING, SHOP, STATES
 
@@ -47,6 +48,10 @@ def of_every_type(format: Any, *, structured: bool = False) -> Service:
 def test_documents_of_a_service_and_of_a_system_are_valid(checked: Checked) -> None:
     everything = [SHOP, BILLING, Service("states", [STATES], []), *map(of_every_type, ("json", "avro", "protobuf"))]
     everything += [of_every_type(format, structured=True) for format in ("json", "avro")]
+    ledger = Ledger()
+    told = [Service("ledger", [ledger.balances], [], [Commanded(ledger.topic, serves=True)])]
+    told.append(Service("shop", [], [], [Commanded(ledger.topic, serves=False)]))
+    everything += told
     urls = ("", "kafka://broker:9092,other:9092", "sqlite:///shop.db")
     systems: list[list[Service]] = [[SHOP], [BILLING], everything]
     done = checked(*(document(services, url=url) for services, url in zip(systems, urls, strict=True)))

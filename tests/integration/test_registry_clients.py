@@ -30,9 +30,17 @@ from msgspec import Struct
 
 from postline import App, Schemas, Topic
 from postline.cli import main
+from postline.clock import SystemClock
+from postline.contracts import Reading
+from postline.contracts.formats import format_named
 from postline.contracts.frame import VALUE_HEADER, schema_header, unframe
 from postline.contracts.protobuf import messages
+from postline.log.kafka.wire import record_of
+from postline.log.port import SCHEMA_ID_SHIFT
 from postline.registry import IncompatibleSchema, LogRegistry
+from postline.registry.remote import RemoteRegistry
+from postline.runtime.handlers import Handler
+from postline.runtime.versions import Versions
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -201,6 +209,64 @@ def test_a_schema_id_in_the_headers_is_a_guid_that_is_found(client: SchemaRegist
     with SchemaRegistryClient({"url": registry_url}) as other:
         read = AvroDeserializer(other, conf={"schema.id.deserializer": dual_schema_id_deserializer})
         assert read(data, context) == order
+
+
+class Consumed:
+    """A message as the client library hands it out: what a serializer made, with its headers."""
+
+    def __init__(self, context: SerializationContext, value: bytes | None) -> None:
+        self._headers, self._value = context.headers, value
+
+    def headers(self) -> Any:
+        return self._headers
+
+    def offset(self) -> int:
+        return 0
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 0
+
+    def key(self) -> None:
+        return None
+
+    def value(self) -> bytes | None:
+        return self._value
+
+
+def in_headers(format_name: str, client: SchemaRegistryClient) -> Consumed:
+    """An order as Confluent's serializer of the format writes it, with the schema's GUID in a header."""
+    context = SerializationContext("shop.foreign", MessageField.VALUE, [("ce_type", b"shop.Order")])
+    settings, order = {"schema.id.serializer": header_schema_id_serializer}, {"id": "o-1", "total": 7}
+    if format_name == "avro":
+        return Consumed(context, AvroSerializer(client, AVRO, conf=settings)(order, context))
+    if format_name == "json":
+        # Ours has no default for the id, so that it can't be read from a writer that may leave it out.
+        schema = json.dumps({**json.loads(JSON_SCHEMA), "required": ["id"]})
+        return Consumed(context, JSONSerializer(schema, client, conf=settings)(order, context))
+    # The first field is another than ours, so that only who knows the writer's schema reads it rightly.
+    kind = message_of(proto_file("Order", ("total", "INT64"), ("id", "STRING")))
+    return Consumed(context, ProtobufSerializer(kind, client, {**SETTINGS, **settings})(kind(**order), context))
+
+
+@pytest.mark.parametrize("format_name", ["avro", "json", "protobuf"])
+@pytest.mark.parametrize("built_in", [True, False])
+def test_what_names_its_schema_by_a_guid_in_the_headers_is_read_by_a_handler(
+    client: SchemaRegistryClient, registry_url: str, log_url: str, format_name: str, built_in: bool
+) -> None:
+    record = record_of(in_headers(format_name, client))  # type: ignore[arg-type]
+    reading = Reading(Order, "shop.Order", format_named(format_name))
+    handler = Handler(reading.name, print, reading, is_async=False, wants_context=False)
+
+    async def read() -> Any:
+        app, _ = shop(log_url)
+        async with app:
+            source = app._require_running().registry if built_in else RemoteRegistry(registry_url, SystemClock())
+            await Versions({handler.type_name: handler}, source).learn([record])
+            await source.close()
+            return handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4] or b"")
+
+    assert record[5] >> SCHEMA_ID_SHIFT > 2**64
+    assert asyncio.run(read()) == Order("o-1", 7)
 
 
 def test_avro_and_json_that_refer_to_others_go_there_and_back(client: SchemaRegistryClient, registry_url: str) -> None:

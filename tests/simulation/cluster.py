@@ -307,6 +307,8 @@ class SimulatedCluster:
         return created
 
     def _check(self, found: Subscription, spec: GroupSpec) -> None:
+        if spec.takes_over == found.info.service and spec.topic == found.info.topic:
+            found.info = msgspec.structs.replace(found.info, service=spec.service)
         if (found.info.service, found.info.topic) != (spec.service, spec.topic):
             raise SubscriptionConflict(
                 f"subscription {found.info.name!r} is {found.info.service!r}'s, on {found.info.topic!r}.",

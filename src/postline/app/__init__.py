@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from postline.app.application import App, need_of
+from postline.app.application import DEFAULT_TIMEOUT_SECONDS, App, need_of
 from postline.app.environment import Environment, open_environment, open_log
 from postline.app.running import HANDLER_THREAD, Published, declared_views, foreign_readings
 
 __all__ = [
+    "DEFAULT_TIMEOUT_SECONDS",
     "HANDLER_THREAD",
     "App",
     "Environment",

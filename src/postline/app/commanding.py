@@ -77,7 +77,11 @@ class Commanding:
         """The plan with what answers commands, or filters others' replies, if the subscription is about commands."""
         if isinstance(subscription, Serving):
             topic = subscription.commands
-            return replace(plan, answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic)))
+            return replace(
+                plan,
+                answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic), shares=subscription.shares),
+                takes_over=subscription.takes_over,
+            )
         if isinstance(subscription, ReplySubscription):
             return replace(plan, only_key=self._outlet.service.encode())
         return plan

@@ -10,7 +10,8 @@ import msgspec
 from postline.app import App
 from postline.cli.failures import OK
 from postline.cli.loading import load_apps
-from postline.contracts.asyncapi import Receiving, Service, document
+from postline.commands import Serving
+from postline.contracts.asyncapi import Commanded, Receiving, Service, document
 
 __all__ = ["asyncapi"]
 
@@ -43,5 +44,12 @@ def asyncapi(targets: tuple[str, ...], title: str, api_version: str, url: str, o
 
 
 def _service(app: App) -> Service:
-    receives = [Receiving(each.name, each.topic, each.types) for each in app.subscriptions.values()]
-    return Service(app.name, list(dict.fromkeys((*app.owns, *app.publishes_to))), receives)
+    served = {each.commands.name for each in app.subscriptions.values() if isinstance(each, Serving)}
+    commands = [Commanded(topic, topic.name in served) for topic in app.command_topics]
+    of_commands = {topic for each in commands for topic in each.topic.topics}
+    # What goes over the topic of its schedules is nobody else's.
+    inner = None if app.schedules is None else app.schedules.topic
+    topics = [topic for topic in dict.fromkeys((*app.owns, *app.publishes_to)) if topic is not inner]
+    sends = [topic for topic in topics if topic not in of_commands]
+    others = [each for each in app.subscriptions.values() if not isinstance(each, Serving) and each.topic is not inner]
+    return Service(app.name, sends, [Receiving(each.name, each.topic, each.types) for each in others], commands)

@@ -12,11 +12,13 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TypeAlias
 
 from postline.contracts.asyncapi_messages import message
+from postline.contracts.commands import CommandSpec, CommandTopic
 from postline.contracts.reading import Reading
+from postline.contracts.replies import Cancelled, Done, Fault, TimedOut
 from postline.contracts.topics import ForeignTopic, Topic
 from postline.settings import LogUrl, parse_url
 
-__all__ = ["Receiving", "Service", "document"]
+__all__ = ["Commanded", "Receiving", "Service", "document"]
 
 _VERSION = "3.0.0"
 _BINDING = {"bindingVersion": "0.5.0"}
@@ -32,12 +34,20 @@ class Receiving(NamedTuple):
     types: Sequence[str]
 
 
+class Commanded(NamedTuple):
+    """A command topic that a service serves, or sends to."""
+
+    topic: CommandTopic
+    serves: bool
+
+
 class Service(NamedTuple):
     """One service as a document describes it."""
 
     name: str
     sends: Sequence[Topic]
     receives: Sequence[Receiving]
+    commands: Sequence[Commanded] = ()
 
 
 def document(services: Sequence[Service], *, title: str = "", version: str = "1.0.0", url: str = "") -> dict[str, Any]:
@@ -78,6 +88,9 @@ class _Document:
                 self._send(service, topic)
             for receiving in service.receives:
                 self._receive(service, receiving)
+            for commanded in service.commands:
+                for spec in commanded.topic.specs.values():
+                    self._command(service, commanded, spec)
 
     # -- operations ---------------------------------------------------------------------------
 
@@ -93,8 +106,24 @@ class _Document:
         keys = [self._message(*self._told(topic, view, each), service) for each in receiving.types]
         if isinstance(topic, Topic) and topic.compaction is not None:
             self._tombstone(topic)  # which event handlers don't get
-        group = {"kafka": {"groupId": {"type": "string", "enum": [name]}, **_BINDING}}
-        self._operation(service, "receive", view, name, list(dict.fromkeys(keys)), bindings=group)
+        self._operation(service, "receive", view, name, list(dict.fromkeys(keys)), bindings=_group_binding(name))
+
+    def _command(self, service: Service, commanded: Commanded, spec: CommandSpec) -> None:
+        """One operation for each command, since its replies are its own."""
+        topic = commanded.topic
+        answers = (*(spec.replies or (Done,)), *spec.refusals, Fault, TimedOut, Cancelled)
+        readings = [topic.replies.reading_of(topic.replies.type_name_of(cls)) for cls in answers]
+        replies = [self._message(topic.replies, reading, service) for reading in readings]
+        channel = f"#/channels/{topic.replies.name}"
+        more: dict[str, Any] = {"x-query": True} if spec.is_query else {}
+        if commanded.serves:
+            more["bindings"] = _group_binding(topic.name)
+        more["reply"] = {
+            "channel": {"$ref": channel},
+            "messages": [{"$ref": f"{channel}/messages/{key}"} for key in replies],
+        }
+        key = self._message(topic.commands, topic.commands.reading_of(spec.name), service)
+        self._operation(service, "receive" if commanded.serves else "send", topic.commands, spec.name, [key], **more)
 
     def _operation(
         self, service: Service, action: str, topic: _AnyTopic, name: str, keys: Iterable[str], **more: Any
@@ -151,8 +180,13 @@ class _Document:
         return found
 
 
+def _group_binding(name: str) -> dict[str, Any]:
+    return {"kafka": {"groupId": {"type": "string", "enum": [name]}, **_BINDING}}
+
+
 def _declarations(service: Service) -> Iterator[Topic]:
-    for topic in (*service.sends, *(each.topic for each in service.receives)):
+    spread = [topic for each in service.commands for topic in (each.topic.commands, each.topic.replies)]
+    for topic in (*service.sends, *(each.topic for each in service.receives), *spread):
         if isinstance(topic, Topic):
             yield topic
 
@@ -173,6 +207,15 @@ def _facts(topic: _AnyTopic) -> dict[str, Any]:
         "x-owner": topic.owner,
         "x-evolution": topic.schemas.evolution,
         **({"x-key": topic.key_text} if topic.keyed else {}),
+        **({"x-priorities": _priorities(topic)} if topic.siblings else {}),
+    }
+
+
+def _priorities(topic: Topic) -> dict[str, Any]:
+    """From the highest to the lowest: where records of a priority lie, and its guaranteed share."""
+    return {
+        name: {"address": sibling.name, "share": sibling.priority.share if sibling.priority else 0}
+        for name, sibling in topic.siblings.items()
     }
 
 

@@ -10,12 +10,14 @@ from typing import Any
 
 import msgspec
 
-from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, REQUIRED, SCHEMA_ID
+from postline.contracts.cloudevents import CLIENT_ID, CONTENT_TYPE, OUTCOME, OWN_ID, REQUEST_ID, REQUIRED, SCHEMA_ID
 from postline.contracts.cloudevents_json import STRUCTURED
+from postline.contracts.commands import ReplyTopic
 from postline.contracts.examples import examples_of
 from postline.contracts.jsonschema import MODEL
 from postline.contracts.jsonschema import document as json_document
 from postline.contracts.reading import Reading
+from postline.contracts.replies import ReplyOutcome
 from postline.contracts.schema import Enumeration, Record, Reference, Scalar, Schema, Type
 from postline.contracts.topics import ForeignTopic, Topic
 from postline.errors import ContractError
@@ -38,6 +40,8 @@ _HEADERS = {
     "ce_causationid": "The id of the message that caused it.",
     OWN_ID: "Set where the publisher chose the id.",
     SCHEMA_ID: "The schema that its value was written under, by its id in the registry.",
+    CLIENT_ID: "The client of the command, or of the command behind this message.",
+    REQUEST_ID: "The request of that client.",
 }
 
 
@@ -72,13 +76,19 @@ def _envelope(topic: Topic, reading: Reading) -> dict[str, Any]:
     if topic.schemas.structured:
         told = {"type": "string", "const": STRUCTURED, "description": "The value is the whole event."}
         return {"headers": {"type": "object", "properties": {"content-type": told}, "required": ["content-type"]}}
+    properties: dict[str, dict[str, Any]]
     properties = {name: {"type": "string", "description": said} for name, said in _HEADERS.items()}
     if topic.schemas.framed:
         del properties[SCHEMA_ID]
     fixed = {"ce_specversion": "1.0", "ce_type": reading.name, "content-type": reading.format.content_type}
     for name, value in fixed.items():
         properties[name]["const"] = value
-    headers = {"type": "object", "properties": properties, "required": list(REQUIRED)}
+    required = list(REQUIRED)
+    if isinstance(topic, ReplyTopic):
+        outcomes = [each.value for each in ReplyOutcome]
+        properties[OUTCOME] = {"type": "string", "description": "How the command ended.", "enum": outcomes}
+        required += [CLIENT_ID, REQUEST_ID, OUTCOME]
+    headers = {"type": "object", "properties": properties, "required": required}
     return {"headers": headers, "correlationId": {"$ref": "#/components/correlationIds/chain"}}
 
 

@@ -4,6 +4,8 @@ Source: Confluent's wire format (Schema Registry documentation, "Formats, Serial
 bytes 1 to 4 are the id, big-endian; Protobuf then has the place of the message in its file, as a count and so many
 numbers, zigzag varints, of which a single 0 stands for the first message. The newer form leaves the value alone: a
 header holds a 1, the schema's 16-byte GUID, and the place.
+
+A GUID goes wherever an id goes, as a number above all ids: whoever keeps schemas by number need not tell the two apart.
 """
 
 from __future__ import annotations
@@ -14,7 +16,19 @@ from uuid import UUID
 
 from postline.errors import DecodeError, EncodeError
 
-__all__ = ["KEY_HEADER", "VALUE_HEADER", "Frame", "SchemaHeader", "framed", "looks_framed", "schema_header", "unframe"]
+__all__ = [
+    "KEY_HEADER",
+    "VALUE_HEADER",
+    "Frame",
+    "SchemaHeader",
+    "framed",
+    "guid_behind",
+    "looks_framed",
+    "number_in_header",
+    "number_of_guid",
+    "schema_header",
+    "unframe",
+]
 
 #: Names of the record headers that hold the newer form.
 KEY_HEADER, VALUE_HEADER = "__key_schema_id", "__value_schema_id"
@@ -23,6 +37,8 @@ _MAGIC_ID, _MAGIC_GUID = 0, 1
 _HEAD_BYTES = 5
 _GUID_BYTES = 17
 _ID_MAX = (1 << 31) - 1
+#: Numbers from here on stand for GUIDs.
+_GUIDS_FROM = 1 << 128
 #: Deeper than anybody nests messages, so that a damaged count is found out.
 _INDEXES_MAX = 100
 _VARINT_BYTES_MAX = 5
@@ -92,6 +108,27 @@ def schema_header(data: bytes, *, protobuf: bool = False) -> SchemaHeader:
     if end != len(data):
         raise _corrupt(_HEADER, f"it has {len(data)} bytes, of which {end} belong to it")
     return SchemaHeader(guid, schema_id, indexes)
+
+
+def number_in_header(data: bytes) -> int:
+    """The number of the schema that a header of any format names: its id, or what stands for its GUID; 0 if none."""
+    head_bytes = _GUID_BYTES if data[:1] == bytes((_MAGIC_GUID,)) else _HEAD_BYTES
+    try:
+        # Only Protobuf has something behind it: which message it is, which the record's type tells us.
+        found = schema_header(data, protobuf=len(data) > head_bytes)
+    except DecodeError:
+        return 0
+    return found.schema_id or 0 if found.guid is None else number_of_guid(found.guid)
+
+
+def number_of_guid(guid: UUID) -> int:
+    """The number that stands for a GUID where others are ids."""
+    return _GUIDS_FROM | guid.int
+
+
+def guid_behind(number: int) -> UUID | None:
+    """The GUID that a schema's number stands for; None if it is an id."""
+    return UUID(int=number ^ _GUIDS_FROM) if number >= _GUIDS_FROM else None
 
 
 def _id_in(data: bytes, what: str) -> int:

@@ -75,7 +75,9 @@ FLAG_OWN_ID = 1
 #: The value goes out as a whole CloudEvent, by engines that other programs read from; it comes back as it was given.
 FLAG_STRUCTURED = 2
 
-#: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none.
+#: `flags >> SCHEMA_ID_SHIFT` is the id of the schema that the value was written under; 0 if the record names none. A
+#: foreign record may name its schema by a GUID alone: then it is the number that `frame.guid_behind` understands, of
+#: more than 64 bits. Such flags are read, and never go into a file.
 SCHEMA_ID_SHIFT = 8
 
 #: State namespaces whose keys are 8-byte big-endian offsets of the subscribed topic. The records
@@ -99,6 +101,8 @@ class Capability(enum.Enum):
     CREATES_TOPICS = "topics made when a service starts"
     #: A topic's partitions can become more, with the state of its subscriptions.
     REPARTITIONS = "partitions added to a topic in place"
+    #: How many bytes records take can be told for a span of offsets.
+    SIZES = "the size of a span of records"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -136,6 +140,9 @@ class GroupSpec(msgspec.Struct, frozen=True, kw_only=True):
     #: Former names; the first that exists is renamed if the new name does not exist yet. The log
     #: remembers names that were given up, and refuses whoever joins under one (see `Log.join`).
     aliases: tuple[str, ...] = ()
+    #: The service that the subscription may belong to until this one joins; from then on only this one may join it,
+    #: while members that are there go on.
+    takes_over: str = ""
     #: Shown to operators: host, process id.
     instance: str = ""
     #: Highest version of each state namespace that this process can read.
@@ -356,6 +363,12 @@ class Log(Protocol):
 
     async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end."""
+
+    async def size_between(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Bytes of keys, values and envelopes from offset `start` to before `end`, of those records that are there.
+
+        Raises MissingCapability where an engine can't tell.
+        """
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -13,7 +15,16 @@ from postline.contracts.formats import SchemaType, format_of_type
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
 
-__all__ = ["Document", "IncompatibleSchema", "Reference", "Registry", "UnknownSubject", "Version", "meaning_of"]
+__all__ = [
+    "Document",
+    "IncompatibleSchema",
+    "Reference",
+    "Registry",
+    "UnknownSubject",
+    "Version",
+    "guid_of",
+    "meaning_of",
+]
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -67,7 +78,7 @@ class Registry(Protocol):
         """
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
-        """The meaning of those ids that there are."""
+        """The meaning of those that there are, of ids or of numbers that stand for GUIDs (`frame.guid_behind`)."""
 
     async def versions(self, subject: str) -> list[Version]:
         """All versions of a subject, oldest first; [] if there is none."""
@@ -83,6 +94,14 @@ class Registry(Protocol):
 
     async def close(self) -> None:
         """Let go of what it holds. Idempotent."""
+
+
+def guid_of(document: Document) -> UUID:
+    """The document's id that is the same in all registries of this kind: 16 bytes of its hash.
+
+    Confluent's registries make other ones of the same document, in a way that is not documented; nobody compares them.
+    """
+    return UUID(bytes=hashlib.sha256(msgspec.json.encode(document)).digest()[:16])
 
 
 @lru_cache(4_096)

@@ -14,6 +14,7 @@ import msgspec
 
 from postline.clock import Clock
 from postline.contracts.compatibility import Level
+from postline.contracts.frame import guid_behind
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, SettingsError
 from postline.message import UNREADABLE
@@ -78,7 +79,8 @@ class RemoteRegistry:
             transport=transport,
             trust_env=False,
         )
-        #: By id, which never change.
+        #: By id or GUID, which never change. No id is looked up for a GUID: a registry may have several of them, one
+        #: in each context.
         self._documents: dict[int, Document] = {}
         self._schemas: dict[int, Schema | None] = {}
 
@@ -130,7 +132,7 @@ class RemoteRegistry:
         await self._ask("PUT", f"/config/{_escaped(subject)}" if subject else "/config", body)
 
     async def _document(self, number: int) -> Document | None:
-        if number not in self._documents and (answer := await self._ask("GET", f"/schemas/ids/{number}", missing=b"")):
+        if number not in self._documents and (answer := await self._ask("GET", _path(number), missing=b"")):
             self._documents[number] = _document(self._decoded(answer, _Shown))
         return self._documents.get(number)
 
@@ -229,6 +231,11 @@ def _is_its_own(response: httpx.Response) -> bool:
         return "error_code" in msgspec.json.decode(response.content, type=dict[str, Any])
     except UNREADABLE:
         return False
+
+
+def _path(number: int) -> str:
+    guid = guid_behind(number)
+    return f"/schemas/ids/{number}" if guid is None else f"/schemas/guids/{guid}"
 
 
 def _escaped(subject: str) -> str:

@@ -11,14 +11,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote, unquote
+from uuid import UUID
 
 import msgspec
 
 from postline.contracts.compatibility import Break, Level
 from postline.errors import ContractError, LogUnavailable, PostlineError, SettingsError
 from postline.message import UNREADABLE
-from postline.registry.model import Document, IncompatibleSchema, Version
-from postline.registry.rest_documents import TYPES, as_posted, checked, described, guid_of, posted, same_as
+from postline.registry.model import Document, IncompatibleSchema, Version, guid_of
+from postline.registry.rest_documents import TYPES, as_posted, checked, described, posted, same_as
 from postline.registry.store import LogRegistry
 
 try:
@@ -155,7 +156,7 @@ class _Rest:
         """A document, in the form that is asked for."""
         form = request.query_params.get("format", "")
         referenced = await self.registry.referenced(document) if document.references else {}
-        return {"guid": guid_of(document), **described(document, form, referenced)}
+        return {"guid": str(guid_of(document)), **described(document, form, referenced)}
 
     async def shown_version(self, request: Request, version: Version) -> dict[str, Any]:
         """A version, in the form that is asked for."""
@@ -189,7 +190,7 @@ async def _register(rest: _Rest, request: Request) -> dict[str, Any]:
         number = await rest.registry.register(subject, document)
         version = next(each for each in await rest.registry.versions(subject, deleted=True) if each.id == number)
     # As it was posted: clients keep the answer for what they will ask for later.
-    return {"id": version.id, "version": version.number, "guid": guid_of(version.document), **as_posted(document)}
+    return {"id": version.id, "version": version.number, "guid": str(guid_of(version.document)), **as_posted(document)}
 
 
 async def _look_up(rest: _Rest, request: Request) -> dict[str, Any]:
@@ -262,11 +263,14 @@ async def _schema(rest: _Rest, request: Request) -> dict[str, Any]:
 
 
 async def _schema_by_guid(rest: _Rest, request: Request) -> dict[str, Any]:
-    wanted = request.path_params["guid"].lower()
-    for number, document in (await rest.registry.documents()).items():
-        if guid_of(document) == wanted:
-            return {"id": number} | await rest.shown(request, document)
-    raise _Refused(40403, f"Schema {wanted:.40} not found")
+    wanted = request.path_params["guid"]
+    try:
+        found = await rest.registry.with_guid(UUID(wanted))
+    except ValueError:  # it is no GUID
+        found = None
+    if found is None:
+        raise _Refused(40403, f"Schema {wanted:.40} not found")
+    return {"id": found[0]} | await rest.shown(request, found[1])
 
 
 async def _schema_text(rest: _Rest, request: Request) -> Response:

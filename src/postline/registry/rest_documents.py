@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -14,7 +12,7 @@ from postline.message import UNREADABLE
 from postline.registry.model import Document, Reference, Version, meaning_of
 from postline.registry.rest_protobuf import as_descriptor, as_text, check_protobuf, same_protobuf
 
-__all__ = ["TYPES", "as_posted", "checked", "described", "guid_of", "posted", "same_as"]
+__all__ = ["TYPES", "as_posted", "checked", "described", "posted", "same_as"]
 
 #: The schema types there are, by the interface's names.
 TYPES = ("JSON", "AVRO", "PROTOBUF")
@@ -88,11 +86,6 @@ def as_posted(document: Document) -> dict[str, Any]:
     kind = {} if document.schema_type == _DEFAULT_TYPE else {"schemaType": document.schema_type}
     references = {"references": document.references} if document.references else {}
     return {"schema": document.text, **kind, **references}
-
-
-def guid_of(document: Document) -> str:
-    """The document's id that is the same in all registries of this kind: 16 bytes of its hash, as a UUID."""
-    return str(UUID(bytes=hashlib.sha256(msgspec.json.encode(document)).digest()[:16]))
 
 
 def _texts(documents: Mapping[str, Document]) -> dict[str, str]:

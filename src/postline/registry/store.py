@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from uuid import UUID
 
 import msgspec
 
 from postline.contracts.compatibility import Finding, Found, Level, found_between, judge, judge_by, report
 from postline.contracts.formats import format_of_type
+from postline.contracts.frame import guid_behind
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, UnknownTopic
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log, Record
 from postline.message import UNREADABLE, Envelope
-from postline.registry.model import Document, IncompatibleSchema, Version
+from postline.registry.model import Document, IncompatibleSchema, Version, guid_of
 from postline.registry.referencing import readable
 
 __all__ = ["SCHEMAS_TOPIC", "LogRegistry", "schemas_topic"]
@@ -66,6 +68,7 @@ class LogRegistry:
         self._read_to = 0
         self._ids: dict[Document, int] = {}
         self._documents: dict[int, Document] = {}
+        self._guids: dict[UUID, int] = {}
         self._versions: dict[str, list[Version]] = {}
         self._levels: dict[str, Level] = {}
         #: Deleted versions by subject and number; whether for good.
@@ -107,11 +110,11 @@ class LogRegistry:
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
         """See `Registry`; those whose documents can't be read are left out."""
-        if any(number not in self._documents for number in ids):
+        if any(self._named(number) is None for number in ids):
             await self.refresh()
         found = {}
         for number in ids:
-            document = self._documents.get(number)
+            document = self._named(number)
             if document is not None and (meaning := self._meaning(document)) is not None:
                 found[number] = meaning
         return found
@@ -122,10 +125,12 @@ class LogRegistry:
             await self.refresh()
         return self._documents.get(number)
 
-    async def documents(self) -> Mapping[int, Document]:
-        """All documents by their ids, also those that were deleted."""
-        await self.refresh()
-        return self._documents
+    async def with_guid(self, guid: UUID) -> tuple[int, Document] | None:
+        """Id and document of a GUID, also of one that was deleted."""
+        if guid not in self._guids:
+            await self.refresh()
+        number = self._guids.get(guid)
+        return None if number is None else (number, self._documents[number])
 
     async def everything(self, *, deleted: bool = False) -> list[Version]:
         """All versions of all subjects; with `deleted` also those that were, but not for good."""
@@ -214,9 +219,14 @@ class LogRegistry:
             return
         known = self._ids.setdefault(document, number)
         self._documents[known] = document
+        self._guids[guid_of(document)] = known
         there.append(Version(entry.subject, len(there) + 1, known, document))
 
     # -- looking ------------------------------------------------------------------------------
+
+    def _named(self, number: int) -> Document | None:
+        guid = guid_behind(number)
+        return self._documents.get(number if guid is None else self._guids.get(guid, 0))
 
     def _there(self, subject: str, *, deleted: bool = False) -> list[Version]:
         versions = self._versions.get(subject, ())

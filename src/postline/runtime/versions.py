@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from postline.contracts.frame import unframe
+from postline.contracts.frame import guid_behind, unframe
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, DecodeError
 from postline.log.port import SCHEMA_ID_SHIFT, Record
@@ -24,7 +24,10 @@ class SchemaSource(Protocol):
     """Whoever knows schemas by their ids."""
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
-        """Those that there are. Raises LogUnavailable if one is not known here and nobody can be asked."""
+        """Those that there are, of ids or of numbers that stand for GUIDs (`frame.guid_behind`).
+
+        Raises LogUnavailable if one is not known here and nobody can be asked.
+        """
 
 
 class Versions:
@@ -75,15 +78,20 @@ class Versions:
         if schema is None:
             return _refusing(
                 DecodeError(
-                    f"Schema id {number} is not in the registry, or its schema can't be read here.",
+                    f"{_called(number)} is not in the registry, or its schema can't be read here.",
                     remedy="Use the registry that its publisher uses; then redrive.",
                 )
             )
         try:
             return handler.reading.decoder(schema)
         except ContractError as error:
-            refusal = DecodeError(f"Schema id {number}: {error.message}", remedy=error.remedy)
+            refusal = DecodeError(f"{_called(number)}: {error.message}", remedy=error.remedy)
             return _refusing(refusal)
+
+
+def _called(number: int) -> str:
+    guid = guid_behind(number)
+    return f"Schema id {number}" if guid is None else f"Schema GUID {guid}"
 
 
 def _is_framed(record: Record) -> bool:

@@ -17,9 +17,10 @@ from msgspec import Meta, Struct
 
 from postline import Compaction, ForeignTopic, Retention, Schemas, Topic
 from postline.contracts import Sensitive
-from postline.contracts.asyncapi import Receiving, Service, document
+from postline.contracts.asyncapi import Commanded, Receiving, Service, document
 from postline.contracts.asyncapi_problems import problems
 from postline.errors import SettingsError
+from tests.unit.commands.ledger import Ledger
 
 ORDERS = Topic("shop.orders", owner="shop", key="customer.id", partitions=4, retention=Retention(age=timedelta(days=1)))
 PRICES = Topic("shop.prices", owner="shop", key="article", compaction=Compaction(), schemas=Schemas(format="avro"))
@@ -367,3 +368,20 @@ def test_what_is_right_or_lies_elsewhere_is_no_problem(value: Any) -> None:
 @pytest.mark.parametrize("value", [None, [], "text", {}, {"operations": [], "channels": {"a": None}, "components": 1}])
 def test_what_is_no_document_has_no_problems_of_these(value: Any) -> None:
     assert problems(value) == []
+
+
+def test_each_command_is_an_operation_with_its_own_replies() -> None:
+    ledger = Ledger()
+    serving = Service("ledger", [], [], [Commanded(ledger.topic, serves=True)])
+    sending = Service("shop", [], [], [Commanded(ledger.topic, serves=False)])
+    made = document([serving, sending])
+    asked = made["operations"]["ledger.receive.ledger.Transfer"]
+    assert asked["channel"] == {"$ref": "#/channels/ledger.commands"}
+    assert asked["reply"]["channel"] == {"$ref": "#/channels/ledger.replies"}
+    names = [each["$ref"].rpartition("/")[2] for each in asked["reply"]["messages"]]
+    built_in = ["postline.Fault", "postline.TimedOut", "postline.Cancelled"]
+    assert names == ["ledger.Transferred", "ledger.InsufficientFunds", *built_in]
+    assert made["operations"]["shop.send.ledger.BalanceOf"]["x-query"] is True
+    headers = made["components"]["messages"]["ledger.Transferred"]["headers"]
+    assert headers["properties"]["ce_outcome"]["enum"] == ["success", "refusal", "fault", "timeout"]
+    assert problems(made) == []

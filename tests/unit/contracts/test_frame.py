@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postline.contracts.frame import SchemaHeader, framed, looks_framed, schema_header, unframe
+from postline.contracts.frame import (
+    SchemaHeader,
+    framed,
+    guid_behind,
+    looks_framed,
+    number_in_header,
+    number_of_guid,
+    schema_header,
+    unframe,
+)
 from postline.errors import DecodeError, EncodeError
 
 IDS = st.integers(1, 2**31 - 1)
@@ -107,6 +116,24 @@ def test_a_corrupt_frame_is_refused_with_what_is_wrong_and_a_remedy(data: bytes,
 def test_a_corrupt_header_is_refused_with_what_is_wrong(data: bytes, said: str) -> None:
     with pytest.raises(DecodeError, match=said):
         schema_header(data, protobuf=True)
+
+
+@pytest.mark.parametrize("indexes", [(), (0,), (3, 1)])
+def test_a_header_of_any_format_names_one_number(indexes: tuple[int, ...]) -> None:
+    assert number_in_header(SchemaHeader(None, 12, indexes).encode()) == 12
+    number = number_in_header(SchemaHeader(GUID, None, indexes).encode())
+    assert (number, guid_behind(number)) == (number_of_guid(GUID), GUID)
+
+
+@pytest.mark.parametrize("data", [b"", b"12", b"\x01" + GUID.bytes[:-1], b"\x00\x00\x00\x00\x00", b"\x02" + GUID.bytes])
+def test_a_header_that_is_none_names_no_number(data: bytes) -> None:
+    assert number_in_header(data) == 0
+
+
+@given(st.uuids(), st.integers(0, 2**31 - 1))
+def test_no_guid_is_taken_for_an_id(guid: uuid.UUID, schema_id: int) -> None:
+    assert guid_behind(number_of_guid(guid)) == guid
+    assert guid_behind(schema_id) is None
 
 
 @given(st.binary(max_size=40), st.booleans())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import hypothesis.strategies as st
 import msgspec
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import given
 
 from postline.contracts.cloudevents import OWN_ID, RESERVED
 from postline.contracts.cloudevents_json import is_packed
+from postline.contracts.frame import VALUE_HEADER, SchemaHeader, number_of_guid
 from postline.log.kafka import wire
+from postline.log.kafka.pins import copy_of, record_in
 from postline.log.kafka.wire import envelope_of, written
 from postline.log.port import FLAG_OWN_ID, FLAG_STRUCTURED, SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Append, Record
 from postline.message import Envelope
@@ -148,3 +152,47 @@ def test_a_record_whose_headers_the_client_library_can_not_read_is_marked():
 @pytest.mark.parametrize(("given", "kept"), [(-1, 0), (-9 << 50, 0), (5, 5), (9 << 60, 253_402_300_799_999)])
 def test_a_time_that_no_calendar_has_becomes_the_next_that_one_has(given: int, kept: int):
     assert record_of(Consumed([], timestamp_ms=given))[1] == kept
+
+
+GUID = UUID("6f1e5a1e-54f2-4c8b-9d1a-0a5a7f0c9b11")
+BY_GUID, BY_ID = SchemaHeader(GUID, None).encode(), SchemaHeader(None, 17).encode()
+
+
+@pytest.mark.parametrize(
+    ("header", "number"),
+    [
+        (BY_ID, 17),
+        (BY_GUID, number_of_guid(GUID)),
+        (SchemaHeader(None, 17, (0,)).encode(), 17),
+        (SchemaHeader(GUID, None, (2, 1)).encode(), number_of_guid(GUID)),
+        (b"", 0),
+        (None, 0),
+        (b"17", 0),
+        (BY_GUID[:-1], 0),
+    ],
+)
+def test_a_schema_that_confluents_header_names_is_in_the_flags(header: bytes | None, number: int):
+    for _ in range(2):  # the second time from memory
+        record = record_of(Consumed([("trace", b"1"), (VALUE_HEADER, header), (OWN_ID, b"1")]))
+        assert record[3:6] == ("", b"v", number << SCHEMA_ID_SHIFT | FLAG_OWN_ID)
+
+
+@pytest.mark.parametrize("header", [BY_ID, BY_GUID])
+def test_a_copy_of_a_record_names_the_same_schema(header: bytes):
+    record = record_of(Consumed([("ce_type", b"shop.Order"), (VALUE_HEADER, header)]))
+    headers, value = written(Append("t", 0, b"k", record[4], envelope_of(record), record[5]))
+    assert dict(headers)[VALUE_HEADER] == header
+    assert record_of(Consumed(headers, value))[3:6] == record[3:6]
+    assert record_in(copy_of(record)) == record
+
+
+def test_an_id_of_ours_counts_before_a_header_that_came_along():
+    for headers in ([("ce_schemaid", b"5"), (VALUE_HEADER, BY_GUID)], [(VALUE_HEADER, BY_ID), ("ce_schemaid", b"5")]):
+        assert record_of(Consumed(headers))[5] == 5 << SCHEMA_ID_SHIFT
+
+
+def test_a_header_beside_a_whole_event_says_nothing_of_its_data():
+    document = b'{"specversion":"1.0","id":"1","source":"/s","type":"shop.Order","data":1}'
+    headers = [("content-type", b"application/cloudevents+json"), (VALUE_HEADER, BY_ID)]
+    record = record_of(Consumed(headers, document))
+    assert (record[5], dict(record[6])[VALUE_HEADER]) == (0, BY_ID)

@@ -8,14 +8,16 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from postline.clock import SystemClock
 from postline.contracts.compatibility import Level
+from postline.contracts.frame import guid_behind, number_of_guid
 from postline.errors import ContractError, LogUnavailable
 from postline.log.sqlite import SqliteLog
 from postline.registry import Document, LogRegistry, schemas_topic
-from postline.registry.model import Reference
+from postline.registry.model import Reference, guid_of
 from postline.registry.remote import RemoteRegistry
 from postline.registry.rest import asgi
 
@@ -68,6 +70,33 @@ async def test_it_is_used_like_the_one_in_the_log(served: httpx.ASGITransport) -
         await remote.register("orders", avro(("currency", "string")))
     assert told.value.remedy
     await remote.close()
+
+
+async def test_a_schema_is_found_by_its_guid_alone(served: httpx.ASGITransport) -> None:
+    kept = msgspec.structs.replace(avro(), text=json.dumps(json.loads(avro().text), separators=(",", ":")))
+    number = number_of_guid(guid_of(kept))
+    asked = []
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return await served.handle_async_request(request)
+
+    remote = remote_with(answer)
+    assert await remote.schemas([number]) == {}
+    registered = await RemoteRegistry("http://registry", Quick(), transport=served).register("orders", avro())
+    for _ in range(2):
+        found = await remote.schemas([number, registered])
+        assert found[number] == found[registered]
+    assert asked == [f"/schemas/guids/{guid_behind(number)}"] * 2 + [f"/schemas/ids/{registered}"]
+
+
+async def test_a_guid_is_looked_up_at_a_registry_that_tells_no_id_with_it_and_waits_for_one_that_is_down() -> None:
+    number, answers = number_of_guid(guid_of(avro())), [httpx.Response(200, json={"schema": avro().text})]
+    remote = remote_with(lambda _: answers.pop() if answers else httpx.Response(503))
+    assert set(await remote.schemas([number])) == {number}
+    assert set(await remote.schemas([number])) == {number}
+    with pytest.raises(LogUnavailable):
+        await remote.schemas([number + 1])
 
 
 async def test_names_with_a_slash_are_found_again(served: httpx.ASGITransport) -> None:

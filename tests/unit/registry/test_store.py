@@ -13,6 +13,7 @@ import pytest
 from postline.clock import SystemClock
 from postline.contracts.compatibility import Level
 from postline.contracts.formats import format_named
+from postline.contracts.frame import number_of_guid
 from postline.contracts.reading import Reading
 from postline.contracts.reflection import schema_of
 from postline.errors import LogUnavailable
@@ -20,7 +21,7 @@ from postline.log.port import Append
 from postline.log.sqlite import SqliteLog
 from postline.message import Envelope
 from postline.registry import Document, IncompatibleSchema, LogRegistry, enroll, schemas_topic, standing_of
-from postline.registry.model import Reference
+from postline.registry.model import Reference, guid_of
 
 TOPIC = "postline.schemas"
 _ids = itertools.count()
@@ -68,6 +69,18 @@ async def test_a_document_that_is_there_is_registered_once_and_has_one_id_under_
     assert await registry.register("orders", V1) == first
     assert await registry.register("returns", V1) == first
     assert len(await registry.versions("orders")) == 1
+
+
+async def test_a_schema_is_found_by_its_guid_in_every_process_also_after_it_was_deleted(log: SqliteLog) -> None:
+    one, other = registry_on(log), registry_on(log)
+    by_guid, unknown = (number_of_guid(guid_of(each)) for each in (V1, V2))
+    assert await other.schemas([by_guid]) == {}
+    schema_id = await one.register("orders", V1)
+    found = await other.schemas([schema_id, by_guid, unknown])
+    assert found == {schema_id: found[schema_id], by_guid: found[schema_id]}
+    await one.delete((await one.versions("orders"))[0])
+    assert await registry_on(log).with_guid(guid_of(V1)) == (schema_id, V1)
+    assert await other.with_guid(guid_of(V2)) is None
 
 
 async def test_those_who_register_the_same_at_once_get_one_version(log: SqliteLog) -> None:

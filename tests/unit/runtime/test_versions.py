@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 import pytest
 from msgspec import Struct
 
 from postline.contracts import Reading, was
-from postline.contracts.frame import framed
+from postline.contracts.frame import framed, number_of_guid
 from postline.contracts.reflection import schema_of
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, LogUnavailable
@@ -120,3 +121,21 @@ async def test_a_registry_that_is_away_holds_back_only_what_is_unknown() -> None
     with pytest.raises(LogUnavailable):
         await versions.learn([record("a", VALUE, 6)])
     await versions.learn([])
+
+
+async def test_a_schema_that_is_named_by_its_guid_is_read_and_refused_like_one_that_is_named_by_an_id() -> None:
+    handlers, source = {"a": handler("a", New)}, Source(id5=OLD)
+    versions, guid = Versions(handlers, source), UUID("6f1e5a1e-54f2-4c8b-9d1a-0a5a7f0c9b11")
+    number = number_of_guid(guid)
+    source.away = True
+    with pytest.raises(LogUnavailable):
+        await versions.learn([record("a", VALUE, number)])
+    source.away = False
+    await versions.learn([record("a", VALUE, number), record("a", VALUE, 5)])
+    with pytest.raises(DecodeError, match=f"Schema GUID {guid} is not in the registry"):
+        decoded(handlers, record("a", VALUE, number))
+    source.register(number, OLD)
+    for _ in range(2):
+        await versions.learn([record("a", VALUE, number)])
+        assert decoded(handlers, record("a", VALUE, number)) == New(7)
+    assert source.asked == [{number, 5}, {number}]

@@ -17,18 +17,25 @@ from postline.log.kafka.ownership import Owned
 from postline.log.kafka.parts import Parts
 from postline.log.port import PINNING_NAMESPACES, PartitionCommit, Record
 
-__all__ = ["Pins", "record_in"]
+__all__ = ["Pins", "copy_of", "record_in"]
 
 _PAGE = 1_000
 _OFFSET_BYTES = 8
+_INTEGERS_END = 1 << 64
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
+
+
+def copy_of(record: Record) -> bytes:
+    """The copy of a record. Flags that name a schema by its GUID are more than an integer there: they go as text."""
+    flags = record[5]
+    return _encode((*record[:5], flags if flags < _INTEGERS_END else str(flags), record[6]))
 
 
 def record_in(copy: bytes) -> Record:
     """The record that a copy holds."""
     offset, timestamp_ms, key, name, value, flags, headers = _decode(copy)
-    return offset, timestamp_ms, key, name, value, flags, [(header, told) for header, told in headers]
+    return offset, timestamp_ms, key, name, value, int(flags), [(header, told) for header, told in headers]
 
 
 class Pins:
@@ -90,7 +97,7 @@ class Pins:
         if not keys:
             return []
         records = self._parts.readers.read_offsets(self._topic, partition, [_offset(key) for key in keys])
-        return [(COPIES, record[0].to_bytes(_OFFSET_BYTES, "big"), _encode(record)) for record in records]
+        return [(COPIES, record[0].to_bytes(_OFFSET_BYTES, "big"), copy_of(record)) for record in records]
 
 
 def _missing(cache: StateCache, keys: Sequence[bytes]) -> list[bytes]:

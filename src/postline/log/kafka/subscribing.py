@@ -39,6 +39,9 @@ def ensure_subscription(parts: Parts, spec: GroupSpec) -> SubscriptionEntry:
         entries = parts.catalog.update(lambda entries: _changes(parts, spec, entries))
         found = subscriptions_in(entries)[spec.subscription]
     _check_same(spec, found)
+    if found.service != spec.service:  # it takes over
+        entries = parts.catalog.update(lambda entries: _changes(parts, spec, entries))
+        found = subscriptions_in(entries)[spec.subscription]
     _ensure_state_topic(parts, found.state_topic, len(found.starts))
     return _with_topic_id(parts, found)
 
@@ -65,8 +68,12 @@ def _with_topic_id(parts: Parts, found: SubscriptionEntry) -> SubscriptionEntry:
 
 def _changes(parts: Parts, spec: GroupSpec, entries: Entries) -> Changes:
     there = subscriptions_in(entries)
-    if spec.subscription in there:
-        return {}
+    if (found := there.get(spec.subscription)) is not None:
+        _check_same(spec, found)
+        if found.service == spec.service:
+            return {}
+        made = msgspec.structs.replace(found, service=spec.service)
+        return {made.key: written(made)}
     old = next((there[alias] for alias in spec.aliases if alias in there), None)
     if old is not None:
         _check_same(spec, old)
@@ -111,7 +118,7 @@ def _check_not_renamed(spec: GroupSpec, there: Mapping[str, SubscriptionEntry]) 
 
 
 def _check_same(spec: GroupSpec, found: SubscriptionEntry) -> None:
-    if (found.topic, found.service) == (spec.topic, spec.service):
+    if found.topic == spec.topic and found.service in (spec.service, spec.takes_over or spec.service):
         return
     raise SubscriptionConflict(
         f"Subscription {found.name!r} belongs to service {found.service!r} on topic {found.topic!r},"

@@ -2,8 +2,8 @@
 
 The envelope travels as CloudEvents 1.0 headers in binary mode (DESIGN §7). `ce_type` stands first and the schema's id
 second, so that both are found in a record of ours without looking through the others; foreign records may have them in
-any order, or none. A value that is a whole event, in structured mode, is taken apart here: nobody above knows the
-difference.
+any order, or none, and the schema's id or GUID as Confluent's serializers put it beside the value. A value that is a
+whole event, in structured mode, is taken apart here: nobody above knows the difference.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from postline.contracts.cloudevents import CONTENT_TYPE, OWN_ID, SCHEMA_ID, from_headers, to_headers
 from postline.contracts.cloudevents_json import STRUCTURED, Parts, is_packed, read_structured, to_structured
+from postline.contracts.frame import VALUE_HEADER, guid_behind, number_in_header
 from postline.errors import DecodeError
 from postline.log.port import (
     EMPTY_TYPE,
@@ -53,6 +54,8 @@ _headers: Any = methodcaller("headers")
 
 _type_names: dict[bytes, str] = {}
 _schema_flags: dict[bytes, int] = {}
+#: Apart from those, whose digits would be no header.
+_flags_by_header: dict[bytes, int] = {}
 
 
 def record_of(message: Message) -> Record:
@@ -90,7 +93,7 @@ def headers_of(message: Message) -> Headers:
 
 
 def _found_in(headers: Sequence[tuple[str, Any]]) -> tuple[str, int]:
-    name, flags = EMPTY_TYPE, 0
+    name, flags, beside = EMPTY_TYPE, 0, 0
     for header, value in headers:
         if header == _TYPE:
             name = _type_name(value)
@@ -98,9 +101,12 @@ def _found_in(headers: Sequence[tuple[str, Any]]) -> tuple[str, int]:
             flags |= FLAG_OWN_ID
         elif header == SCHEMA_ID:
             flags |= _flags_of(value)
+        elif header == VALUE_HEADER:
+            beside = _flags_by_header.get(value) or _flags_beside(value)
         elif value and header.lower() == CONTENT_TYPE and is_packed(value.decode("utf-8", _ERRORS)):
             flags |= FLAG_STRUCTURED
-    return name, flags
+    # What names an id of ours was written, or copied, by us: the other header was the original's.
+    return name, flags if flags >> SCHEMA_ID_SHIFT else flags | beside
 
 
 def _unpacked(value: Any, headers: Headers) -> tuple[str, int, Headers, bytes]:
@@ -110,18 +116,30 @@ def _unpacked(value: Any, headers: Headers) -> tuple[str, int, Headers, bytes]:
     except DecodeError:
         return UNREADABLE_TYPE, 0, headers, value
     beside = [(name, each) for name, each in headers if not name.startswith("ce_") and name.lower() != CONTENT_TYPE]
-    told: Headers = [*((name, each.encode("utf-8", _ERRORS)) for name, each in event.headers.items()), *beside]
-    # A structured event without data is no tombstone.
-    return *_found_in(told), told, event.data or b""
+    told: Headers = [(name, each.encode("utf-8", _ERRORS)) for name, each in event.headers.items()]
+    # What stands beside a whole event may name the schema of all of it, but not that of its data; and a structured
+    # event without data is no tombstone.
+    return *_found_in(told), told + beside, event.data or b""
 
 
 def _flags_of(schema_id: bytes | None) -> int:
     """The flags that a schema's id stands for; none for what is no id of a registry."""
     if schema_id is None or not schema_id.isdigit() or len(schema_id) > _SCHEMA_ID_DIGITS_MAX:
         return 0
-    flags = int(schema_id) << SCHEMA_ID_SHIFT
-    if len(_schema_flags) < _SCHEMA_IDS_CACHED_MAX:
-        _schema_flags[schema_id] = flags
+    return _remembered(_schema_flags, schema_id, int(schema_id))
+
+
+def _flags_beside(header: bytes | None) -> int:
+    """The flags that a header of Confluent's serializers stands for; none where it names no schema."""
+    number = number_in_header(header or b"")
+    return _remembered(_flags_by_header, header or b"", number) if number else 0
+
+
+def _remembered(known: dict[bytes, int], told: bytes, number: int) -> int:
+    """The flags of a schema's number, kept for the next record that tells it so."""
+    flags = number << SCHEMA_ID_SHIFT
+    if len(known) < _SCHEMA_IDS_CACHED_MAX:
+        known[told] = flags
     return flags
 
 
@@ -175,8 +193,9 @@ def _of_flags(flags: int) -> Headers:
 
 def _told_by_flags(flags: int) -> dict[str, str]:
     own = {OWN_ID: "1"} if flags & FLAG_OWN_ID else {}
-    schema_id = flags >> SCHEMA_ID_SHIFT
-    return {**own, SCHEMA_ID: str(schema_id)} if schema_id else own
+    number = flags >> SCHEMA_ID_SHIFT
+    # A GUID is no id of ours; it is in a header among the envelope's, which goes along.
+    return {**own, SCHEMA_ID: str(number)} if number and guid_behind(number) is None else own
 
 
 @lru_cache(4_096)

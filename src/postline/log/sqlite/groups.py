@@ -107,6 +107,8 @@ def ensure_subscription(
             continue
         found, _, topic, service = rows[0]
         _check_same(spec, name, topic, service)
+        if service != spec.service:
+            connection.execute(sql["hand_over"], (int(found), spec.service))
         if name != spec.subscription:
             if read_group(connection, int(found)).members.keys() - dead:
                 raise still_served(name, spec.subscription)
@@ -198,7 +200,7 @@ def _check_not_renamed(connection: apsw.Connection, spec: GroupSpec) -> None:
 
 
 def _check_same(spec: GroupSpec, name: str, topic: str, service: str) -> None:
-    if (topic, service) == (spec.topic, spec.service):
+    if topic == spec.topic and service in (spec.service, spec.takes_over or spec.service):
         return
     raise SubscriptionConflict(
         f"Subscription {name!r} belongs to service {service!r} on topic {topic!r},"

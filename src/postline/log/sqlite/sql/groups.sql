@@ -2,6 +2,9 @@
 SELECT subscriptions.id, subscriptions.name, topics.name, service
 FROM subscriptions JOIN topics ON topics.id = topic_id WHERE subscriptions.name = ?
 
+-- name: hand_over
+UPDATE subscriptions SET service = ?2 WHERE id = ?1
+
 -- name: rename_subscription
 UPDATE subscriptions SET name = ?2 WHERE id = ?1
 

@@ -1,0 +1,85 @@
+"""`postline send`, `request` and `tickets`: commands from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+
+from postline.app import open_environment
+from tests.unit.cli.conftest import Project
+
+LEDGER = """
+from msgspec import Struct
+from postline import App, CommandTopic, Context, Refused
+
+ledger = CommandTopic("ledger", owner="ledger", key="account", partitions=2)
+
+class Deposited(Struct, frozen=True):
+    balance: int
+
+class Overdrawn(Struct, frozen=True):
+    missing: int
+
+@ledger.command("ledger.Deposit", reply=Deposited, refusals=(Overdrawn,))
+class Deposit(Struct, frozen=True):
+    account: str
+    amount: int
+
+app = App("ledger", owns=[ledger])
+served = app.serve(ledger, state=int)
+
+@served.on(Deposit)
+async def deposit(command: Deposit, ctx: Context) -> Deposited:
+    balance = (ctx.state.get() or 0) + command.amount
+    if balance < 0:
+        raise Refused(Overdrawn(-balance))
+    ctx.state.put(balance)
+    return Deposited(balance)
+"""
+
+
+def handle_what_waits(project: Project) -> None:
+    """Run the service until it has answered all there is."""
+
+    async def work() -> None:
+        app = importlib.import_module("ledger_app").app
+        environment = open_environment()
+        await app.start(environment)
+        while not await app.caught_up():
+            await asyncio.sleep(0)
+        await app.stop()
+        await environment.log.close()
+
+    asyncio.run(work())
+
+
+def test_a_command_is_sent_answered_and_found_again(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    sent = project.run("send", "ledger_app:app", "ledger.Deposit", '{"account": "anna", "amount": 5}', "--json")
+    assert sent.code == 0, sent.err
+    assert project.run("tickets", "ledger", "--request", sent.json["request_id"]).code == 1
+    handle_what_waits(project)
+    found = project.run("tickets", "ledger", "--json")
+    assert (found.code, found.json["state"], found.json["client"]) == (0, "succeeded", "postline.cli")
+    asked = ("request", "ledger_app:app", "ledger.Deposit", '{"account": "anna", "amount": 5}', "--json")
+    again = project.run(*asked, "--request-id", sent.json["request_id"])
+    assert (again.code, again.json["reply"]) == (0, {"balance": 5})
+
+
+def test_a_refusal_has_an_exit_code_of_its_own(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    asked = ("ledger_app:app", "ledger.Deposit", '{"account": "bob", "amount": -5}', "--request-id", "r-1")
+    assert project.run("send", *asked).code == 0
+    handle_what_waits(project)
+    result = project.run("request", *asked, "--table")
+    assert (result.code, result.out.strip()) == (1, 'refused: ledger.Overdrawn {"missing":5}')
+
+
+def test_wrong_commands_are_refused_before_anything_is_sent(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    unknown = project.run("send", "ledger_app:app", "ledger.Withdraw", "{}")
+    assert unknown.code == 2
+    assert "It knows ledger.Deposit." in unknown.err
+    wrong = project.run("send", "ledger_app:app", "ledger.Deposit", '{"account": 5}')
+    assert wrong.code == 2
+    assert "account" in wrong.err
