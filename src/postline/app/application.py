@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Lifespan, Published, Running, append_all
+from postline.app.running import Companion, Lifespan, Published, Running, append_all
 from postline.commands import ReplySubscription, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
@@ -60,6 +60,8 @@ class App(Routing):
         self.publishes_to = tuple(_spread(publishes_to))
         self.commands = tuple(each for each in (*owns, *publishes_to) if isinstance(each, CommandTopic))
         self.subscriptions: dict[str, Subscription] = {}
+        #: What begins and ends with the app, before its subscriptions and after them.
+        self.companions: list[Companion] = []
         self._lifespan = lifespan
         self._running: Running | None = None
 

@@ -34,6 +34,7 @@ from postline.runtime.topology import Topology
 
 __all__ = [
     "HANDLER_THREAD",
+    "Companion",
     "Declared",
     "Lifespan",
     "Published",
@@ -60,10 +61,14 @@ class Declared(Protocol):
     subscriptions: dict[str, Subscription]
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
+    companions: list[Companion]
 
 
 #: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+#: Entered with the app at start, and with whether its subscriptions run here; left once they have stopped.
+Companion = Callable[[Any, bool], AbstractAsyncContextManager[None]]
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -139,6 +144,8 @@ class Running:
         await self._enroll()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
+        for companion in self._app.companions:
+            await self._stack.enter_async_context(companion(self._app, consume))
         resources = await self._enter(lifespan) if lifespan else None
         if not consume:
             return
