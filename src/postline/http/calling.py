@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from postline.errors import DeliveryFailed, SettingsError
@@ -77,14 +77,20 @@ class _Checked(httpcore.AsyncNetworkBackend):
 class Caller:
     """Posts to others' servers: no redirects, no proxies, no cookies. Event loop only; `close` it."""
 
-    def __init__(self, addresses: Addresses, *, timeout_seconds: float = _TIMEOUT_SECONDS) -> None:
-        self.addresses, self._timeout_seconds = addresses, timeout_seconds
+    def __init__(
+        self,
+        addresses: Addresses,
+        *,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
+        self.addresses, self._timeout_seconds, self._tls = addresses, timeout_seconds, tls
         self._pool: httpcore.AsyncConnectionPool | None = None
 
     def _opened(self) -> httpcore.AsyncConnectionPool:
         if self._pool is None:
             self._pool = httpcore.AsyncConnectionPool(
-                ssl_context=ssl.create_default_context(),
+                ssl_context=self._tls(),
                 max_connections=_CONNECTIONS_MAX,
                 max_keepalive_connections=_IDLE_CONNECTIONS_MAX,
                 keepalive_expiry=_IDLE_SECONDS,
