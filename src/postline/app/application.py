@@ -10,7 +10,7 @@ from typing import Any, TypeVar, Unpack
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Companion, Lifespan, Published, Running, append_all
-from postline.commands import ReplySubscription, Serving, Ticket
+from postline.commands import ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
@@ -192,6 +192,13 @@ class App(Routing):
         """
         running = self._require_running()
         return running.requests(of or running.commanding.only_topic()).ticket(request_id)
+
+    def requests(self, topic: CommandTopic) -> Requests:
+        """What this service sends to a command topic, for surfaces that send for others, as the HTTP gateway does.
+
+        Raises UsageError while the app is not running.
+        """
+        return self._for_publishing("app.requests", "ctx.send").requests(topic)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.

@@ -28,6 +28,7 @@ _COMMANDS = {
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
     "send": ("postline.cli.asking:send", "Send a command, and print its request's id."),
+    "serve": ("postline.cli.serve:command", "Take commands over HTTP."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
     "tickets": ("postline.cli.tickets:command", "List the outcomes of requests."),

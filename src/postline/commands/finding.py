@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
+from postline.commands.accepting import ACCEPTED, ACCEPTED_SUFFIX, Standing, read_accepted
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.commands.writing import PROGRESS
@@ -18,14 +19,19 @@ _PAGE_BYTES = 8 << 20
 
 
 class _Seen:
-    """One partition as far as it was read: where the newest outcome, and note, of each request lies."""
+    """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("next_offset", "notes", "outcomes")
+    __slots__ = ("accepted", "next_offset", "notes", "outcomes")
 
     def __init__(self) -> None:
         self.next_offset = 0
         self.outcomes: dict[bytes, int] = {}
         self.notes: dict[bytes, int] = {}
+        self.accepted: dict[bytes, int] = {}
+
+    def version(self, mark: bytes) -> int:
+        """The offset of the newest of all that is said of a request; -1 if nothing is."""
+        return max(self.accepted.get(mark, -1), self.notes.get(mark, -1), self.outcomes.get(mark, -1))
 
 
 class Tickets:
@@ -54,6 +60,24 @@ class Tickets:
         await self._reader.learn((record,))
         return self._reader.outcome(record, self._log.envelope(record)), told
 
+    async def standing(self, client_id: str, request_id: str) -> Standing:
+        """All that is kept of a request."""
+        key = ticket_key(client_id, request_id)
+        partition, mark = ticket_partition(key, self._partitions), _mark(key)
+        outcome, note = await self.find(client_id, request_id)
+        seen = self._seen[partition]
+        record = await self._at(partition, seen.accepted.get(mark))
+        accepted = read_accepted(record[4] or b"") if record is not None else None
+        return Standing(accepted, outcome, note, seen.version(mark) if accepted or outcome or note else -1)
+
+    async def version(self, client_id: str, request_id: str) -> int:
+        """Grows with everything that is said of a request; -1 if nothing is."""
+        key = ticket_key(client_id, request_id)
+        partition, mark = ticket_partition(key, self._partitions), _mark(key)
+        seen = self._seen.setdefault(partition, _Seen())
+        await self._catch_up(partition, seen)
+        return seen.version(mark)
+
     async def _catch_up(self, partition: int, seen: _Seen) -> None:
         while records := await self._log.read(
             self._name, partition, seen.next_offset, limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES
@@ -63,6 +87,8 @@ class Tickets:
                     continue
                 if kind == PROGRESS:
                     seen.notes[_mark(key.removesuffix(b"#progress"))] = offset
+                elif kind == ACCEPTED:
+                    seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)

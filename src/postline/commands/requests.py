@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import Any
 
 from postline.clock import Clock
+from postline.commands.accepting import Accepted, Standing, accepted_record
 from postline.commands.finding import Tickets
 from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
+from postline.commands.watching import Watching
 from postline.contracts.commands import COMMANDS, CommandTopic
 from postline.errors import RequestTimeout
 from postline.log.needs import TopicSpec
@@ -39,16 +41,18 @@ class Requests:
     ) -> None:
         outlet, log, clock, schemas = around
         commands, replies, tickets = specs
-        self._topic, self._outlet, self._log, self._clock, self._commands = topic, outlet, log, clock, commands
+        self._topic, self._outlet, self._log, self.clock, self._commands = topic, outlet, log, clock, commands
+        self._kept = tickets
         reader = ReplyReader(topic, schemas)
         self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
+        self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
         #: The control topic that reaches the owners of the commands' partitions.
         self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
     async def send(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> Ticket:
         """Store a command; its ticket. Durable when this returns. Raises as `App.send`."""
-        expires_ms = None if timeout is None else self._clock.now_ms() + milliseconds_of(timeout)
+        expires_ms = None if timeout is None else self.clock.now_ms() + milliseconds_of(timeout)
         append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
         # Replies are listened to first: one that comes at once must not be missed.
         await self._inbox.open()
@@ -57,6 +61,36 @@ class Requests:
         if request_id is not None:
             await self._recall(ticket)
         return ticket
+
+    async def accept(self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False) -> Ticket:
+        """Store a command for somebody behind this client, and the note of it, in one step; its ticket.
+
+        Durable when this returns. With `expected` the ticket hears of the outcome from now on. Raises as `App.send`.
+        """
+        append = self._outlet.sent(command, request_id)
+        ticket = Ticket(request_id, self)
+        if expected:
+            await self._inbox.open()
+            ticket.expected = self._inbox.expect(request_id)
+        await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
+        return ticket
+
+    async def standing(self, request_id: str) -> Standing:
+        """All that the log says of a request now. Raises LogUnavailable."""
+        return await self._tickets.standing(self._outlet.service, request_id)
+
+    async def changed(self, request_id: str, version: int, seconds: float) -> Standing:
+        """How a request stands once there is more to tell than `version`, or after `seconds`. Raises LogUnavailable."""
+        return await self._watching.changed(request_id, version, seconds)
+
+    @property
+    def kept_ms(self) -> int | None:
+        """How long it is known what became of a request; None for as long as the log stands."""
+        return self._kept.retention_ms
+
+    def fresh_id(self) -> str:
+        """A new request id, after all before it from this client in order of time."""
+        return self._outlet.fresh_id()
 
     async def _recall(self, ticket: Ticket) -> None:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""
@@ -86,7 +120,7 @@ class Requests:
                 waiter.set_result(None)
 
         expected.add_done_callback(go_on)
-        timer = self._clock.call_later(timeout, go_on)
+        timer = self.clock.call_later(timeout, go_on)
         try:
             await waiter
         finally:
@@ -108,11 +142,12 @@ class Requests:
     async def cancel(self, ticket: Ticket) -> None:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
-        envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self._clock.now_ms())
+        envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
         # Only its key tells which partition the command lies in, so all owners are asked.
         places = range(self._commands.partitions)
         await self._log.append([control_record(self._control, each, op, envelope) for each in places])
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""
+        await self._watching.close()
         await self._inbox.close()
