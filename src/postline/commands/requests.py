@@ -13,6 +13,7 @@ from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
+from postline.contracts.cloudevents import CALLBACK
 from postline.contracts.commands import COMMANDS, CommandTopic
 from postline.errors import RequestTimeout
 from postline.log.needs import TopicSpec
@@ -62,12 +63,17 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
-    async def accept(self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False) -> Ticket:
+    async def accept(
+        self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False, callback_url: str = ""
+    ) -> Ticket:
         """Store a command for somebody behind this client, and the note of it, in one step; its ticket.
 
-        Durable when this returns. With `expected` the ticket hears of the outcome from now on. Raises as `App.send`.
+        Durable when this returns. With `expected` the ticket hears of the outcome from now on. The reply carries
+        `callback_url`. Raises as `App.send`.
         """
         append = self._outlet.sent(command, request_id)
+        if callback_url:
+            append.envelope.headers[CALLBACK] = callback_url
         ticket = Ticket(request_id, self)
         if expected:
             await self._inbox.open()
