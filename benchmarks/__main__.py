@@ -36,6 +36,8 @@ _ON_A_FILE = {
     "contracts-check": ("contracts", "check"),
     "http-intake": ("http_intake", "http_intake"),
     "import": ("importing", "import_time"),
+    "flood": ("flood", "flood"),
+    "timers": ("timers", "timers"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {

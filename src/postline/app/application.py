@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
+from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Companion, Lifespan, Published, Running, append_all
+from postline.app.running import Companion, Lifespan, Published, Running
+from postline.clock import Clock
 from postline.commands import ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
-from postline.errors import UsageError
+from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
-from postline.log.needs import Need
+from postline.log.needs import Need, TopicSpec
 from postline.log.port import Log
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.runtime.versions import SchemaSource
+from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
 
 _DEFAULT_GRACE_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
+ScheduledT = TypeVar("ScheduledT", bound=Callable[..., Any])
 SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
@@ -41,7 +48,8 @@ class App(Routing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log.
+    that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
+    topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
     """
 
     def __init__(
@@ -52,6 +60,7 @@ class App(Routing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        schedules: bool = False,
     ) -> None:
         self.name = name
         self.url = url
@@ -60,10 +69,13 @@ class App(Routing):
         self.publishes_to = tuple(_spread(publishes_to))
         self.commands = tuple(each for each in (*owns, *publishes_to) if isinstance(each, CommandTopic))
         self.subscriptions: dict[str, Subscription] = {}
-        #: What begins and ends with the app, before its subscriptions and after them.
+        #: What begins and ends with the app, after its subscriptions have begun and until they have stopped.
         self.companions: list[Companion] = []
         self._lifespan = lifespan
         self._running: Running | None = None
+        self.schedules: Schedules | None = None
+        if schedules:
+            self._with_schedules()
 
     def subscribe(
         self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -110,19 +122,86 @@ class App(Routing):
         self.subscriptions[subscription.name] = subscription
         return subscription
 
+    # -- schedules ----------------------------------------------------------------------------
+
+    def _with_schedules(self) -> Schedules:
+        if self.schedules is None:
+            schedules = self.schedules = Schedules(self.name)
+            self.owns += (schedules.topic,)
+            subscription = self.subscribe(schedules.topic.name, schedules.topic, start="earliest", after="continue")
+            subscription.timers, subscription.taken_up = schedules.timers, schedules.periodics.taken_up
+            subscription.on(schedules.topic.delayed)(schedules.take)
+            subscription.on(schedules.topic.run)(schedules.periodics.run)
+        return self.schedules
+
+    def every(
+        self, interval: timedelta | float, *, name: str, missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function at multiples of an interval (seconds or timedelta) since 1970, in UTC.
+
+        See `cron` for everything else. Raises UsageError.
+        """
+        return self._scheduled(name, Every(interval), missed)
+
+    def cron(
+        self, expression: str, *, name: str, tz: str | ZoneInfo = "UTC", missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function when a cron expression says so in a time zone.
+
+        It may be async or plain, takes a `Run` or nothing, and is given back unchanged; what it returns is published.
+        Each planned time has one run in the whole group; a failed one is retried and given up as any message, and
+        later ones of its name come after it. `missed` says what becomes of runs whose time passed while no worker was
+        there: "once" makes up for them with the last one, "all" with each, "skip" with none. Daylight saving: an hour
+        that is skipped runs as soon as it is over, one that comes twice runs the first time. A schedule that the code
+        does not have any more stops; under another rule it begins anew. Raises UsageError, SettingsError.
+        """
+        return self._scheduled(name, Cron(expression, tz), missed)
+
+    def _scheduled(self, name: str, rule: Rule, missed: Missed) -> Callable[[ScheduledT], ScheduledT]:
+        def register(function: ScheduledT) -> ScheduledT:
+            self._with_schedules().periodics.add(Periodic.of(function, name, rule, missed))
+            return function
+
+        return register
+
+    async def cancel(self, token: str, *, wait: timedelta | float = _CANCEL_SECONDS) -> bool | None:
+        """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
+
+        True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
+        UnknownSubscription, LogError.
+        """
+        running = self._for_publishing("app.cancel", "ctx.cancel")
+        return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)
+
     # -- publishing ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
 
-        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
+        checked now; `Published` says where it waits and by which token it is cancelled. That needs
+        `App(…, schedules=True)`.
+
+        Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
+        If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
         unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers)
+        if delay is not None or at is not None:
+            return await running.put_off(append, delay, at, own_id=id is not None)
+        if running.gates.bounded:
+            await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
@@ -131,7 +210,9 @@ class App(Routing):
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
+        all; `id_of` gives the own id that makes repeating safe. Where there is no room in time it raises BackPressure,
+        whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
@@ -141,12 +222,14 @@ class App(Routing):
             for appends in running.thousands(messages, id_of):
                 if storing is not None:
                     published += await storing
-                storing = asyncio.create_task(append_all(running.log, appends))
+                storing = asyncio.create_task(running.store(appends))
                 await asyncio.sleep(0)
             return published + (await storing if storing is not None else [])
-        except BaseException:
+        except BaseException as error:
             if storing is not None:
                 await asyncio.gather(storing, return_exceptions=True)
+            if isinstance(error, BackPressure):
+                error.published = len(published)
             raise
 
     async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
@@ -154,11 +237,11 @@ class App(Routing):
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
         this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
-        every subscription handles the first. Raises ContractError and LogError.
+        every subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
         """
         running = self._for_publishing()
         appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
-        return await append_all(running.log, appends) if appends else []
+        return await running.store(appends) if appends else []
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -286,6 +369,32 @@ class App(Routing):
     def log(self) -> Log:
         """The log it runs on. Raises UsageError while it is not running."""
         return self._require_running().log
+
+    @property
+    def clock(self) -> Clock:
+        """The clock it goes by. Raises UsageError while it is not running."""
+        return self._require_running().clock
+
+    @property
+    def schemas(self) -> SchemaSource:
+        """Who knows the schemas that records were written under. Raises UsageError while it is not running."""
+        return self._require_running().registry
+
+    def spec_of(self, topic: Topic | ForeignTopic) -> TopicSpec:
+        """A topic that it declares, as the log has it. Raises UsageError while it is not running."""
+        return self._require_running().topology.specs[topic.name]
+
+    async def add(self, subscription: Subscription) -> Consumer:
+        """Run one more subscription, to a topic that the app knows, from now on and until the app stops.
+
+        It is for surfaces whose users subscribe at run time: such a one is theirs to watch, and its failure doesn't end
+        the app. Raises SettingsError, LogError; UsageError while the app is not running.
+        """
+        return await self._require_running().add(subscription)
+
+    async def remove(self, subscription: Subscription, grace_seconds: float = _DEFAULT_GRACE_SECONDS) -> None:
+        """Run a subscription that was added no more; it keeps its position in the log. Idempotent."""
+        await self._require_running().remove(subscription, grace_seconds)
 
     async def __aenter__(self) -> App:
         await self.start()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -15,22 +16,37 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
+from postline.clock import Clock
 from postline.commands import Claims, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
-from postline.errors import PostlineError, SettingsError
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.operations import Operations, Request
+from postline.registry import (
+    SCHEMAS_TOPIC,
+    DeclaredBounds,
+    Registry,
+    Usage,
+    View,
+    enroll,
+    open_registry,
+    schemas_topic,
+    view_of,
+)
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.delays import DelayToken, due_of, order_of
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
+from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
@@ -50,6 +66,8 @@ _log = logging.getLogger("postline")
 HANDLER_THREAD = " handler"
 
 _PUBLISH_MANY_RECORDS = 1_000
+#: So long a request to an owner in this process takes in memory, where no time passes.
+_TURNS_OF_THE_LOOP = 100
 
 
 class Declared(Protocol):
@@ -59,6 +77,7 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
     companions: list[Companion]
@@ -78,6 +97,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
+    token: str = ""
 
 
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
@@ -128,26 +149,33 @@ class Running:
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
         self._stack = AsyncExitStack()
+        self._resources: Any = None
+        #: Subscriptions that came while it runs, by full name. Whoever added them watches whether they fail.
+        self._added: dict[str, Subscription] = {}
+        self._adding = asyncio.Lock()
+        self._leaving = False
         self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
+        self.gates.check()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
-        for companion in self._app.companions:
-            await self._stack.enter_async_context(companion(self._app, consume))
-        resources = await self._enter(lifespan) if lifespan else None
+        self._resources = resources = await self._enter(lifespan) if lifespan else None
         if not consume:
+            await self._enter_companions(consume)
             return
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
@@ -155,7 +183,43 @@ class Running:
             await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
-        await self._name_unserved(plans)
+        await self._enter_companions(consume)
+        await self._name_unserved([*plans, *(consumer.plan for consumer in self.consumers)])
+
+    async def _enter_companions(self, consume: bool) -> None:
+        for companion in self._app.companions:
+            await self._stack.enter_async_context(companion(self._app, consume))
+
+    async def add(self, subscription: Subscription) -> Consumer:
+        """Run one more subscription from now on. Raises SettingsError, LogError; UsageError once the app stops."""
+        async with self._adding:
+            self._require_staying()
+            plan = self._plan(subscription)
+            plan.require()
+            await self.topology.prepare_more(plan)
+            self._added[plan.name] = subscription
+            try:
+                await self._start_consumer(plan, self._resources)
+            except BaseException:
+                await self._drop(plan.name, 0)
+                raise
+            return self.consumers[-1]
+
+    async def remove(self, subscription: Subscription, grace_seconds: float) -> None:
+        """Run an added subscription no more; it keeps its position. Idempotent."""
+        async with self._adding:
+            await self._drop(self._settings.full_name(subscription.name), grace_seconds)
+
+    async def _drop(self, name: str, grace_seconds: float) -> None:
+        if self._added.pop(name, None) is None:
+            return
+        for consumer in [each for each in self.consumers if each.plan.name == name]:
+            self.consumers.remove(consumer)
+            await consumer.stop(grace_seconds)
+
+    def _require_staying(self) -> None:
+        if self._leaving:
+            raise UsageError(f"App {self._app.name!r} stops.", remedy="Add subscriptions while it runs.")
 
     async def _enroll(self) -> None:
         """Register what this app may publish, before it does. Raises ContractError where that breaks somebody."""
@@ -163,6 +227,13 @@ class Running:
             for name, contract in topic.contracts.items():
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
+
+    async def _tell_bounds(self) -> None:
+        """Let whoever looks on know how far subscriptions of the app's topics may lag."""
+        full = self._settings.full_name
+        if owned := [full(topic.name) for topic in self._app.owns]:
+            declared = DeclaredBounds(self.log, self._schemas)
+            await declared.note(owned, self.topology.bounds(), self.outlet.fresh_id)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
@@ -176,7 +247,7 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = list(self._catalog.problems)
+        problems = [*self._catalog.problems, *self.topology.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -228,8 +299,58 @@ class Running:
     def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
         fresh, rest = self.outlet.fresh, iter(messages)
-        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+        number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+        while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def store(self, appends: Sequence[Append]) -> list[Published]:
+        """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""
+        if self.gates.bounded:
+            await self.gates.room_for(appends)
+        return await append_all(self.log, appends)
+
+    async def put_off(
+        self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool
+    ) -> Published:
+        """Have a record leave later; durable when this returns. Raises UsageError."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        schedules = self._app.schedules
+        if schedules is None:
+            raise UsageError(
+                f"App {self._app.name!r} has no schedules, so that publish(…, delay=) has nowhere to keep a message.",
+                remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
+            )
+        own = append.envelope.id
+        message = schedules.delayed(append, self.outlet.partitions_of(append.topic), due, own_id=own_id)
+        asked = self.outlet.fresh(message, own if own_id else None)
+        (offset,) = await self.log.append((asked,))
+        subscription = self._settings.full_name(schedules.topic.name)
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
+        return Published(own, asked.topic, asked.partition, offset, token)
+
+    async def cancel(self, token: str, wait_seconds: float) -> bool | None:
+        """As `App.cancel`."""
+        operations = Operations(self.log, self._environment.clock, self._environment.random, source=self._app.name)
+        request = await operations.cancel(token)
+        for _ in range(_TURNS_OF_THE_LOOP):
+            if self._obeyed_here(request):
+                break
+            await asyncio.sleep(0)
+        if not request.live or not await operations.obeyed(request, wait_seconds):
+            return None
+        return await operations.cancelled(token)
+
+    def _obeyed_here(self, request: Request) -> bool:
+        """Whether a consumer of this process has done, and committed, what was asked."""
+        for consumer in self.consumers:
+            if consumer.plan.name == request.subscription:
+                return all(
+                    (owned := consumer.owned.get(partition)) is not None
+                    and owned.control_offset > offset
+                    and not (owned.unit or owned.committing)
+                    for partition, offset in request.asked.items()
+                )
+        return False
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
@@ -249,7 +370,7 @@ class Running:
         announced = await announce_types(self.log, plan, envelope)
         plan = self.commanding.answering(self._by_full_name(plan.name), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
-        around.resources = resources
+        around.resources, around.gates = resources, self.gates
         around.later = self.later
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
@@ -264,7 +385,14 @@ class Running:
             await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
 
     def _by_full_name(self, name: str) -> Subscription:
+        if (added := self._added.get(name)) is not None:
+            return added
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that everything here goes by."""
+        return self._environment.clock
 
     def requests(self, topic: CommandTopic) -> Requests:
         """What the app sends to one command topic."""
@@ -276,7 +404,8 @@ class Running:
 
     async def wait_failed(self) -> BaseException:
         """The error of the first consumer that can't go on."""
-        futures = [consumer.failed for consumer in self.consumers if consumer.failed is not None]
+        declared = [consumer for consumer in self.consumers if consumer.plan.name not in self._added]
+        futures = [consumer.failed for consumer in declared if consumer.failed is not None]
         if not futures:
             await asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -284,6 +413,9 @@ class Running:
 
     async def stop(self, grace_seconds: float) -> None:
         """As `App.stop`; raises what no PostlineError is."""
+        self._leaving = True
+        async with self._adding:  # whoever is being added is stopped with the others
+            pass
         results = await asyncio.gather(
             *(consumer.stop(grace_seconds) for consumer in self.consumers), return_exceptions=True
         )
@@ -296,10 +428,12 @@ class Running:
 
     async def abort(self) -> None:
         """As `App.abort`."""
+        self._leaving = True
         await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
         await self._close()
 
     async def _close(self) -> None:
+        self.gates.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:
             await self._stack.aclose()

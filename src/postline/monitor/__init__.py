@@ -10,6 +10,7 @@ from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
 from postline.monitor.views import (
     AuditView,
+    BoundView,
     DeadLetterDetail,
     DeadLetterView,
     HeldView,
@@ -22,12 +23,15 @@ from postline.monitor.views import (
     TopicView,
     key_text,
 )
+from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
     "AuditView",
+    "BoundView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
+    "DelayedView",
     "HeldView",
     "MemberView",
     "Monitor",
@@ -35,7 +39,10 @@ __all__ = [
     "PartitionView",
     "RecordId",
     "RecordView",
+    "ScheduleView",
     "SubscriptionView",
     "TopicView",
+    "WaitingView",
     "key_text",
+    "waiting_of",
 ]

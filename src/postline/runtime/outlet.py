@@ -68,6 +68,10 @@ class Outlet:
             route = self._routes[kind] = self._route_of(kind)
         return route
 
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has that something was published to."""
+        return next(route.partitions for route in self._routes.values() if route.topic == topic)
+
     def fresh_id(self) -> str:
         """A new id from this service's source."""
         return self._ids.next_id()
