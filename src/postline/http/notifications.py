@@ -1,0 +1,91 @@
+"""`notifications`: an ASGI application by which others follow topics, as event streams and by webhooks of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from postline.app import App
+from postline.contracts import Topic
+from postline.errors import SettingsError
+
+try:
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from postline.http.callers import Authenticate, Callers
+    from postline.http.doors import path_of, routes_of
+    from postline.http.hosting import Hosting
+    from postline.http.limits import Limits
+    from postline.http.problems import Problem, problem_response
+    from postline.http.streams import Streams
+except ImportError as missing:
+    raise SettingsError("Notifications need starlette.", remedy="pip install 'postline[http]'") from missing
+
+__all__ = ["Notifications", "notifications"]
+
+
+def notifications(
+    app: App,
+    *,
+    streams: Sequence[Topic] = (),
+    authenticate: Authenticate | None = None,
+    challenge: str = "Bearer",
+    reveal: bool = False,
+    limits: Limits | None = None,
+) -> Notifications:
+    """What answers `GET /topics/{name}/events` for the topics in `streams`, and for no others.
+
+    `authenticate` names who asks, or None to refuse, as for `gateway`; without it only this machine is served.
+    Sensitive fields are masked unless `reveal`. Raises SettingsError.
+    """
+    limits = limits or Limits()
+    ending = asyncio.Event()
+    followed = Streams(app, streams, limits, ending, reveal=reveal)
+    return Notifications(app, Callers(authenticate, challenge, limits.rate), followed, ending)
+
+
+class Notifications:
+    """An ASGI application, to be served on its own or mounted beside a gateway; made by `notifications`.
+
+    As with a gateway, an app that runs is left alone; else the first request, or `running`, starts it, to send alone.
+    """
+
+    def __init__(self, app: App, callers: Callers, streams: Streams, ending: asyncio.Event) -> None:
+        self.app = app
+        self._hosting, self._ending = Hosting(app), ending
+        endpoints = [("/topics/{name}/events", "GET", streams.events)]
+        self._web = Starlette(
+            routes=routes_of(endpoints, app, callers, self._hosting),
+            exception_handlers={HTTPException: _no_such},
+            lifespan=lambda _: self.running(),
+        )
+        self._web.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ASGI asks."""
+        await self._web(scope, receive, send)
+
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
+        return self._running()
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        self._ending.clear()
+        async with self._hosting.running():
+            yield
+
+    def let_go(self) -> None:
+        """End streams, since whoever serves this is about to stop."""
+        self._ending.set()
+
+
+def _no_such(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: a path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), path_of(request))
