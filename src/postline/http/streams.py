@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Any
 
 import msgspec
@@ -73,7 +73,7 @@ class Streams:
         stream = _Stream(self._app, reader, chosen, offsets)
         return _Bounded(self._told(stream), self._slow_seconds, reader.topic.name)
 
-    async def _told(self, stream: _Stream) -> AsyncIterator[bytes]:
+    async def _told(self, stream: _Stream) -> AsyncGenerator[bytes, None]:
         self._open += 1
         try:
             # The id at once: who breaks off before the first event goes on from here all the same.
@@ -143,16 +143,17 @@ class _Stream:
 
     async def wait(self, seconds: float) -> None:
         """Until there may be more, or it is time to show that the stream is alive."""
-        ends = [each.end for each in await self._app.log.bounds(self.topic)]
-        if self._offsets >= ends:
+        bounds = await self._app.log.bounds(self.topic)
+        if not any(each.end > offset for offset, each in zip(self._offsets, bounds, strict=False)):
             await self._app.log.wait_for_appends(self.topic, seconds)
 
 
 class _Bounded(StreamingResponse):
     """A stream that keeps nothing for a client that does not take it: it is disconnected, and comes again."""
 
-    def __init__(self, content: AsyncIterator[bytes], slow_seconds: float, topic: str) -> None:
+    def __init__(self, content: AsyncGenerator[bytes, None], slow_seconds: float, topic: str) -> None:
         super().__init__(content, headers=_HEADERS, media_type=EVENT_STREAM)
+        self._content = content
         self._slow_seconds, self._topic = slow_seconds, topic
 
     async def stream_response(self, send: Send) -> None:
@@ -168,7 +169,10 @@ class _Bounded(StreamingResponse):
                 )
                 raise
 
-        await super().stream_response(in_time)
+        try:
+            await super().stream_response(in_time)
+        finally:
+            await self._content.aclose()  # at once: its place is free again
 
 
 def _chosen(reader: TopicReader, request: Request) -> Chosen:

@@ -31,13 +31,15 @@ class Listening:
         #: Clear: the client takes nothing.
         self.takes = asyncio.Event()
         self.takes.set()
+        self._asked = False
         self.status = 0
         self.headers: dict[str, str] = {}
         self.heard = b""
         self.task = asyncio.ensure_future(web(self._scope, self._receive, self._send))
 
     async def _receive(self) -> dict[str, Any]:
-        if not self._gone.is_set() and self.status == 0:
+        if not self._asked:
+            self._asked = True
             return {"type": "http.request", "body": b"", "more_body": False}
         await self._gone.wait()
         return {"type": "http.disconnect"}
@@ -71,13 +73,13 @@ class Listening:
     async def wait_for(self, count: int) -> list[dict[str, str]]:
         """The events, once there are so many."""
         while len(self.events) < count:
-            assert not self.task.done(), self.heard
+            assert not self.task.done(), (self.heard, self.task)
             await asyncio.sleep(0.001)
         return self.events
 
     async def wait_for_words(self, words: bytes) -> None:
         while words not in self.heard:
-            assert not self.task.done(), self.heard
+            assert not self.task.done(), (self.heard, self.task)
             await asyncio.sleep(0.001)
 
     async def close(self) -> None:
