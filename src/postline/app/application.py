@@ -380,6 +380,10 @@ class App(Routing):
         """Who knows the schemas that records were written under. Raises UsageError while it is not running."""
         return self._require_running().registry
 
+    def full_name(self, name: str) -> str:
+        """A topic's or subscription's name as the log has it. Raises UsageError while the app is not running."""
+        return self._require_running().full_name(name)
+
     def spec_of(self, topic: Topic | ForeignTopic) -> TopicSpec:
         """A topic that it declares, as the log has it. Raises UsageError while it is not running."""
         return self._require_running().topology.specs[topic.name]

@@ -389,6 +389,10 @@ class Running:
             return added
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)
 
+    def full_name(self, name: str) -> str:
+        """A name as the namespace makes it."""
+        return self._settings.full_name(name)
+
     @property
     def clock(self) -> Clock:
         """The clock that everything here goes by."""

@@ -16,13 +16,13 @@ from postline.http.callers import Callers
 from postline.http.hosting import Hosting
 from postline.http.problems import Problem, problem_of, problem_response
 
-__all__ = ["Endpoints", "path_of", "routes_of"]
+__all__ = ["Endpoint", "path_of", "routes_of"]
 
 #: Path, method, and what answers whom it is told.
-Endpoints: TypeAlias = Sequence[tuple[str, str, Callable[[Request, str], Awaitable[Response]]]]
+Endpoint: TypeAlias = tuple[str, str, Callable[[Request, str], Awaitable[Response]]]
 
 
-def routes_of(endpoints: Endpoints, app: App, callers: Callers, hosting: Hosting) -> list[Route]:
+def routes_of(endpoints: Sequence[Endpoint], app: App, callers: Callers, hosting: Hosting) -> list[Route]:
     """Routes of these endpoints, each with and without a slash behind it."""
     methods: dict[str, dict[str, Callable[[Request, str], Awaitable[Response]]]] = {}
     for path, method, endpoint in endpoints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
 from postline.app import App
 from postline.contracts import Topic
@@ -17,36 +18,68 @@ try:
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
+    from postline.http.addresses import Addresses
     from postline.http.callers import Authenticate, Callers
-    from postline.http.doors import path_of, routes_of
+    from postline.http.delivering import Post
+    from postline.http.doors import Endpoint, path_of, routes_of
+    from postline.http.endpoints import Endpoints
     from postline.http.hosting import Hosting
     from postline.http.limits import Limits
     from postline.http.problems import Problem, problem_response
+    from postline.http.registering import Registering
     from postline.http.streams import Streams
 except ImportError as missing:
     raise SettingsError("Notifications need starlette.", remedy="pip install 'postline[http]'") from missing
 
-__all__ = ["Notifications", "notifications"]
+__all__ = ["Notifications", "Webhooks", "notifications"]
 
 
 def notifications(
     app: App,
     *,
     streams: Sequence[Topic] = (),
+    webhooks: Webhooks | Sequence[Topic] = (),
     authenticate: Authenticate | None = None,
     challenge: str = "Bearer",
     reveal: bool = False,
     limits: Limits | None = None,
 ) -> Notifications:
-    """What answers `GET /topics/{name}/events` for the topics in `streams`, and for no others.
+    """What answers `GET /topics/{name}/events` for the topics in `streams`, and `/webhooks` for those in `webhooks`.
 
+    A webhook that a client makes is a durable subscription of the service, in all processes that run its subscriptions:
+    declare this before the app starts, in each of them. It is made in the topic `<service>.webhooks`.
     `authenticate` names who asks, or None to refuse, as for `gateway`; without it only this machine is served.
     Sensitive fields are masked unless `reveal`. Raises SettingsError.
     """
     limits = limits or Limits()
     ending = asyncio.Event()
     followed = Streams(app, streams, limits, ending, reveal=reveal)
-    return Notifications(app, Callers(authenticate, challenge, limits.rate), followed, ending)
+    routes: list[Endpoint] = [("/topics/{name}/events", "GET", followed.events)]
+    made = webhooks if isinstance(webhooks, Webhooks) else Webhooks(topics=webhooks)
+    if made.topics:
+        kept = Endpoints(app, made.topics, addresses=made.addresses or Addresses(), post=made.post, reveal=reveal)
+        registering = Registering(app, kept, limits)
+        routes += [
+            ("/webhooks", "POST", registering.post),
+            ("/webhooks", "GET", registering.list),
+            ("/webhooks/{id}", "GET", registering.get),
+            ("/webhooks/{id}", "DELETE", registering.delete),
+            ("/webhooks/{id}/enable", "POST", registering.enable),
+            ("/webhooks/{id}/secret", "POST", registering.rotate),
+        ]
+    return Notifications(app, Callers(authenticate, challenge, limits.rate), routes, ending)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhooks:
+    """The topics that clients may have posted to them, and which addresses may be called for that.
+
+    `post` stands in for the network in tests.
+    """
+
+    topics: Sequence[Topic]
+    addresses: Addresses | None = None
+    post: Post | None = None
 
 
 class Notifications:
@@ -55,10 +88,9 @@ class Notifications:
     As with a gateway, an app that runs is left alone; else the first request, or `running`, starts it, to send alone.
     """
 
-    def __init__(self, app: App, callers: Callers, streams: Streams, ending: asyncio.Event) -> None:
+    def __init__(self, app: App, callers: Callers, endpoints: Sequence[Endpoint], ending: asyncio.Event) -> None:
         self.app = app
         self._hosting, self._ending = Hosting(app), ending
-        endpoints = [("/topics/{name}/events", "GET", streams.events)]
         self._web = Starlette(
             routes=routes_of(endpoints, app, callers, self._hosting),
             exception_handlers={HTTPException: _no_such},
