@@ -37,6 +37,7 @@ _ON_A_FILE = {
     "http-intake": ("http_intake", "http_intake"),
     "import": ("importing", "import_time"),
     "flood": ("flood", "flood"),
+    "requests": ("requests", "requests"),
     "timers": ("timers", "timers"),
     "large": ("large", "large"),
 }

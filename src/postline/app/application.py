@@ -259,14 +259,26 @@ class App(Routing):
         return await (await self.send(command, request_id=request_id, timeout=seconds)).outcome(seconds)
 
     async def send(
-        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
-        A command that no attempt has begun within `timeout` expires. See `request` for `request_id` and errors.
+        With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
+        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait, and
+        raise BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
-        return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+        topic = running.commanding.topic_of(command)
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        leaving = None if delay is None and at is None else running.leaving(delay, at)
+        return await running.requests(topic).send(command, request_id, timeout, leaving)
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.

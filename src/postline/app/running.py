@@ -17,7 +17,7 @@ import msgspec
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
 from postline.clock import Clock
-from postline.commands import Claims, Requests, Serving
+from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
@@ -401,6 +401,11 @@ class Running:
     def requests(self, topic: CommandTopic) -> Requests:
         """What the app sends to one command topic."""
         return self.commanding.requests(topic, (self.log, self._environment.clock, self.registry))
+
+    def leaving(self, delay: timedelta | float | None, at: datetime | None) -> Leaving:
+        """When a command leaves that is put off. Raises UsageError for what is no time."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        return Leaving(due.at_ms, lambda append: self.put_off(append, delay, at, own_id=True))
 
     def later(self, token: str, reply: Any) -> Append:
         """The record that gives a later reply."""

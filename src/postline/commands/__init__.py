@@ -5,7 +5,7 @@ from __future__ import annotations
 from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering
 from postline.commands.claims import Claims
-from postline.commands.requests import Requests
+from postline.commands.requests import Leaving, Requests
 from postline.commands.serving import ReplySubscription, Serving
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.tokens import ReplyToken
@@ -14,6 +14,7 @@ from postline.commands.writing import ReplyWriter
 __all__ = [
     "Accepted",
     "Claims",
+    "Leaving",
     "Outcome",
     "ReplySubscription",
     "ReplyToken",

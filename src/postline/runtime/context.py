@@ -242,17 +242,34 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
             self.entries = {}
         self.entries[namespace, key] = value
 
-    def send(self, command: Any, *, timeout: timedelta | float | None = None) -> str:
+    def send(
+        self,
+        command: Any,
+        *,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str:
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
-        Its reply comes as a message (`App.replies`). One that no attempt has begun within `timeout`, in seconds or as
-        timedelta, expires. A repeated attempt sends it under the same id. Raises as `publish` does.
+        Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
+        does. One that no attempt has begun within `timeout` of leaving (seconds or timedelta) expires. A repeated attempt
+        sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")
-        expires_ms = None if timeout is None else self.desk.now_ms() + milliseconds_of(timeout)
-        append = self.desk.command(self, command, expires_ms)
-        self.put_out(append)
+        due = None if delay is None and at is None else due_of(delay, at, self.desk.now_ms())
+        leaves_ms = self.desk.now_ms() if due is None else due.at_ms
+        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
+        if due is None:
+            append = self.desk.command(self, command, expires_ms)
+            self.put_out(append)
+        else:
+            if self.ordinals is None and self.outbox is None:
+                self.ordinals = {}  # counted from the first on, since the outbox does not have it
+            append = self.desk.command(self, command, expires_ms)
+            order = order_of(self.offset, len(self.delayed or ()))
+            self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
         return append.envelope.id
 
     @property

@@ -194,6 +194,8 @@ class OwnedPartition:
                 self.timers.put_off(waiting)
         if context.entries is not None:
             self.unit.changes.update(context.entries)
+        if context.promised and self.answers is not None:
+            self.answers.promised(context)
         if context.staged is not None:
             for key, data in context.staged.items():
                 self.states[key] = data
