@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -42,7 +43,7 @@ def http_intake(options: Options) -> Result:
     """202 after the fsync, by 100 connections; the load comes from a process of its own."""
     result = Result("http-intake", "POST of commands over HTTP by 100 connections, synchronous=FULL")
     number = options.some(30_000)
-    ways = ("at once", "stored", "stored, keyed")
+    ways = ("by nothing but the server", "at once", "stored", "stored, keyed")
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(options.rounds):
         for way in ways:
@@ -52,6 +53,8 @@ def http_intake(options: Options) -> Result:
     at_once = best(rates["at once"])
     result.ratios.append(Ratio("the same route answering at once", best(rates["stored"]) / at_once, 0.4))
     result.ratios.append(Ratio("the same, with an Idempotency-Key", best(rates["stored, keyed"]) / at_once, 0.4))
+    bare = best(rates["by nothing but the server"])
+    result.ratios.append(Ratio("an ASGI application that only answers", best(rates["stored"]) / bare))
     result.notes.append("At once: the same gateway, whose log takes every append without storing anything.")
     return result
 
@@ -61,7 +64,7 @@ def _measured(way: str, number: int) -> float:
 
     async def main() -> None:
         nonlocal rate
-        async with _serving(Path(place), stores=way != "at once") as port:
+        async with _serving(Path(place), stores="stored" in way, bare="nothing" in way) as port:
             rate = await _load(port, number, keyed="keyed" in way)
 
     with directory() as place:
@@ -70,7 +73,7 @@ def _measured(way: str, number: int) -> float:
 
 
 @asynccontextmanager
-async def _serving(folder: Path, *, stores: bool) -> AsyncIterator[int]:
+async def _serving(folder: Path, *, stores: bool, bare: bool = False) -> AsyncIterator[int]:
     """A gateway that listens; its port."""
     path = folder / "bench.db"
     shop = App("shop", publishes_to=[ledger])
@@ -82,7 +85,8 @@ async def _serving(folder: Path, *, stores: bool) -> AsyncIterator[int]:
         if not stores:
             environment.log.append = _at_once  # type: ignore[method-assign]
         settle(path)
-        server = uvicorn.Server(uvicorn.Config(gateway(shop), lifespan="off", log_level="error", access_log=False))
+        web = _bare if bare else gateway(shop)
+        server = uvicorn.Server(uvicorn.Config(web, lifespan="off", log_level="error", access_log=False))
         with socket.create_server(("127.0.0.1", 0), backlog=_CONNECTIONS) as listener:
             serving = asyncio.ensure_future(server._serve([listener]))  # without its signal handlers
             try:
@@ -90,6 +94,14 @@ async def _serving(folder: Path, *, stores: bool) -> AsyncIterator[int]:
             finally:
                 server.should_exit = True
                 await serving
+
+
+async def _bare(scope: Any, receive: Any, send: Any) -> None:
+    """An ASGI application that answers 202 to whatever comes."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 202, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"{}"})
 
 
 async def _at_once(records: Sequence[Append]) -> list[int]:

@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.integration.processes import ROOT
-
-SHOP = """
-from msgspec import Struct
-from postline import App, CommandTopic, Context
-from postline.http.gateway import gateway
-
-ledger = CommandTopic("ledger", owner="ledger", key="source")
-
-
-@ledger.command("ledger.Transfer")
-class Transfer(Struct, frozen=True):
-    source: str
-    amount: int
-
-
-service = App("ledger", owns=[ledger])
-served = service.serve(ledger, state=int)
-
-
-@served.on(Transfer)
-async def transfer(command: Transfer, ctx: Context) -> None:
-    ctx.state.put((ctx.state.get() or 0) + command.amount)
-
-
-app = App("shop", publishes_to=[ledger])
-web = gateway(app, authenticate=lambda request: request.headers.get("x-user"))
-"""
-
-PAY = {"source": "anna", "amount": 1}
+from tests.integration.web_shop import PAY, SHOP, process_of, serving
 
 
 @pytest.fixture
@@ -50,32 +18,6 @@ def shop(tmp_path: Path) -> Path:
     """A project with a service and its client."""
     (tmp_path / "shop.py").write_text(SHOP)
     return tmp_path
-
-
-async def _process(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "postline", *arguments),
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-@asynccontextmanager
-async def serving(folder: Path, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """`postline serve`, and where it listens; killed at the end if it still runs."""
-    process = await _process(folder, "serve", *arguments, "--port", "0")
-    try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        line = (await process.stdout.readline()).decode().strip()
-        assert line.startswith("http://"), (await process.stderr.read()).decode()
-        yield process, line
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_it_serves_an_app_and_stops_in_order_with_a_stream_open(shop: Path) -> None:
@@ -123,14 +65,14 @@ async def test_another_process_finds_what_a_killed_one_accepted(shop: Path) -> N
     ],
 )
 async def test_what_can_not_be_served_is_refused(shop: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
-    process = await _process(shop, "serve", *arguments)
+    process = await process_of(shop, "serve", *arguments)
     _, told = await process.communicate()
     assert process.returncode == code
     assert said in told.decode()
 
 
 async def test_the_openapi_document_is_written(shop: Path) -> None:
-    process = await _process(shop, "serve", "shop:web", "--openapi", "-o", "openapi.json")
+    process = await process_of(shop, "serve", "shop:web", "--openapi", "-o", "openapi.json")
     _, told = await process.communicate()
     assert (process.returncode, "written" in told.decode()) == (0, True)
     assert "/commands/ledger.Transfer" in (shop / "openapi.json").read_text()

@@ -12,7 +12,7 @@ from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Companion, Lifespan, Published, Running
 from postline.clock import Clock
-from postline.commands import ReplySubscription, Requests, Serving, Ticket
+from postline.commands import Accepted, ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
@@ -294,6 +294,18 @@ class App(Routing):
         Raises UsageError while the app is not running.
         """
         return self._for_publishing("app.requests", "ctx.send").requests(topic)
+
+    async def accept(
+        self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False
+    ) -> Ticket:
+        """Send a command for somebody behind this service, and store the note of whose it is in the same step.
+
+        Durable when this returns. With `expected` the ticket hears of the outcome from now on. Raises as `send`.
+        """
+        running = self._for_publishing("app.accept", "ctx.send")
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        return await running.requests(topic).accept(command, request_id, accepted, expected=expected)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.

@@ -81,17 +81,15 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
-    async def accept(
-        self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False, callback_url: str = ""
-    ) -> Ticket:
+    async def accept(self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False) -> Ticket:
         """Store a command for somebody behind this client, and the note of it, in one step; its ticket.
 
-        Durable when this returns. With `expected` the ticket hears of the outcome from now on. The reply carries
-        `callback_url`. Raises as `App.send`.
+        Durable when this returns. With `expected` the ticket hears of the outcome from now on. The reply carries the
+        note's `callback_url`. Raises as `App.send`.
         """
         append = self._outlet.sent(command, request_id)
-        if callback_url:
-            append.envelope.headers[CALLBACK] = callback_url
+        if accepted.callback_url:
+            append.envelope.headers[CALLBACK] = accepted.callback_url
         ticket = Ticket(request_id, self)
         if expected:
             await self._inbox.open()

@@ -42,7 +42,7 @@ class Watching:
             self._following = asyncio.create_task(self._follow(), name=f"{self._name} watched")
         try:
             # What came before it was watched wakes nobody.
-            if await self._tickets.version(self._client_id, request_id) <= version:
+            if (await self._tickets.versions(self._client_id, [request_id]))[request_id] <= version:
                 await changed
         finally:
             timer.cancel()
@@ -66,9 +66,9 @@ class Watching:
     async def _look(self) -> bool:
         """Wake those whose request changed; whether there was one."""
         news = False
-        for request_id, waiting in list(self._watched.items()):
-            version = await self._tickets.version(self._client_id, request_id)
-            for known, changed in waiting:
+        versions = await self._tickets.versions(self._client_id, list(self._watched))
+        for request_id, version in versions.items():
+            for known, changed in self._watched.get(request_id, ()):
                 if version > known and not changed.done():
                     changed.set_result(None)
                     news = True

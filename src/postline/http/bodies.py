@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from postline.http.problems import Problem
 
@@ -20,12 +20,18 @@ async def read_body(request: Request, bytes_max: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > bytes_max:
         raise _too_large(bytes_max)
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > bytes_max:
+    body, more, left = b"", True, bytes_max
+    chunks: list[bytes] = []
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body, more = message.get("body", b""), message.get("more_body", False)
+        chunks.append(body)
+        left -= len(body)
+        if left < 0:
             raise _too_large(bytes_max)
-    return bytes(found)
+    return body if len(chunks) == 1 else b"".join(chunks)
 
 
 def _too_large(bytes_max: int) -> Problem:
@@ -55,7 +61,7 @@ def require_sound(body: bytes) -> None:
     That is what is no JSON, no UTF-8, has a key twice in one object, NaN, or nests too deeply.
     """
     try:
-        json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
+        _STRICT.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _malformed(f"The body is no UTF-8: {error.reason} at byte {error.start}.") from error
     except RecursionError as error:
@@ -79,3 +85,7 @@ def _no_number(word: str) -> NoReturn:
 
 def _malformed(detail: str) -> Problem:
     return Problem(400, "malformed", "The body can't be read", detail)
+
+
+#: Made once: making one costs more than reading a small body.
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)

@@ -8,6 +8,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TypeAlias
 
 from starlette.requests import Request
@@ -27,7 +28,7 @@ LOCAL = "local"
 #: Callers whose rate is remembered; the one that asked longest ago is forgotten first.
 _REMEMBERED_MAX = 10_000
 #: A request that carries one came through a proxy: that it comes from this machine says nothing then.
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))
 
 
 class Callers:
@@ -95,11 +96,10 @@ def _require_local(request: Request) -> None:
 
     A page in a browser here can reach this machine under a name of its own; it can't change the Host that it sends.
     """
-    client = request.client
-    host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-    named_here = is_loopback(request.headers.get("host", "").strip("[]")) or is_loopback(host.strip("[]"))
-    forwarded = any(name in request.headers for name in _FORWARDED)
-    if client is None or not is_loopback(client.host) or forwarded or not named_here:
+    client, raw = request.scope.get("client"), request.scope["headers"]
+    hosts = [value for name, value in raw if name == b"host"]
+    forwarded = any(name in _FORWARDED for name, _ in raw)
+    if client is None or not is_loopback(client[0]) or forwarded or len(hosts) != 1 or not _names_here(hosts[0]):
         raise Problem(
             403,
             "local-only",
@@ -108,6 +108,14 @@ def _require_local(request: Request) -> None:
         )
 
 
+@lru_cache(maxsize=256)
+def _names_here(host: bytes) -> bool:
+    """Whether a Host names this machine, with a port or without."""
+    text = host.decode("latin-1")
+    return is_loopback(text.strip("[]")) or is_loopback(text.rpartition(":")[0].strip("[]"))
+
+
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether an address, or the name localhost, means this machine alone."""
     if host.lower() == "localhost":

@@ -129,12 +129,11 @@ class Intake:
             principal=arrival.principal,
             fingerprint=arrival.fingerprint,
             accepted_ms=arrival.requests.clock.now_ms(),
+            callback_url=arrival.callback_url,
         )
         waits = self._wait_seconds(arrival) > 0
-        ticket = await arrival.requests.accept(
-            command, arrival.name.request_id, accepted, expected=waits, callback_url=arrival.callback_url
-        )
-        return ticket, accepted
+        topic, request_id = arrival.exposed.topic, arrival.name.request_id
+        return await self._app.accept(topic, command, request_id, accepted, expected=waits), accepted
 
     def _wait_seconds(self, arrival: _Arrival) -> float:
         prefers = arrival.prefers

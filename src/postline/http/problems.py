@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,17 +10,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from postline import errors
-from postline.errors import ContractError, LogError, MessageTooLarge, PostlineError, UsageError
+from postline.errors import BackPressure, ContractError, LogError, MessageTooLarge, PostlineError, UsageError
 
 __all__ = ["PROBLEM_TYPE", "Problem", "problem_of", "problem_response"]
 
 PROBLEM_TYPE = "application/problem+json"
 _URN = "urn:postline:problem:"
 RETRY_SECONDS = 1
-
-#: Raised by bounded topics; it says when to come again.
-_BackPressure: type[Exception] | None = getattr(errors, "BackPressure", None)
 
 #: In msgspec's words, where the fault lies: "… - at `$.lines[0].amount`"; "`key` in `$…`" speaks of a key.
 _PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`")
@@ -60,10 +57,9 @@ def problem_response(problem: Problem, instance: str = "") -> Response:
 
 def problem_of(error: PostlineError) -> Problem:
     """The problem that an error is, for whoever asked over HTTP: nothing of the log's own is told."""
-    if _BackPressure is not None and isinstance(error, _BackPressure):
-        after = max(1, round(float(getattr(error, "retry_after_seconds", RETRY_SECONDS))))
-        return busy("The service is behind with its commands.", after)
     match error:
+        case BackPressure(retry_after_seconds=seconds):
+            return busy("The service is behind with its commands; nothing was stored.", max(1, math.ceil(seconds)))
         case MessageTooLarge():
             return Problem(413, "too-large", "The command is too large", error.message)
         case ContractError():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import suppress
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 from pydantic import BaseModel, Field
 
-from postline import App, CommandTopic, SettingsError
+from postline import App, Bound, CommandTopic, SettingsError
 from postline.errors import LogFull, LogUnavailable
 from postline.http.gateway import Limits, gateway
 from postline.http.idempotency import RequestName, read_key
@@ -82,8 +84,6 @@ async def test_faults_within_lists_of_structs_and_of_pydantic_models_have_pointe
 
     app = App("files", owns=[topic])
     async with TestApp(app):
-        import httpx
-
         transport = httpx.ASGITransport(gateway(app))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as web:
             parts = {"parts": [{"sizes": {}}, {"sizes": {"a/b": [1, "x"]}}]}
@@ -261,3 +261,30 @@ async def test_no_header_breaks_the_gateway(headers: dict[str, str]) -> None:
         ):
             answer = await web.http.request(method, path, headers=raw, content=json.dumps(PAY).encode())
             assert answer.status_code < 500
+
+
+async def test_commands_at_their_bound_are_refused_with_when_to_come_again_and_stored_once_there_is_room() -> None:
+    topic = CommandTopic("slow", owner="slow", bound=Bound(records=2, wait_seconds=0.0))
+
+    @topic.command("slow.Do")
+    class Do(Struct):
+        pass
+
+    service, client = App("slow", owns=[topic]), App("web", publishes_to=[topic])
+    service.serve(topic).on(Do)(lambda command: None)
+    async with TestApp(service, client) as t:
+        await t.stop(service)
+        transport = httpx.ASGITransport(gateway(client))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as web:
+            asking = [asyncio.ensure_future(web.post("/commands/slow.Do", json={})) for _ in range(4)]
+            while sum(each.done() for each in asking) < 4:
+                await t.advance(seconds=1)  # a bound is looked at by the clock
+            answers = [each.result() for each in asking]
+            assert [each.status_code for each in answers] == [202, 202, 429, 429]
+            assert int(answers[-1].headers["retry-after"]) >= 1
+            await t.start(service)
+            await t.settle()
+            again = asyncio.ensure_future(web.post("/commands/slow.Do", json={}))
+            while not again.done():
+                await t.advance(seconds=1)
+            assert again.result().status_code == 202
