@@ -16,7 +16,18 @@ from __future__ import annotations
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import (
+    Bound,
+    Compaction,
+    ForeignTopic,
+    Priorities,
+    Retention,
+    Rule,
+    Schemas,
+    Topic,
+    disjoint,
+    field,
+)
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
@@ -41,6 +52,7 @@ from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 from postline.schedules import Run
 
@@ -69,8 +81,10 @@ __all__ = [
     "Outcome",
     "OutcomeError",
     "PostlineError",
+    "Priorities",
     "PublishTimeout",
     "Published",
+    "Rate",
     "Refused",
     "ReplyOutcome",
     "RequestTimeout",

@@ -23,6 +23,7 @@ from postline.log.port import Log
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.runtime.limits import Limit, Rate
 from postline.runtime.versions import SchemaSource
 from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
@@ -50,6 +51,8 @@ class App(Routing):
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
     that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
     topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
+    `concurrency` and `rate` limit the attempts of all its subscriptions together, in each process: how many run at
+    once, and begin in a time.
     """
 
     def __init__(
@@ -60,9 +63,12 @@ class App(Routing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
         schedules: bool = False,
     ) -> None:
         self.name = name
+        self.limit = Limit(concurrency, rate)
         self.url = url
         owns, publishes_to = tuple(owns), tuple(publishes_to)
         self.owns = tuple(_spread(owns))
@@ -182,10 +188,13 @@ class App(Routing):
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
+
+        `priority` is one of its topic's, "normal" unless it is said; a repetition must have the same.
 
         With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
         checked now; `Published` says where it waits and by which token it is cancelled. That needs
@@ -197,7 +206,7 @@ class App(Routing):
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
-        append = running.outlet.fresh(message, id, headers)
+        append = running.outlet.fresh(message, id, headers, priority)
         if delay is not None or at is not None:
             return await running.put_off(append, delay, at, own_id=id is not None)
         if running.gates.bounded:
@@ -206,20 +215,24 @@ class App(Routing):
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
         Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
-        all; `id_of` gives the own id that makes repeating safe. Where there is no room in time it raises BackPressure,
-        whose `published` says how many were stored before.
+        all; `id_of` gives the own id that makes repeating safe, `priority` is that of all. Where there is no room in
+        time it raises BackPressure, whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
         storing: asyncio.Task[list[Published]] | None = None
         try:
             # One thousand is made while the log stores the one before; never more, so that order is kept.
-            for appends in running.thousands(messages, id_of):
+            for appends in running.thousands(messages, id_of, priority):
                 if storing is not None:
                     published += await storing
                 storing = asyncio.create_task(running.store(appends))
@@ -270,8 +283,8 @@ class App(Routing):
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
         With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
-        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait, and
-        raise BackPressure with nothing stored. See `request` for `request_id` and errors.
+        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait,
+        and raise BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
         topic = running.commanding.topic_of(command)
@@ -412,7 +425,7 @@ class App(Routing):
         """A topic that it declares, as the log has it. Raises UsageError while it is not running."""
         return self._require_running().topology.specs[topic.name]
 
-    async def add(self, subscription: Subscription) -> Consumer:
+    async def add(self, subscription: Subscription) -> list[Consumer]:
         """Run one more subscription, to a topic that the app knows, from now on and until the app stops.
 
         It is for surfaces whose users subscribe at run time: such a one is theirs to watch, and its failure doesn't end

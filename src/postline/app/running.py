@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,9 +17,10 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
+from postline.app.prioritizing import crews_of, doubled, sibling_plans, with_siblings
 from postline.clock import Clock
 from postline.commands import Claims, Leaving, Requests, Serving
-from postline.contracts import Catalog, Partitioner, Topic
+from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
@@ -40,8 +42,10 @@ from postline.registry import (
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.crew import Crew
 from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
+from postline.runtime.limits import Limit, Limiter
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
@@ -77,6 +81,8 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    #: Of all attempts in this process.
+    limit: Limit
     schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
@@ -147,16 +153,20 @@ class Running:
         self.relaying = Relaying(published)
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
-        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
+        settings, written = environment.settings, with_siblings(published)
+        self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
+        self._crews: dict[str, Crew] = {}
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
         self._stack = AsyncExitStack()
         self._resources: Any = None
+        #: Limits the app as a whole.
+        self._door: Limiter | None = None
         #: Subscriptions that came while it runs, by full name. Whoever added them watches whether they fail.
         self._added: dict[str, Subscription] = {}
         self._adding = asyncio.Lock()
@@ -179,6 +189,9 @@ class Running:
             return
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        clock, limit = self._environment.clock, self._app.limit
+        self._door = Limiter(limit, clock) if limit else None
+        self._crews = crews_of(plans, clock, self._door)
         for plan in plans:
             await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
@@ -190,20 +203,24 @@ class Running:
         for companion in self._app.companions:
             await self._stack.enter_async_context(companion(self._app, consume))
 
-    async def add(self, subscription: Subscription) -> Consumer:
+    async def add(self, subscription: Subscription) -> list[Consumer]:
         """Run one more subscription from now on. Raises SettingsError, LogError; UsageError once the app stops."""
         async with self._adding:
             self._require_staying()
-            plan = self._plan(subscription)
-            plan.require()
-            await self.topology.prepare_more(plan)
-            self._added[plan.name] = subscription
+            plans = sibling_plans(self._plan(subscription), subscription.topic, self._settings.full_name)
+            for plan in plans:
+                plan.require()
+            await self.topology.prepare_more(plans)
+            name = plans[0].declared_as
+            self._added[name] = subscription
+            self._crews |= crews_of(plans, self._environment.clock, self._door)
             try:
-                await self._start_consumer(plan, self._resources)
+                for plan in plans:
+                    await self._start_consumer(plan, self._resources)
             except BaseException:
-                await self._drop(plan.name, 0)
+                await self._drop(name, 0)
                 raise
-            return self.consumers[-1]
+            return [consumer for consumer in self.consumers if consumer.plan.declared_as == name]
 
     async def remove(self, subscription: Subscription, grace_seconds: float) -> None:
         """Run an added subscription no more; it keeps its position. Idempotent."""
@@ -213,9 +230,10 @@ class Running:
     async def _drop(self, name: str, grace_seconds: float) -> None:
         if self._added.pop(name, None) is None:
             return
-        for consumer in [each for each in self.consumers if each.plan.name == name]:
-            self.consumers.remove(consumer)
-            await consumer.stop(grace_seconds)
+        dropped = [consumer for consumer in self.consumers if consumer.plan.declared_as == name]
+        self.consumers = [consumer for consumer in self.consumers if consumer not in dropped]
+        await asyncio.gather(*(consumer.stop(grace_seconds) for consumer in dropped))
+        self._crews.pop(name, None)
 
     def _require_staying(self) -> None:
         if self._leaving:
@@ -248,6 +266,7 @@ class Running:
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
         problems = [*self._catalog.problems, *self.topology.problems()]
+        problems += [f"App {self._app.name!r}: {problem}" for problem in self._app.limit.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -260,8 +279,10 @@ class Running:
             except SettingsError as error:
                 problems.append(str(error))
                 continue
-            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
-            plans.append(plan)
+            found = sibling_plans(plan, subscription.topic, self._settings.full_name)
+            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in found[0].check()]
+            plans += found
+        problems += doubled(plans)
         if problems:
             raise SettingsError(
                 "\n".join([f"App {self._app.name!r} can't start:", *problems]), remedy="Mend what is listed above."
@@ -279,7 +300,12 @@ class Running:
 
     def _route_of(self, cls: type) -> Route:
         contract = self._catalog.contract_for(cls)
-        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
+        topic = self._catalog.topics[contract.topic]
+        siblings = {priority: self._route_to(sibling, contract) for priority, sibling in topic.siblings.items()}
+        return replace(self._route_to(topic, contract), siblings=siblings)
+
+    def _route_to(self, sibling: Topic, contract: MessageContract) -> Route:
+        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[sibling.name]
         schema_id = self._schema_ids.get((topic.name, contract.name), 0)
         framed = topic.schemas.framed and schema_id
         return Route(
@@ -296,9 +322,11 @@ class Running:
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
-    def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
+    def thousands(
+        self, messages: Iterable[Any], id_of: Callable[[Any], str] | None, priority: str | None = None
+    ) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
-        fresh, rest = self.outlet.fresh, iter(messages)
+        fresh, rest = partial(self.outlet.fresh, priority=priority), iter(messages)
         number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
         while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
@@ -368,18 +396,18 @@ class Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
-        plan = self.commanding.answering(self._by_full_name(plan.name), plan)
+        plan = self.commanding.answering(self._by_full_name(plan.declared_as), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources, around.gates = resources, self.gates
         around.later = self.later
-        consumer = Consumer(around, self._executor, self._settings.instance)
+        consumer = Consumer(around, self._executor, self._settings.instance, self._crews[plan.declared_as])
         self.consumers.append(consumer)
         await consumer.start()
         if not announced:
             await announce_types(self.log, plan, envelope)
 
     async def _claim(self, plan: Plan) -> None:
-        subscription = self._by_full_name(plan.name)
+        subscription = self._by_full_name(plan.declared_as)
         if isinstance(subscription, Serving):
             claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
             await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
@@ -413,7 +441,7 @@ class Running:
 
     async def wait_failed(self) -> BaseException:
         """The error of the first consumer that can't go on."""
-        declared = [consumer for consumer in self.consumers if consumer.plan.name not in self._added]
+        declared = [consumer for consumer in self.consumers if consumer.plan.declared_as not in self._added]
         futures = [consumer.failed for consumer in declared if consumer.failed is not None]
         if not futures:
             await asyncio.get_running_loop().create_future()

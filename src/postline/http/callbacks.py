@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias, Unpack
 from urllib.parse import urlsplit
@@ -18,14 +18,15 @@ from postline.events import PolicyOptions, Start
 from postline.http.addresses import Addresses
 from postline.http.calling import Caller
 from postline.http.delivering import STANDARD_RETRY, Deliver, Post, Target
+from postline.http.exposed import Exposed
 from postline.http.hosts import Hosts
-from postline.http.outgoing import EventWriter
+from postline.http.outgoing import STRUCTURED, EventWriter
 from postline.http.signing import Secret, Secrets, secrets_of
 from postline.http.webhooks import closing
 from postline.runtime.context import Context
 from postline.runtime.intents import DeadLetter
 
-__all__ = ["CALLBACK_HEADER", "Callbacks", "callbacks", "callbacks_of"]
+__all__ = ["CALLBACK_HEADER", "Callbacks", "callbacks", "callbacks_of", "describe_callbacks"]
 
 #: The header by which a client of the gateway gives its URL.
 CALLBACK_HEADER = "Postline-Callback"
@@ -107,6 +108,21 @@ def callbacks_of(app: App, topic: CommandTopic) -> Callbacks | None:
         if isinstance(each, Callbacks) and each.topic is topic:
             return each
     return None
+
+
+def describe_callbacks(document: dict[str, Any], app: App, commands: Mapping[str, Exposed]) -> None:
+    """Say in a gateway's OpenAPI document which commands take a callback, and what is posted there."""
+    for name, exposed in commands.items():
+        path = document["paths"].get(f"/commands/{name}")
+        if path is None or callbacks_of(app, exposed.topic) is None:
+            continue
+        said = "Where the outcome is posted: one signed CloudEvent, by Standard Webhooks."
+        uri = {"type": "string", "format": "uri"}
+        path["post"]["parameters"].append({"name": CALLBACK_HEADER, "in": "header", "schema": uri, "description": said})
+        taken = {"description": "It was taken; anything else is tried again."}
+        body = {"required": True, "content": {STRUCTURED: {"schema": {"type": "object"}}}}
+        posted = {"post": {"requestBody": body, "responses": {"2XX": taken}}}
+        path["post"]["callbacks"] = {"outcome": {f"{{$request.header.{CALLBACK_HEADER}}}": posted}}
 
 
 def _unknown(url: str) -> ForbiddenAddress:

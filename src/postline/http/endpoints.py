@@ -64,7 +64,8 @@ class _Served(NamedTuple):
 
     endpoint: WebhookEndpoint
     subscription: Subscription
-    consumer: Consumer
+    #: One for each priority of the topic.
+    consumers: list[Consumer]
     caller: Caller
 
 
@@ -173,14 +174,14 @@ class Endpoints:
                 await self._app.clock.sleep(_AGAIN_SECONDS)
 
     def _has_failed(self) -> bool:
-        return any(_failure(each.consumer) is not None for each in self._served.values())
+        return any(_failure(each) is not None for each in self._served.values())
 
     async def _serve(self) -> None:
         """Serve what is known and enabled, and nothing else."""
         self._stale = False
         wanted = {each.id: each for each in self.known.values() if not each.disabled and each.topic in self.readers}
         for endpoint_id, served in list(self._served.items()):
-            failure = _failure(served.consumer)
+            failure = _failure(served)
             if failure is not None:
                 _log.error("webhook %s stopped and is begun again: %s", served.subscription.name, failure)
                 await self._app.clock.sleep(_AGAIN_SECONDS)
@@ -194,7 +195,7 @@ class Endpoints:
         caller = Caller(self.addresses)
         try:
             subscription = self._subscription(endpoint, caller)
-            consumer = await self._app.add(subscription)
+            consumers = await self._app.add(subscription)
         except PostlineError as error:
             _log.error("webhook %s of %s can't be served: %s", endpoint.id, self._app.name, error)
             await caller.close()
@@ -202,7 +203,7 @@ class Endpoints:
                 self._stale = True
                 await self._app.clock.sleep(_AGAIN_SECONDS)
             return
-        self._served[endpoint.id] = _Served(endpoint, subscription, consumer, caller)
+        self._served[endpoint.id] = _Served(endpoint, subscription, consumers, caller)
 
     def _subscription(self, endpoint: WebhookEndpoint, caller: Caller) -> Subscription:
         reader = self.readers[endpoint.topic]
@@ -236,15 +237,15 @@ class Endpoints:
 
     async def _forget(self, served: _Served) -> None:
         """Forget a deleted endpoint's position; the last process that served it does."""
-        name = served.consumer.plan.name
-        try:
-            await self._app.log.remove_subscription(name)
-        except UnknownSubscription:
-            pass  # another process was faster
-        except UsageError:
-            _log.info("subscription %s is left to the process that serves it still", name)
+        for name in [consumer.plan.name for consumer in served.consumers]:
+            try:
+                await self._app.log.remove_subscription(name)
+            except UnknownSubscription:
+                pass  # another process was faster
+            except UsageError:
+                _log.info("subscription %s is left to the process that serves it still", name)
 
 
-def _failure(consumer: Consumer) -> BaseException | None:
-    failed = consumer.failed
-    return failed.result() if failed is not None and failed.done() else None
+def _failure(served: _Served) -> BaseException | None:
+    ended = [each.failed.result() for each in served.consumers if each.failed is not None and each.failed.done()]
+    return ended[0] if ended else None

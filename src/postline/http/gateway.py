@@ -24,6 +24,7 @@ try:
     from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
+    from postline.http.callbacks import describe_callbacks
     from postline.http.callers import Authenticate, Callers
     from postline.http.exposed import Exposure
     from postline.http.hosting import Hosting
@@ -71,6 +72,7 @@ def gateway(
     shared = (exposure, Locating(app, exposure, public_url), asyncio.Event())
     intake, tracking = Intake(app, shared, limits, key_required=key_required), Tracking(app, shared, limits)
     described = document(app.name, exposure, key_required=key_required, challenge=challenge if authenticate else "")
+    describe_callbacks(described, app, exposure.commands)
     return Gateway(app, (callers, intake, tracking, shared[2]), described, tuple(origins))
 
 

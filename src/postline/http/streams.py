@@ -52,7 +52,9 @@ class Streams:
         slow_seconds: float = _SLOW_SECONDS,
     ) -> None:
         self._app, self._limits, self._ending, self._slow_seconds = app, limits, ending, slow_seconds
-        self._readers = {topic.name: TopicReader(topic, reveal=reveal) for topic in topics}
+        # Of a topic with priorities each is a topic of its own.
+        spread = [each for topic in topics for each in (topic.siblings.values() or (topic,))]
+        self._readers = {topic.name: TopicReader(topic, reveal=reveal) for topic in spread}
         self._open = 0
 
     async def events(self, request: Request, principal: str) -> Response:

@@ -41,7 +41,9 @@ class Desk(Protocol):
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope."""
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
 
     def pack(self, append: Append) -> bytes:
@@ -165,13 +167,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         return StateHandle(self)
 
     @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None: ...
-
-    @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, delay: timedelta | float) -> str: ...
-
-    @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, at: datetime) -> str: ...
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None
+    ) -> None: ...
 
     @overload
     def publish(
@@ -179,6 +177,22 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         message: Any,
         *,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float,
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None, at: datetime
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> str | None: ...
@@ -188,10 +202,13 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         message: Any,
         *,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> str | None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
+
+        `priority` is one of its topic's, "normal" unless it is said.
 
         Its id is derived from this message and its place among its like, so a repeated attempt
         gives it the same id. With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then,
@@ -202,14 +219,15 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         if self.closed:
             raise self.too_late("published through")
         if delay is not None or at is not None:
-            return self._put_off(message, headers, due_of(delay, at, self.desk.now_ms()))
-        self.put_out(self.desk.output(self, message, headers))
+            return self._put_off(message, headers, priority, due_of(delay, at, self.desk.now_ms()))
+        self.put_out(self.desk.output(self, message, headers, priority))
         return None
 
-    def _put_off(self, message: Any, headers: Mapping[str, str] | None, due: Due) -> str:
+    def _put_off(self, message: Any, headers: Mapping[str, str] | None, priority: str | None, due: Due) -> str:
         if self.ordinals is None and self.outbox is None:
             self.ordinals = {}  # counted from the first on, since the outbox does not have it
-        append, order = self.desk.output(self, message, headers), order_of(self.offset, len(self.delayed or ()))
+        append = self.desk.output(self, message, headers, priority)
+        order = order_of(self.offset, len(self.delayed or ()))
         self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
         return str(DelayToken(self.desk.subscription, self.desk.partition, due.at_ms, order, append.envelope.id))
 
@@ -253,8 +271,8 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
         Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
-        does. One that no attempt has begun within `timeout` of leaving (seconds or timedelta) expires. A repeated attempt
-        sends it under the same id. Raises as `publish` does.
+        does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
+        attempt sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")

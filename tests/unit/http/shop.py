@@ -42,8 +42,8 @@ def answered(status: int, **headers: str) -> Answer:
 class Shop:
     """A service with one topic of two types."""
 
-    def __init__(self) -> None:
-        orders = self.orders = Topic("shop.orders", owner="shop", key="customer")
+    def __init__(self, **options: Any) -> None:
+        orders = self.orders = Topic("shop.orders", owner="shop", key="customer", **options)
 
         @orders.event("shop.OrderPlaced")
         class OrderPlaced(Struct, frozen=True):

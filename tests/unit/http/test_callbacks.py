@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from openapi_spec_validator import validate
+
 from postline.errors import DeliveryFailed
 from postline.http.callbacks import Callbacks, callbacks
+from postline.http.gateway import gateway
 from postline.http.signing import Secret, verify
 from postline.testing import TestApp
 from tests.unit.commands.ledger import Ledger
@@ -156,3 +159,12 @@ async def test_a_host_that_hangs_is_left_alone_and_others_get_through():
     urls = [url for url, _, _ in partner.posts]
     assert len({url for url in urls if "well" in url}) == 50
     assert sum("stuck" in url for url in urls) < 20
+
+
+def test_the_gateway_describes_which_commands_take_a_callback():
+    ledger = Ledger()
+    assert "Postline-Callback" not in str(gateway(ledger.client).document)
+    callbacks(ledger.client, ledger.topic, secret=SECRET)
+    described = gateway(ledger.client).document
+    validate(described)
+    assert "outcome" in described["paths"][TRANSFER]["post"]["callbacks"]

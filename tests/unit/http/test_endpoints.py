@@ -217,3 +217,19 @@ async def test_a_process_that_sends_alone_takes_webhooks_and_serves_none():
             assert front.app.consumers == []
         finally:
             await front.app.stop()
+
+
+async def test_all_priorities_of_a_topic_are_sent():
+    shop, partner = Shop(priorities={"high": 0.5, "normal": 0.1}), Partner()
+    web = hooking(shop, partner)
+    async with TestApp(shop.app) as harness:
+        hooks = Hooked(shop, harness, partner, web)
+        made = await hooks.make()
+        await shop.app.publish(shop.OrderPlaced("o-1", "ann"), priority="high")
+        await shop.app.publish(shop.OrderPlaced("o-2", "ann"))
+        await harness.settle()
+        assert sorted(hooks.posted) == ["o-1", "o-2"]
+        await hooks.ask("DELETE", f"/webhooks/{made['id']}")
+        while [info.name for info in await shop.app.log.subscriptions()]:
+            await asyncio.sleep(0.001)
+        assert shop.app.consumers == []
