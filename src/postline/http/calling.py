@@ -54,7 +54,7 @@ class _Checked(httpcore.AsyncNetworkBackend):
         failed: Exception = httpcore.ConnectError(f"{host} has no address")
         try:
             found = await self._addresses.checked(host, port)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for what can't be a name
             raise httpcore.ConnectError(f"{host} can't be resolved: {error}") from error
         for address in found:
             try:

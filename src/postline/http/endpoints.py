@@ -91,7 +91,7 @@ class Endpoints:
         #: Something was read since what is served was last compared with it.
         self._stale = False
         #: What was once deleted stays so, whatever a process that did not know it yet says later.
-        self._deleted: set[str] = set()
+        self.deleted: set[str] = set()
         self._served: dict[str, _Served] = {}
         app.owns += (self._topic,)
         app.companions.append(self._meanwhile)
@@ -99,7 +99,7 @@ class Endpoints:
     @asynccontextmanager
     async def _meanwhile(self, app: App, consuming: bool) -> AsyncIterator[None]:
         self.known.clear()
-        self._deleted.clear()
+        self.deleted.clear()
         self._offset = 0
         await self.catch_up()
         following = None
@@ -151,9 +151,9 @@ class Endpoints:
 
     def _take(self, endpoint_id: str, value: bytes | None) -> None:
         if value is None:
-            self._deleted.add(endpoint_id)
+            self.deleted.add(endpoint_id)
             self.known.pop(endpoint_id, None)
-        elif endpoint_id not in self._deleted:
+        elif endpoint_id not in self.deleted:
             try:
                 self.known[endpoint_id] = self._reading.decode(value)
             except UNREADABLE as error:
@@ -226,13 +226,15 @@ class Endpoints:
     async def _disable(self, endpoint: WebhookEndpoint, ctx: Context[Any], place: str) -> None:
         """Send nothing more to who answered 410; what waits, and what comes, is kept for when it is enabled again."""
         _log.warning("webhook %s is disabled: %s answered 410", ctx.subscription, place)
-        await self.put(msgspec.structs.replace(endpoint, disabled="The target answered 410 Gone."))
+        if endpoint.id not in self.deleted:
+            newest = self.known.get(endpoint.id, endpoint)
+            await self.put(msgspec.structs.replace(newest, disabled="The target answered 410 Gone."))
 
     async def _end(self, served: _Served) -> None:
         del self._served[served.endpoint.id]
         await self._app.remove(served.subscription, _GRACE_SECONDS)
         await served.caller.close()
-        if served.endpoint.id in self._deleted:
+        if served.endpoint.id in self.deleted:
             await self._forget(served)
 
     async def _forget(self, served: _Served) -> None:

@@ -54,6 +54,8 @@ class Registering:
         unique = random_bytes(16).hex() if key is None else derived_id("webhook", principal, key)
         await self._endpoints.catch_up()
         found = self._endpoints.known.get(unique)
+        if unique in self._endpoints.deleted:
+            raise Problem(410, "deleted", "Gone", f"The webhook of this {IDEMPOTENCY_KEY} was deleted; use a new key.")
         if found is None:
             if len(self._of(principal)) >= _ENDPOINTS_MAX:
                 raise Problem(422, "too-many", "Too many webhooks", f"At most {_ENDPOINTS_MAX} of one client's.")

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from postline.app import App
 from postline.contracts import ForeignTopic, Rule, Topic
+from postline.errors import UsageError
 from postline.events import PolicyOptions, Start, Subscription
 from postline.http.addresses import Addresses
 from postline.http.calling import Caller
@@ -64,6 +65,8 @@ def notify(
     `addresses` says which may be called; `post` stands in for the network in tests. Otherwise as `App.subscribe`;
     raises also ForbiddenAddress and SettingsError.
     """
+    if options.get("batch") is not None:
+        raise UsageError(f"Webhook {name!r} can't post in batches.", remedy="Leave out batch=; raise concurrency=.")
     caller = Caller(addresses or Addresses())
     caller.addresses.require(endpoint.url)
     target = Target(endpoint.url, secrets_of(endpoint.secret))

@@ -44,6 +44,15 @@ class Hooked:
         await self.harness.publish(self.shop.OrderPlaced(order, "bob", **fields))
         await self.harness.settle()
 
+    async def order_quietly(self, order: str) -> None:
+        """Publish, and look at nothing."""
+        await self.harness.publish(self.shop.OrderPlaced(order, "bob"))
+
+    async def pass_time(self) -> None:
+        """Let a little time pass, whatever stands still meanwhile."""
+        self.harness.clock.move_to(self.harness.clock.monotonic() + 1)
+        await asyncio.sleep(0)
+
     @property
     def posted(self) -> list[str]:
         return [json.loads(body)["data"]["order"] for _, _, body in self.partner.posts]
@@ -158,6 +167,23 @@ async def test_a_repeated_key_gives_the_first_answer():
         assert first.headers["location"] == f"/webhooks/{first.json()['id']}"
         other = await web.ask("POST", "/webhooks", json={**WANTED, "types": ["shop.OrderPlaced"]}, headers=key)
         assert other.status_code == 422
+        await web.ask("DELETE", first.headers["location"])
+        assert (await web.ask("POST", "/webhooks", json=WANTED, headers=key)).status_code == 410
+
+
+async def test_one_that_fails_is_begun_again_and_does_not_end_the_app():
+    async with hooked() as web:
+        await web.make()
+        (failing,) = web.shop.app.consumers
+        failed = asyncio.ensure_future(web.shop.app.wait_failed())
+        failing._fail(RuntimeError("planted"))
+        while failing in web.shop.app.consumers:
+            await web.pass_time()
+        await web.order_quietly("o-1")
+        while web.posted != ["o-1"]:
+            await web.pass_time()
+        assert not failed.done()
+        failed.cancel()
 
 
 async def test_what_can_not_be_a_webhook_is_refused():

@@ -29,9 +29,9 @@ class Followed:
         self.web = notifications(shop.app, **{"streams": [shop.orders], **options})
         self.listening: list[Listening] = []
 
-    def listen(self, query: str = "", **headers: str) -> Listening:
+    def listen(self, query: str = "", path: str = PATH, **headers: str) -> Listening:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.listening.append(Listening(self.web, PATH, query, named))
+        self.listening.append(Listening(self.web, path, query, named))
         return self.listening[-1]
 
     async def get(self, path: str, peer: str = "127.0.0.1", **more: Any) -> httpx.Response:
@@ -46,7 +46,7 @@ class Followed:
 
 @asynccontextmanager
 async def following(**options: Any) -> AsyncIterator[Followed]:
-    shop = Shop()
+    shop = Shop(priorities=options.pop("priorities", None))
     async with TestApp(shop.app) as harness:
         made = Followed(shop, harness, **options)
         try:
@@ -216,3 +216,14 @@ async def test_streams_end_when_the_server_stops():
         followed.web.let_go()
         while not stream.task.done():
             await asyncio.sleep(0.001)
+
+
+async def test_each_priority_of_a_topic_is_a_stream_of_its_own():
+    async with following(priorities={"high": 0.5, "normal": 0.1}) as followed:
+        normal, high = followed.listen(), followed.listen(path="/topics/shop.orders.high/events")
+        for stream in (normal, high):
+            await stream.wait_for_words(b"id: ")
+        await followed.shop.app.publish(followed.shop.OrderPlaced("o-1", "ann"), priority="high")
+        await followed.order("o-2")
+        assert orders_in(await high.wait_for(1)) == ["o-1"]
+        assert orders_in(await normal.wait_for(1)) == ["o-2"]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from postline import Retry, field
-from postline.errors import DeliveryFailed, ForbiddenAddress, SettingsError
+from postline.errors import DeliveryFailed, ForbiddenAddress, SettingsError, UsageError
 from postline.http.signing import verify
 from postline.http.webhooks import Endpoint, notify
 from postline.testing import TestApp
@@ -151,4 +151,8 @@ def test_forbidden_targets_and_bad_secrets_are_refused_where_they_are_declared()
         with pytest.raises(SettingsError) as refused:
             notify(shop.app, "partners", shop.orders, Endpoint(url=URL, secret=secret), start="earliest")
         assert "!!!!" not in str(refused.value)
+    with pytest.raises(UsageError, match="batches"):
+        notify(shop.app, "partners", shop.orders, ENDPOINT, start="earliest", batch=10)
+    with pytest.raises(UsageError, match="where it starts"):
+        notify(shop.app, "partners", shop.orders, ENDPOINT)
     assert SECRET.text() not in repr(ENDPOINT)
