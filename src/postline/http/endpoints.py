@@ -22,6 +22,7 @@ from postline.http.delivering import STANDARD_RETRY, Deliver, Post, Target
 from postline.http.outgoing import EventWriter
 from postline.http.signing import secrets_of
 from postline.http.topic_reader import TopicReader, read_rule
+from postline.http.webhooks import CONCURRENCY
 from postline.ids import random_bytes
 from postline.log.port import Append
 from postline.message import JSON_CONTENT_TYPE, UNREADABLE, Envelope
@@ -33,8 +34,6 @@ __all__ = ["Endpoints", "WebhookEndpoint"]
 _log = logging.getLogger("postline.http")
 
 _TYPE = "postline.WebhookEndpoint"
-#: Attempts at a time to one endpoint, in each process.
-_CONCURRENCY = 16
 _LOOK_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
 _GRACE_SECONDS = 5.0
@@ -209,7 +208,7 @@ class Endpoints:
         reader = self.readers[endpoint.topic]
         chosen = reader.chosen(endpoint.types, read_rule(endpoint.filter))
         start = datetime.fromtimestamp(endpoint.created_ms / 1000, UTC)
-        policy = Policy(retry=STANDARD_RETRY, after="continue", concurrency=_CONCURRENCY)
+        policy = Policy(retry=STANDARD_RETRY, after="continue", concurrency=CONCURRENCY)
         subscription = Subscription(self.subscription_name(endpoint), reader.topic, start, policy)
         target = Target(endpoint.url, secrets_of(endpoint.secrets))
         writer = EventWriter(reader.topic, chosen.kinds, reveal=self._reveal)

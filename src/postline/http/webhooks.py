@@ -24,7 +24,10 @@ from postline.runtime.context import Context
 from postline.runtime.control import ControlOp, control_record
 from postline.runtime.plan import CONTROL_SUFFIX
 
-__all__ = ["STANDARD_RETRY", "Endpoint", "notify"]
+__all__ = ["CONCURRENCY", "STANDARD_RETRY", "Endpoint", "notify"]
+
+#: Posts at a time to one endpoint, in each process.
+CONCURRENCY = 16
 
 _log = logging.getLogger("postline.http")
 
@@ -70,7 +73,7 @@ def notify(
     caller = Caller(addresses or Addresses())
     caller.addresses.require(endpoint.url)
     target = Target(endpoint.url, secrets_of(endpoint.secret))
-    given: PolicyOptions = {"retry": STANDARD_RETRY, "after": "continue"}
+    given: PolicyOptions = {"retry": STANDARD_RETRY, "after": "continue", "concurrency": CONCURRENCY}
     given.update(options)
     subscription = app.subscribe(name, topic, start=start, **given)
     kinds = sorted(topic.classes, key=topic.type_name_of) if endpoint.types is None else list(endpoint.types)
