@@ -68,14 +68,18 @@ class Trial:
 
     async def persist(self, method: str, path: str, **more: object) -> httpx.Response:
         """Ask until there is an answer that is one."""
-        while True:
-            with suppress(httpx.TransportError):
-                async with httpx.AsyncClient(base_url=self.url, timeout=30) as web:
-                    answer = await web.request(method, path, **more)  # type: ignore[arg-type]
-                    if answer.status_code in (200, 202):
-                        return answer
-                    assert answer.status_code in (409, 503), answer.text
+        while (answer := await self.attempt(method, path, **more)) is None:
             await asyncio.sleep(0.01)
+        return answer
+
+    async def attempt(self, method: str, path: str, **more: object) -> httpx.Response | None:
+        """The answer, if there is one."""
+        with suppress(httpx.TransportError):
+            async with httpx.AsyncClient(base_url=self.url, timeout=30) as web:
+                answer = await web.request(method, path, **more)  # type: ignore[arg-type]
+                assert answer.status_code in (200, 202, 409, 503), answer.text
+                return answer if answer.status_code < 300 else None
+        return None
 
 
 @pytest.mark.slow

@@ -308,17 +308,15 @@ class App(Routing):
         """
         return self._for_publishing("app.requests", "ctx.send").requests(topic)
 
-    async def accept(
-        self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False
-    ) -> Ticket:
+    async def accept(self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted) -> None:
         """Send a command for somebody behind this service, and store the note of whose it is in the same step.
 
-        Durable when this returns. With `expected` the ticket hears of the outcome from now on. Raises as `send`.
+        Durable when this returns; `requests(topic)` tells what becomes of it. Raises as `send`.
         """
         running = self._for_publishing("app.accept", "ctx.send")
         if running.gates.bounded:
             await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
-        return await running.requests(topic).accept(command, request_id, accepted, expected=expected)
+        await running.requests(topic).accept(command, request_id, accepted)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.

@@ -15,8 +15,8 @@ from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
 from postline.contracts.cloudevents import CALLBACK
-from postline.contracts.commands import COMMANDS, CommandTopic
-from postline.errors import RequestTimeout
+from postline.contracts.commands import CommandTopic
+from postline.errors import RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
@@ -56,8 +56,6 @@ class Requests:
         self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
         self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
-        #: The control topic that reaches the owners of the commands' partitions.
-        self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
     async def send(
         self,
@@ -71,7 +69,8 @@ class Requests:
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
         # Replies are listened to first: one that comes at once must not be missed.
-        await self._inbox.open()
+        if not self._inbox.listening:
+            await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
         if leaving is None:
             await self._log.append((append,))
@@ -81,21 +80,15 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
-    async def accept(self, command: Any, request_id: str, accepted: Accepted, *, expected: bool = False) -> Ticket:
-        """Store a command for somebody behind this client, and the note of it, in one step; its ticket.
+    async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
+        """Store a command for somebody behind this client, and the note of it, in one step.
 
-        Durable when this returns. With `expected` the ticket hears of the outcome from now on. The reply carries the
-        note's `callback_url`. Raises as `App.send`.
+        Durable when this returns. The reply carries the note's `callback_url`. Raises as `App.send`.
         """
         append = self._outlet.sent(command, request_id)
         if accepted.callback_url:
             append.envelope.headers[CALLBACK] = accepted.callback_url
-        ticket = Ticket(request_id, self)
-        if expected:
-            await self._inbox.open()
-            ticket.expected = self._inbox.expect(request_id)
         await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
-        return ticket
 
     async def standing(self, request_id: str) -> Standing:
         """All that the log says of a request now. Raises LogUnavailable."""
@@ -165,9 +158,16 @@ class Requests:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
-        # Only its key tells which partition the command lies in, so all owners are asked.
+        # Only its key tells the command's partition, and perhaps a rule who serves it: all owners are asked.
+        there = await self._log.subscriptions()
+        topics = [info.name + CONTROL_SUFFIX for info in there if info.topic == self._commands.name]
+        if not topics:
+            raise UnknownSubscription(
+                f"Nobody has served {self._topic.name!r} yet, so nobody can be told of the cancelling.",
+                remedy="Send commands with a timeout: one that expires is not run.",
+            )
         places = range(self._commands.partitions)
-        await self._log.append([control_record(self._control, each, op, envelope) for each in places])
+        await self._log.append([control_record(name, each, op, envelope) for name in topics for each in places])
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -122,12 +122,9 @@ class Gateway:
         """Answer as ASGI asks."""
         await self._web(scope, receive, send)
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
-        return self._running()
-
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
+        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
         self._ending.clear()
         async with self._hosting.running():
             yield

@@ -15,7 +15,7 @@ from postline.clock import Clock
 from postline.commands import Accepted, Outcome, Requests, Standing, Ticket
 from postline.contracts.json_faults import reading_fault
 from postline.contracts.reading import Reading
-from postline.errors import DecodeError, ForbiddenAddress, RequestTimeout
+from postline.errors import ContractError, DecodeError, ForbiddenAddress, RequestTimeout
 from postline.http.bodies import read_body, require_json, require_sound
 from postline.http.callbacks import CALLBACK_HEADER, callbacks_of
 from postline.http.exposed import Exposed, Exposure
@@ -24,7 +24,7 @@ from postline.http.limits import Limits
 from postline.http.locating import Locating
 from postline.http.patience import unless_gone, within
 from postline.http.preferences import Preferences, read_preferences
-from postline.http.problems import Problem
+from postline.http.problems import Problem, invalid
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
 
 __all__ = ["Intake"]
@@ -66,7 +66,8 @@ class Intake:
         callback_url = self._callback(request, exposed)
         if key is None:
             name = RequestName.fresh(principal, exposed.topic.name, requests.fresh_id())
-            return await self._store(_Arrival(request, exposed, requests, principal, name, (body, callback_url)))
+            arrival = _Arrival(request, exposed, requests, principal, name, (body, callback_url))
+            return await self._answer(arrival, requests.ticket(name.request_id), await self._stored(arrival))
         name = RequestName.keyed(principal, exposed.topic.name, f"POST /commands/{exposed.spec.name}", key)
         return await self._keyed(_Arrival(request, exposed, requests, principal, name, (body, callback_url)))
 
@@ -102,28 +103,22 @@ class Intake:
         self._accepting.add(request_id)
         try:
             known = (await arrival.requests.standing(request_id)).accepted
-            stored = None if known is not None else await self._stored(arrival)
+            accepted = known or await self._stored(arrival)
         finally:
             self._accepting.discard(request_id)
-        if known is not None and known.fingerprint != arrival.fingerprint:
+        if accepted.fingerprint != arrival.fingerprint:
             raise Problem(
                 422,
                 "key-reused",
                 f"The {IDEMPOTENCY_KEY} was used for another command",
                 "Repeat the first one unchanged, or use a new key.",
             )
-        if stored is not None:
-            return await self._answer(arrival, *stored)
-        assert known is not None, "it was stored otherwise"
-        return await self._answer(arrival, arrival.requests.ticket(request_id), known)
+        # It may have been answered before, to another process: so the ticket is looked up if it is waited for.
+        return await self._answer(arrival, arrival.requests.ticket(request_id), accepted)
 
-    async def _store(self, arrival: _Arrival) -> Response:
-        return await self._answer(arrival, *await self._stored(arrival))
-
-    async def _stored(self, arrival: _Arrival) -> tuple[Ticket, Accepted]:
-        """Store the command; durable when this returns."""
+    async def _stored(self, arrival: _Arrival) -> Accepted:
+        """Store the command; durable when this returns. Raises Problem for what its contract refuses."""
         require_sound(arrival.body)
-        command = _read(arrival.exposed.reading, arrival.body)
         accepted = Accepted(
             command=arrival.exposed.spec.name,
             principal=arrival.principal,
@@ -131,9 +126,12 @@ class Intake:
             accepted_ms=arrival.requests.clock.now_ms(),
             callback_url=arrival.callback_url,
         )
-        waits = self._wait_seconds(arrival) > 0
-        topic, request_id = arrival.exposed.topic, arrival.name.request_id
-        return await self._app.accept(topic, command, request_id, accepted, expected=waits), accepted
+        try:
+            command = _read(arrival.exposed.reading, arrival.body)
+            await self._app.accept(arrival.exposed.topic, command, arrival.name.request_id, accepted)
+        except ContractError as error:
+            raise invalid(error) from error
+        return accepted
 
     def _wait_seconds(self, arrival: _Arrival) -> float:
         prefers = arrival.prefers

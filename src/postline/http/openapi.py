@@ -28,7 +28,7 @@ from postline.http.openapi_parts import (
 __all__ = ["document"]
 
 _JSON = "application/json"
-_POST_REFUSALS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503)
+_POST_REFUSALS = (400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 502, 503)
 
 
 def document(title: str, exposure: Exposure, *, key_required: bool, challenge: str = "") -> dict[str, Any]:

@@ -136,7 +136,7 @@ COMPONENTS: dict[str, Any] = {
 
 _STATUS = {"$ref": "#/components/responses/Status"}
 _ID_PARAMETER = {"name": "id", "in": "path", "required": True, "schema": _ID_SCHEMA}
-_REFUSALS = (401, 403, 404, 410, 429, 500, 503)
+_REFUSALS = (401, 403, 404, 410, 429, 500, 502, 503)
 
 
 def _header(name: str, said: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from postline.errors import BackPressure, ContractError, LogError, MessageTooLarge, PostlineError, UsageError
 
-__all__ = ["PROBLEM_TYPE", "Problem", "problem_of", "problem_response"]
+__all__ = ["PROBLEM_TYPE", "Problem", "busy", "invalid", "problem_of", "problem_response"]
 
 PROBLEM_TYPE = "application/problem+json"
 _URN = "urn:postline:problem:"
@@ -60,10 +60,9 @@ def problem_of(error: PostlineError) -> Problem:
     match error:
         case BackPressure(retry_after_seconds=seconds):
             return busy("The service is behind with its commands; nothing was stored.", max(1, math.ceil(seconds)))
-        case MessageTooLarge():
-            return Problem(413, "too-large", "The command is too large", error.message)
         case ContractError():
-            return invalid(error)
+            said = "The service answers by another version of its contract than this gateway has."
+            return Problem(502, "unreadable", "The outcome can't be read here", said)
         case LogError() | UsageError():  # the latter is that the app is not running
             return Problem(
                 503,
@@ -83,6 +82,8 @@ def busy(detail: str, after_seconds: int) -> Problem:
 
 def invalid(error: ContractError) -> Problem:
     """What its contract refuses, with JSON pointers to the faults."""
+    if isinstance(error, MessageTooLarge):
+        return Problem(413, "too-large", "The command is too large", error.message)
     cause = error.__cause__
     said = getattr(cause, "errors", None)
     faults = _of_pydantic(cause) if callable(said) else [_fault(str(cause) if cause is not None else error.message)]

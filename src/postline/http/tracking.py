@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from starlette.requests import Request
@@ -10,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from postline.app import App
 from postline.commands import Standing
-from postline.errors import LogError
+from postline.errors import PostlineError
 from postline.http.exposed import Exposure
 from postline.http.limits import Limits
 from postline.http.locating import Located, Locating
@@ -20,6 +21,8 @@ from postline.http.problems import Problem, busy
 from postline.http.statuses import ENDED, StatusWriter, status_response
 
 __all__ = ["Tracking"]
+
+_log = logging.getLogger("postline.http")
 
 #: After so many milliseconds a browser whose stream broke asks again.
 _RETRY_MS = 2_000
@@ -64,7 +67,8 @@ class Tracking:
     def _response(self, request: Request, located: Located, standing: Standing, headers: dict[str, str]) -> Response:
         body = self._body(request, located, standing)
         ended = self._statuses.state_of(standing) in ENDED
-        return status_response(body, headers, request.headers.get("if-none-match", ""), ended=ended)
+        known = "" if request.method == "DELETE" else request.headers.get("if-none-match", "")
+        return status_response(body, headers, known, ended=ended)
 
     def _body(self, request: Request, located: Located, standing: Standing) -> bytes:
         name = request.path_params["name"]
@@ -88,6 +92,8 @@ class Tracking:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         if self._streams >= self._limits.streams_max:
             raise busy("Too many event streams are open.", 5)
+        if request.method == "HEAD":
+            return Response(headers=_STREAM_HEADERS, media_type="text/event-stream")
         told = self._told(request, located, standing, known)
         return StreamingResponse(told, headers=_STREAM_HEADERS, media_type="text/event-stream")
 
@@ -106,8 +112,8 @@ class Tracking:
                     return
                 changed = located.requests.changed(located.request_id, known, self._limits.heartbeat_seconds)
                 standing = await unless_set(self._ending, changed) or standing
-        except LogError:
-            return  # the client asks again, from where it was
+        except PostlineError as error:
+            _log.warning("a stream of events of %s ends, its client asks again: %s", located.request_id, error)
         finally:
             self._streams -= 1
 

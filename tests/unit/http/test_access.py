@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from postline.errors import DecodeError
 from tests.unit.http.web import PAY, TRANSFER, Web, running_web
 
 
@@ -114,3 +115,15 @@ async def test_a_refusal_is_told_whole() -> None:
         assert told["status"] == "refused"
         problem = told["problem"]
         assert (problem["refusal"], problem["refusal_type"]) == ({"missing": 200}, "ledger.InsufficientFunds")
+
+
+async def test_an_outcome_of_a_newer_contract_is_no_fault_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running_web() as web:
+        location = (await web.pay({"Prefer": "wait=5"})).headers["location"]
+        monkeypatch.setattr("postline.commands.reading.ReplyReader.outcome", _unreadable)
+        answer = await web.http.get(location)
+        assert (answer.status_code, answer.json()["type"]) == (502, "urn:postline:problem:unreadable")
+
+
+def _unreadable(*_: object) -> None:
+    raise DecodeError("a reply of another version")

@@ -77,6 +77,8 @@ async def test_an_etag_spares_what_is_known() -> None:
         await web.harness.settle()
         first = await web.http.get(location)
         assert (first.headers["cache-control"], "retry-after" in first.headers) == ("no-store", False)
+        assert (await web.http.head(location)).headers["etag"] == first.headers["etag"]
+        assert (await web.http.head(f"{location}/events")).status_code == 200
         for known, status in ((first.headers["etag"], 304), (f'W/{first.headers["etag"]}, "x"', 304), ('"x"', 200)):
             assert (await web.http.get(location, headers={"If-None-Match": known})).status_code == status
 
