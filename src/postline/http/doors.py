@@ -3,52 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TypeAlias
 from urllib.parse import quote
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from postline.app import App
 from postline.errors import PostlineError
 from postline.http.callers import Callers
 from postline.http.hosting import Hosting
 from postline.http.problems import Problem, problem_of, problem_response
 
-__all__ = ["Endpoint", "path_of", "routes_of"]
+__all__ = ["Answering", "Endpoint", "web_of"]
 
-#: Path, method, and what answers whom it is told.
-Endpoint: TypeAlias = tuple[str, str, Callable[[Request, str], Awaitable[Response]]]
+#: Answers a request of a principal. Raises Problem, PostlineError.
+Answering: TypeAlias = Callable[[Request, str], Awaitable[Response]]
+#: Path, method, and what answers.
+Endpoint: TypeAlias = tuple[str, str, Answering]
 
 
-def routes_of(endpoints: Sequence[Endpoint], app: App, callers: Callers, hosting: Hosting) -> list[Route]:
-    """Routes of these endpoints, each with and without a slash behind it."""
-    methods: dict[str, dict[str, Callable[[Request, str], Awaitable[Response]]]] = {}
+def web_of(
+    endpoints: Sequence[Endpoint],
+    callers: Callers,
+    hosting: Hosting,
+    running: Callable[[], AbstractAsyncContextManager[None]],
+    middleware: Sequence[Middleware] = (),
+) -> Starlette:
+    """The application of these endpoints, each with and without a slash behind it; `running` is its lifespan."""
+    routes: dict[str, dict[str, Answering]] = {}
     for path, method, endpoint in endpoints:
         for each in (path, path + "/"):
-            methods.setdefault(each, {})[method] = endpoint
-
-    def route(path: str) -> Route:
-        async def answer(request: Request) -> Response:
-            try:
-                endpoint = methods[path]["GET" if request.method == "HEAD" else request.method]
-                principal = await callers.admit(request)
-                await hosting.begin()
-                callers.count(principal, app.clock)
-                return await endpoint(request, principal)
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
-            except Problem as problem:
-                return problem_response(problem, path_of(request))
-            except PostlineError as error:
-                return problem_response(problem_of(error), path_of(request))
-
-        return Route(path, answer, methods=list(methods[path]))
-
-    return [route(path) for path in methods]
+            routes.setdefault(each, {})[method] = endpoint
+    web = Starlette(
+        routes=[_route(path, methods, callers, hosting) for path, methods in routes.items()],
+        middleware=list(middleware),
+        exception_handlers={HTTPException: _no_such, Exception: _failed},
+        lifespan=lambda _: running(),
+    )
+    web.router.redirect_slashes = False
+    return web
 
 
-def path_of(request: Request) -> str:
-    """The path that was asked for, as problems name it."""
+def _route(path: str, endpoints: dict[str, Answering], callers: Callers, hosting: Hosting) -> Route:
+    async def answer(request: Request) -> Response:
+        try:
+            endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
+            principal = await callers.admit(request)
+            await hosting.begin()
+            callers.count(principal, hosting.app.clock)
+            return await endpoint(request, principal)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except Problem as problem:
+            return problem_response(problem, _path(request))
+        except PostlineError as error:
+            return problem_response(problem_of(error), _path(request))
+
+    return Route(path, answer, methods=list(endpoints))
+
+
+def _no_such(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: a path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), _path(request))
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """A fault of the program's own; the server logs it."""
+    return problem_response(Problem(500, "", "Internal Server Error"), _path(request))
+
+
+def _path(request: Request) -> str:
     return quote(request.url.path, safe="/%:@!$&'()*+,;=~")

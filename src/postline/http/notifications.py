@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from postline.app import App
@@ -12,20 +12,15 @@ from postline.contracts import Topic
 from postline.errors import SettingsError
 
 try:
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
     from postline.http.addresses import Addresses
     from postline.http.callers import Authenticate, Callers
     from postline.http.delivering import Post
-    from postline.http.doors import Endpoint, path_of, routes_of
+    from postline.http.doors import Endpoint, web_of
     from postline.http.endpoints import Endpoints
     from postline.http.hosting import Hosting
     from postline.http.limits import Limits
-    from postline.http.problems import Problem, problem_response
     from postline.http.registering import Registering
     from postline.http.streams import Streams
 except ImportError as missing:
@@ -56,6 +51,7 @@ def notifications(
     followed = Streams(app, streams, limits, ending, reveal=reveal)
     routes: list[Endpoint] = [("/topics/{name}/events", "GET", followed.events)]
     made = webhooks if isinstance(webhooks, Webhooks) else Webhooks(topics=webhooks)
+    _require_known(app, (*streams, *made.topics))
     if made.topics:
         kept = Endpoints(app, made.topics, addresses=made.addresses or Addresses(), post=made.post, reveal=reveal)
         registering = Registering(app, kept, limits)
@@ -68,6 +64,15 @@ def notifications(
             ("/webhooks/{id}/secret", "POST", registering.rotate),
         ]
     return Notifications(app, Callers(authenticate, challenge, limits.rate), routes, ending)
+
+
+def _require_known(app: App, topics: Sequence[Topic]) -> None:
+    known = {*app.owns, *app.publishes_to, *(each.topic for each in app.subscriptions.values())}
+    if unknown := [topic.name for topic in topics if topic not in known]:
+        raise SettingsError(
+            f"App {app.name!r} does not know topic {unknown[0]!r}, which others shall follow.",
+            remedy="List it in owns=[…] or publishes_to=[…] of the app.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,23 +96,15 @@ class Notifications:
     def __init__(self, app: App, callers: Callers, endpoints: Sequence[Endpoint], ending: asyncio.Event) -> None:
         self.app = app
         self._hosting, self._ending = Hosting(app), ending
-        self._web = Starlette(
-            routes=routes_of(endpoints, app, callers, self._hosting),
-            exception_handlers={HTTPException: _no_such},
-            lifespan=lambda _: self.running(),
-        )
-        self._web.router.redirect_slashes = False
+        self._web = web_of(endpoints, callers, self._hosting, self.running)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as ASGI asks."""
         await self._web(scope, receive, send)
 
-    def running(self) -> AbstractAsyncContextManager[None]:
-        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
-        return self._running()
-
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
+        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
         self._ending.clear()
         async with self._hosting.running():
             yield
@@ -115,9 +112,3 @@ class Notifications:
     def let_go(self) -> None:
         """End streams, since whoever serves this is about to stop."""
         self._ending.set()
-
-
-def _no_such(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: a path or a method that is not there."""
-    assert isinstance(error, HTTPException)
-    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), path_of(request))

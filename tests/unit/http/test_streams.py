@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import pytest
 
+from postline.errors import SettingsError
 from postline.http.limits import Limits
 from postline.http.notifications import notifications
 from postline.http.streams import Streams
@@ -227,3 +229,8 @@ async def test_each_priority_of_a_topic_is_a_stream_of_its_own():
         await followed.order("o-2")
         assert orders_in(await high.wait_for(1)) == ["o-1"]
         assert orders_in(await normal.wait_for(1)) == ["o-2"]
+
+
+def test_a_topic_that_the_app_does_not_know_is_refused_where_it_is_exposed():
+    with pytest.raises(SettingsError, match="does not know"):
+        notifications(Shop().app, streams=[Shop().orders])
