@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar, Unpack
 
 from postline.app.commanding import command_topics
@@ -18,6 +19,7 @@ from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
+from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -36,7 +38,7 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     return running.topology.need(running.checked_plans(), principal)
 
 
-class App(Routing):
+class App(Routing, Queueing):
     """One service: its name, the topics it owns, and its subscriptions.
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
@@ -60,6 +62,8 @@ class App(Routing):
         self.publishes_to = tuple(_spread(publishes_to))
         self.commands = tuple(each for each in (*owns, *publishes_to) if isinstance(each, CommandTopic))
         self.subscriptions: dict[str, Subscription] = {}
+        #: By the names that `task(queue=…)` gives.
+        self.queues: dict[str, Queue] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
 
@@ -99,6 +103,12 @@ class App(Routing):
         if start is None:
             raise _without_start(name)
         return self._added(ReplySubscription(name, topic, start, Policy(**options)))
+
+    def take_up(self, queue: Queue) -> None:
+        """Own a queue's topic and serve it; `queue` and `task` do this. Raises UsageError for a name in use."""
+        self._added(queue)
+        self.owns += queue.commands.topics
+        self.commands += (queue.commands,)
 
     def _added(self, subscription: SubscriptionT) -> SubscriptionT:
         if subscription.name in self.subscriptions:
@@ -182,6 +192,17 @@ class App(Routing):
         """
         running = self._for_publishing("app.send", "ctx.send")
         return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+
+    async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
+        """Send commands of one topic in order, many to a commit; all are durable when this returns.
+
+        Each thousand is stored whole or not at all. See `send`.
+        """
+        running = self._for_publishing("app.send_many", "ctx.send")
+        first, commands = _peeked(commands)
+        if first is None:
+            return []
+        return await running.requests(running.commanding.topic_of(first)).send_many(commands, timeout)
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.
@@ -284,6 +305,12 @@ class App(Routing):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.stop()
+
+
+def _peeked(commands: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
+    rest = iter(commands)
+    first = next(rest, None)
+    return first, chain(() if first is None else (first,), rest)
 
 
 def _spread(topics: Iterable[Topic | CommandTopic]) -> Iterator[Topic]:

@@ -214,7 +214,7 @@ class Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
-            is_command=self.commanding.is_command(topic.name),
+            **self.commanding.sending(topic.name, cls),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 

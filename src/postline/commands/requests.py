@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from datetime import timedelta
+from itertools import islice
 from typing import Any
 
 from postline.clock import Clock
@@ -14,7 +16,7 @@ from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.contracts.commands import COMMANDS, CommandTopic
 from postline.errors import RequestTimeout
 from postline.log.needs import TopicSpec
-from postline.log.port import Log
+from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
@@ -23,6 +25,8 @@ from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
 __all__ = ["Requests"]
+
+_TOGETHER = 1_000
 
 
 class Requests:
@@ -48,15 +52,37 @@ class Requests:
 
     async def send(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> Ticket:
         """Store a command; its ticket. Durable when this returns. Raises as `App.send`."""
-        expires_ms = None if timeout is None else self._clock.now_ms() + milliseconds_of(timeout)
-        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
+        append, is_own = self._made(command, request_id, timeout)
         # Replies are listened to first: one that comes at once must not be missed.
         await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
         await self._log.append((append,))
-        if request_id is not None:
+        if is_own:
             await self._recall(ticket)
         return ticket
+
+    async def send_many(self, commands: Iterable[Any], timeout: timedelta | float | None) -> list[Ticket]:
+        """Store commands, each thousand with one commit; their tickets. Raises as `App.send_many`."""
+        await self._inbox.open()
+        tickets: list[Ticket] = []
+        rest = iter(commands)
+        while some := list(islice(rest, _TOGETHER)):
+            made = [self._made(command, None, timeout) for command in some]
+            stored = [Ticket(each.envelope.id, self, self._inbox.expect(each.envelope.id)) for each, _ in made]
+            await self._log.append([append for append, _ in made])
+            for ticket, (_, is_own) in zip(stored, made, strict=True):
+                if is_own:
+                    await self._recall(ticket)
+            tickets += stored
+        return tickets
+
+    def _made(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> tuple[Append, bool]:
+        """The record, and whether its id may have been used before."""
+        if request_id is None:
+            request_id = self._outlet.own_id(command)
+        expires_ms = None if timeout is None else self._clock.now_ms() + milliseconds_of(timeout)
+        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
+        return append, request_id is not None
 
     async def _recall(self, ticket: Ticket) -> None:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""

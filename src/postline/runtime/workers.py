@@ -38,13 +38,15 @@ _THREAD_RECORDS = 64
 class Worker:
     """One task of the pool, and what it is at."""
 
-    __slots__ = ("attempt", "dropped", "owned", "since_yield", "task", "timed_out")
+    __slots__ = ("attempt", "dropped", "limit", "owned", "since_yield", "task", "timed_out")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.owned: OwnedPartition | None = None
         #: Counts attempts, so that the deadline sweeper sees whether one goes on.
         self.attempt = 0
+        #: The running handler's own time limit, in seconds.
+        self.limit: float | None = None
         self.timed_out = False
         self.dropped = False
         self.since_yield = 0
@@ -195,6 +197,7 @@ class WorkerPool:
             if worker.timed_out:
                 self._undo_cancel(worker)
             worker.attempt += 1
+            worker.limit = handler.timeout_seconds
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
                 if answers is not None:
@@ -327,7 +330,8 @@ class WorkerPool:
         lane.attempts += 1
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints
-        match decide(self._plan.retry, lane.attempts, error, owned.around.random):
+        policy = (item[3].retry if item[3] is not None else None) or self._plan.retry
+        match decide(policy, lane.attempts, error, owned.around.random):
             case Again():
                 return True
             case Later(delay_seconds):
@@ -352,10 +356,10 @@ class WorkerPool:
         """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
         if self._stopping or worker.dropped:
             raise cancelled
-        timed_out = worker.timed_out
+        timed_out, limit = worker.timed_out, worker.limit or self._plan.timeout_seconds
         self._undo_cancel(worker)
         if timed_out:
-            return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
+            return TimeoutError(f"the attempt took longer than its limit of {limit:g} s")
         return RuntimeError("the handler let a CancelledError out, although nobody else cancelled its attempt")
 
     def _undo_cancel(self, worker: Worker) -> None:

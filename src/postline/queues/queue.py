@@ -1,0 +1,99 @@
+"""Queues: command topics without keys or order, served by workers that compete for their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from postline.commands import Serving
+from postline.contracts.commands import CommandTopic
+from postline.contracts.topics import DEFAULT_PARTITIONS
+from postline.errors import UsageError
+from postline.events import Policy
+from postline.queues.definitions import Definition
+from postline.runtime.context import Context
+from postline.runtime.handlers import Handler
+from postline.runtime.retry import Retry
+
+__all__ = ["Queue", "QueueOptions", "TaskOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueOptions:
+    """What may be said of a queue; see `App.queue`."""
+
+    concurrency: int = 64
+    retry: Retry | None = None
+    results_kept: timedelta = timedelta(days=7)
+    partitions: int = DEFAULT_PARTITIONS
+    retention: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What may be said of one task; see `App.task`."""
+
+    retry: Retry | None = None
+    timeout: timedelta | float | None = None
+    expires: timedelta | float | None = None
+    aliases: Sequence[str] = ()
+
+
+class Queue(Serving):
+    """One queue of a service: the topic of its tasks, and the subscription that its workers share."""
+
+    def __init__(self, service: str, name: str, options: QueueOptions) -> None:
+        self.service = service
+        topic = CommandTopic(
+            f"{service}.{name}",
+            owner=service,
+            partitions=options.partitions,
+            retention=options.retention,
+            tickets_kept=options.results_kept,
+        )
+        policy = Policy(order="none", after="continue", concurrency=options.concurrency, retry=options.retry)
+        super().__init__(topic, policy)
+        self.tasks: dict[str, tuple[Definition, TaskOptions]] = {}
+
+    def add(self, definition: Definition, options: TaskOptions) -> None:
+        """Take a task in. Raises ContractError for a name that the queue has already."""
+        if definition.name in self.tasks:
+            raise UsageError(
+                f"Queue {self.name!r} has two tasks named {definition.name!r}.",
+                remedy='Name one: @app.task(name="…").',
+            )
+        topic = self.commands
+        reply = definition.result
+        if reply is not None:
+            topic.reply(f"{definition.name}.result", aliases=[f"{each}.result" for each in options.aliases])(reply)
+        topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
+        topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires)
+        self.on(definition.message)(_handler(definition))
+        self.tasks[definition.name] = (definition, options)
+
+    def _handlers(self) -> dict[str, Handler]:
+        return {name: self._with_own_policy(handler) for name, handler in super()._handlers().items()}
+
+    def _with_own_policy(self, handler: Handler) -> Handler:
+        _, options = self.tasks[handler.type_name]
+        limit = options.timeout.total_seconds() if isinstance(options.timeout, timedelta) else options.timeout
+        return replace(handler, retry=options.retry, timeout_seconds=limit)
+
+
+def _handler(definition: Definition) -> Callable[..., Any]:
+    """The handler of a task's messages: it calls the function, and makes the reply of what that returns."""
+    function, arguments, reply_of = definition.function, definition.arguments, definition.reply_of
+
+    async def run(message: Any, context: Context[Any]) -> Any:
+        args, kwargs = arguments(message, context)
+        return reply_of(await function(*args, **kwargs))
+
+    def run_plain(message: Any, context: Context[Any]) -> Any:
+        args, kwargs = arguments(message, context)
+        return reply_of(function(*args, **kwargs))
+
+    handler = run if definition.is_async else run_plain
+    handler.__qualname__ = handler.__name__ = definition.name
+    return handler
