@@ -46,11 +46,9 @@ class Definition:
         except TypeError as error:
             raise TypeError(f"task {self.name}: {error}") from None
 
-    def arguments(self, message: Any, context: Any) -> tuple[list[Any], dict[str, Any]]:
-        """What the function is called with."""
+    def arguments(self, message: Any) -> tuple[list[Any], dict[str, Any]]:
+        """What the function is called with, the context aside."""
         args = [getattr(message, name) for name in self.by_position]
-        if self.wants_context:
-            args.insert(0, context)
         return args, {name: getattr(message, name) for name in self.by_name}
 
     def reply_of(self, value: Any) -> Any:

@@ -103,17 +103,19 @@ class Queueing(Protocol):
         self,
         *,
         name: str = "",
-        queue: str = _DEFAULT_QUEUE,
+        queue: str | Queue = _DEFAULT_QUEUE,
         aliases: Sequence[str] = (),
         retry: Retry | None = None,
         timeout: timedelta | float | None = None,
         expires: timedelta | float | None = None,
+        unique: timedelta | None = None,
+        unique_by: Callable[..., object] | None = None,
     ) -> TaskDecorator: ...
     def task(
         self,
         *functions: Any,
         name: str = "",
-        queue: str = _DEFAULT_QUEUE,
+        queue: str | Queue = _DEFAULT_QUEUE,
         **said: Any,
     ) -> Any:
         """Make a task of the decorated function: `await resize.send(path="cat.jpg", width=80)` has a worker call it.
@@ -123,16 +125,28 @@ class Queueing(Protocol):
         `<service>.<name>`, by default the function's; a renamed task keeps what waits by `aliases`, whole wire names.
 
         `retry` is its own policy. An attempt of an async function has a `timeout`. A call that no attempt has begun
-        within `expires` ends as expired. Raises ContractError for a signature that is no contract, UsageError for a
-        second task of a name.
+        within `expires` ends as expired. Of calls with the same arguments (or the same `unique_by` of them) that this
+        service sends within one window of `unique`, the first is run; the others give its ticket. Windows follow each
+        other from the epoch on, so two calls around a border may both run. Raises ContractError for a signature that is
+        no contract, UsageError for a second task of a name.
         """
         options = TaskOptions(**said)
 
         def make(function: Callable[..., Any]) -> Any:
             definition = define(function, f"{self.name}.{name or getattr(function, '__name__', 'task')}")
-            found = self.queues.get(queue) or self.queue(queue)
+            found = self._queue_of(queue)
             found.add(definition, options)
             made = ContextTask if definition.wants_context else Task
             return made(definition, found.commands, self, SendOptions())
 
         return make(*functions) if functions else make
+
+    def _queue_of(self, queue: str | Queue) -> Queue:
+        if isinstance(queue, str):
+            return self.queues.get(queue) or self.queue(queue)
+        if queue not in self.queues.values():
+            raise UsageError(
+                f"{queue.name!r} is no queue of app {self.name!r}.",
+                remedy="Declare the task on the app that the queue belongs to.",
+            )
+        return queue

@@ -13,6 +13,7 @@ from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import UsageError
 from postline.events import Policy
 from postline.queues.definitions import Definition
+from postline.queues.unique import unique_id
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler
 from postline.runtime.retry import Retry
@@ -39,6 +40,8 @@ class TaskOptions:
     timeout: timedelta | float | None = None
     expires: timedelta | float | None = None
     aliases: Sequence[str] = ()
+    unique: timedelta | None = None
+    unique_by: Callable[..., object] | None = None
 
 
 class Queue(Serving):
@@ -64,12 +67,17 @@ class Queue(Serving):
                 f"Queue {self.name!r} has two tasks named {definition.name!r}.",
                 remedy='Name one: @app.task(name="…").',
             )
+        if options.unique_by is not None and options.unique is None:
+            raise UsageError(
+                f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."
+            )
         topic = self.commands
         reply = definition.result
         if reply is not None:
             topic.reply(f"{definition.name}.result", aliases=[f"{each}.result" for each in options.aliases])(reply)
         topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
-        topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires)
+        own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
+        topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires, own_id=own_id)
         self.on(definition.message)(_handler(definition))
         self.tasks[definition.name] = (definition, options)
 
@@ -86,13 +94,15 @@ def _handler(definition: Definition) -> Callable[..., Any]:
     """The handler of a task's messages: it calls the function, and makes the reply of what that returns."""
     function, arguments, reply_of = definition.function, definition.arguments, definition.reply_of
 
+    def call(message: Any, context: Context[Any]) -> Any:
+        args, kwargs = arguments(message)
+        return function(context, *args, **kwargs) if definition.wants_context else function(*args, **kwargs)
+
     async def run(message: Any, context: Context[Any]) -> Any:
-        args, kwargs = arguments(message, context)
-        return reply_of(await function(*args, **kwargs))
+        return reply_of(await call(message, context))
 
     def run_plain(message: Any, context: Context[Any]) -> Any:
-        args, kwargs = arguments(message, context)
-        return reply_of(function(*args, **kwargs))
+        return reply_of(call(message, context))
 
     handler = run if definition.is_async else run_plain
     handler.__qualname__ = handler.__name__ = definition.name
