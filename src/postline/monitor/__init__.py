@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
+from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
     DeadLetterDetail,
@@ -33,9 +34,13 @@ __all__ = [
     "Monitor",
     "PartitionAudit",
     "PartitionView",
+    "QueueView",
     "RecordId",
     "RecordView",
     "SubscriptionView",
+    "TaskDetail",
+    "TaskView",
+    "Tasks",
     "TopicView",
     "key_text",
 ]

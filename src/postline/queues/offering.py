@@ -67,13 +67,13 @@ class Queueing(Protocol):
         retry: Retry | None = None,
         results_kept: timedelta = timedelta(days=7),
         partitions: int = DEFAULT_PARTITIONS,
-        retention: timedelta | None = None,
+        retention: timedelta = timedelta(days=7),
     ) -> Queue:
         """Declare a queue `<service>.<name>` with a policy, before its first task; others are made by naming them.
 
         `concurrency` is of each process; `retry` is of tasks without one of their own. Results and outcomes can be
         asked for during `results_kept`. Each of `partitions` is worked off by one process at a time, so no more
-        processes than that have work. Tasks that nobody has begun are dropped after `retention`; by default never.
+        processes than that have work. A call that nobody has begun when `retention` ends is lost to it.
         Raises UsageError for a name that is taken.
         """
         if name in self.queues:

@@ -29,7 +29,7 @@ class QueueOptions:
     retry: Retry | None = None
     results_kept: timedelta = timedelta(days=7)
     partitions: int = DEFAULT_PARTITIONS
-    retention: timedelta | None = None
+    retention: timedelta = timedelta(days=7)
 
 
 @dataclass(frozen=True, kw_only=True)
