@@ -9,17 +9,18 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  commands/  routing/  queues/
+# 4 patterns      events.py  registry/  schedules/  commands/  routing/  queues/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
+    BackPressure,
     ContractError,
     DecodeError,
     EncodeError,
@@ -42,9 +43,12 @@ from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
 from postline.runtime.retry import Retry
+from postline.schedules import Run
 
 __all__ = [
     "App",
+    "BackPressure",
+    "Bound",
     "Cancelled",
     "CommandTopic",
     "Compaction",
@@ -77,6 +81,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Rule",
+    "Run",
     "Schemas",
     "SettingsError",
     "Subscription",

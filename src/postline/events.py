@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
@@ -82,6 +82,9 @@ class Subscription:
         self.topic = topic
         self.start = start
         self.policy = policy
+        #: For patterns: as in `Plan`.
+        self.timers: dict[str, Callable[[Any, Any], None]] = {}
+        self.taken_up: Callable[[Any], Awaitable[None]] | None = None
         self._registrations: dict[str, _Registration] = {}
 
     def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
@@ -133,6 +136,8 @@ class Subscription:
             middleware=tuple(policy.middleware),
             in_flight_records_max=policy.in_flight_records_max,
             held_records_max=policy.held_records_max,
+            timers=self.timers,
+            taken_up=self.taken_up,
         )
 
     def _after_by_default(self) -> After:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain
 from typing import Any, TypeVar, Unpack
+from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Lifespan, Published, Running, append_all
+from postline.app.running import Lifespan, Published, Running
 from postline.commands import ReplySubscription, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
-from postline.errors import UsageError
+from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
@@ -23,12 +25,16 @@ from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
 
 _DEFAULT_GRACE_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
+ScheduledT = TypeVar("ScheduledT", bound=Callable[..., Any])
 SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
@@ -43,7 +49,8 @@ class App(Routing, Queueing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log.
+    that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
+    topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class App(Routing, Queueing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        schedules: bool = False,
     ) -> None:
         self.name = name
         self.url = url
@@ -66,6 +74,9 @@ class App(Routing, Queueing):
         self.queues: dict[str, Queue] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
+        self.schedules: Schedules | None = None
+        if schedules:
+            self._with_schedules()
 
     def subscribe(
         self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -118,19 +129,86 @@ class App(Routing, Queueing):
         self.subscriptions[subscription.name] = subscription
         return subscription
 
+    # -- schedules ----------------------------------------------------------------------------
+
+    def _with_schedules(self) -> Schedules:
+        if self.schedules is None:
+            schedules = self.schedules = Schedules(self.name)
+            self.owns += (schedules.topic,)
+            subscription = self.subscribe(schedules.topic.name, schedules.topic, start="earliest", after="continue")
+            subscription.timers, subscription.taken_up = schedules.timers, schedules.periodics.taken_up
+            subscription.on(schedules.topic.delayed)(schedules.take)
+            subscription.on(schedules.topic.run)(schedules.periodics.run)
+        return self.schedules
+
+    def every(
+        self, interval: timedelta | float, *, name: str, missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function at multiples of an interval (seconds or timedelta) since 1970, in UTC.
+
+        See `cron` for everything else. Raises UsageError.
+        """
+        return self._scheduled(name, Every(interval), missed)
+
+    def cron(
+        self, expression: str, *, name: str, tz: str | ZoneInfo = "UTC", missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function when a cron expression says so in a time zone.
+
+        It may be async or plain, takes a `Run` or nothing, and is given back unchanged; what it returns is published.
+        Each planned time has one run in the whole group; a failed one is retried and given up as any message, and
+        later ones of its name come after it. `missed` says what becomes of runs whose time passed while no worker was
+        there: "once" makes up for them with the last one, "all" with each, "skip" with none. Daylight saving: an hour
+        that is skipped runs as soon as it is over, one that comes twice runs the first time. A schedule that the code
+        does not have any more stops; under another rule it begins anew. Raises UsageError, SettingsError.
+        """
+        return self._scheduled(name, Cron(expression, tz), missed)
+
+    def _scheduled(self, name: str, rule: Rule, missed: Missed) -> Callable[[ScheduledT], ScheduledT]:
+        def register(function: ScheduledT) -> ScheduledT:
+            self._with_schedules().periodics.add(Periodic.of(function, name, rule, missed))
+            return function
+
+        return register
+
+    async def cancel(self, token: str, *, wait: timedelta | float = _CANCEL_SECONDS) -> bool | None:
+        """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
+
+        True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
+        UnknownSubscription, LogError.
+        """
+        running = self._for_publishing("app.cancel", "ctx.cancel")
+        return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)
+
     # -- publishing ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
 
-        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
+        checked now; `Published` says where it waits and by which token it is cancelled. That needs
+        `App(…, schedules=True)`.
+
+        Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
+        If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
         unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers)
+        if (due := running.due(delay, at)) is not None:
+            return await running.put_off(append, due, own_id=id is not None)
+        if running.gates.bounded:
+            await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
@@ -139,7 +217,9 @@ class App(Routing, Queueing):
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
+        all; `id_of` gives the own id that makes repeating safe. Where there is no room in time it raises BackPressure,
+        whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
@@ -149,12 +229,14 @@ class App(Routing, Queueing):
             for appends in running.thousands(messages, id_of):
                 if storing is not None:
                     published += await storing
-                storing = asyncio.create_task(append_all(running.log, appends))
+                storing = asyncio.create_task(running.store(appends))
                 await asyncio.sleep(0)
             return published + (await storing if storing is not None else [])
-        except BaseException:
+        except BaseException as error:
             if storing is not None:
                 await asyncio.gather(storing, return_exceptions=True)
+            if isinstance(error, BackPressure):
+                error.published = len(published)
             raise
 
     async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
@@ -162,11 +244,11 @@ class App(Routing, Queueing):
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
         this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
-        every subscription handles the first. Raises ContractError and LogError.
+        every subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
         """
         running = self._for_publishing()
         appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
-        return await append_all(running.log, appends) if appends else []
+        return await running.store(appends) if appends else []
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -184,25 +266,40 @@ class App(Routing, Queueing):
         return await (await self.send(command, request_id=request_id, timeout=seconds)).outcome(seconds)
 
     async def send(
-        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
-        A command that no attempt has begun within `timeout` expires. See `request` for `request_id` and errors.
+        A command that no attempt has begun within `timeout` expires. Where its topic has a bound it may wait, and raise
+        BackPressure with nothing stored. With `delay` or `at` it leaves then, as for `publish`, and its timeout begins
+        then; the ticket cancels it. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
-        return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+        topic = running.commanding.topic_of(command)
+        if (due := running.due(delay, at)) is not None:
+            later = partial(running.put_off_one, due)
+            return await running.requests(topic).send(command, request_id, timeout, due=due, store=later)
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        return await running.requests(topic).send(command, request_id, timeout)
 
     async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
         """Send commands of one topic in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all. See `send`.
+        Each thousand (or less, as `publish_many` says) is stored whole or not at all. See `send`.
         """
         running = self._for_publishing("app.send_many", "ctx.send")
         first, commands = _peeked(commands)
         if first is None:
             return []
-        return await running.requests(running.commanding.topic_of(first)).send_many(commands, timeout)
+        requests = running.requests(running.commanding.topic_of(first))
+        return await requests.send_many(commands, timeout, running.store, running.at_once)
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,18 +20,32 @@ from postline.commands import Claims, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
-from postline.errors import PostlineError, SettingsError
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.operations import Operations, Request
+from postline.registry import (
+    SCHEMAS_TOPIC,
+    DeclaredBounds,
+    Registry,
+    Usage,
+    View,
+    enroll,
+    open_registry,
+    schemas_topic,
+    view_of,
+)
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.delays import DelayToken, Due, due_of, order_of
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
+from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
@@ -49,6 +64,8 @@ _log = logging.getLogger("postline")
 HANDLER_THREAD = " handler"
 
 _PUBLISH_MANY_RECORDS = 1_000
+#: So long a request to an owner in this process takes in memory, where no time passes.
+_TURNS_OF_THE_LOOP = 100
 
 
 class Declared(Protocol):
@@ -58,6 +75,7 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
 
@@ -73,6 +91,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
+    token: str = ""
 
 
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
@@ -123,6 +143,7 @@ class Running:
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
@@ -134,9 +155,11 @@ class Running:
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
+        self.gates.check()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
         resources = await self._enter(lifespan) if lifespan else None
@@ -157,6 +180,13 @@ class Running:
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
 
+    async def _tell_bounds(self) -> None:
+        """Let whoever looks on know how far subscriptions of the app's topics may lag."""
+        full = self._settings.full_name
+        if owned := [full(topic.name) for topic in self._app.owns]:
+            declared = DeclaredBounds(self.log, self._schemas)
+            await declared.note(owned, self.topology.bounds(), self.outlet.fresh_id)
+
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
             return await self._stack.enter_async_context(lifespan(self._app))
@@ -169,7 +199,7 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = list(self._catalog.problems)
+        problems = [*self._catalog.problems, *self.topology.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -221,8 +251,69 @@ class Running:
     def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
         fresh, rest = self.outlet.fresh, iter(messages)
-        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+        number = self.at_once
+        while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    @property
+    def at_once(self) -> int:
+        """Most records that are stored together."""
+        return min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+
+    async def store(self, appends: Sequence[Append]) -> list[Published]:
+        """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""
+        if self.gates.bounded:
+            await self.gates.room_for(appends)
+        return await append_all(self.log, appends)
+
+    def due(self, delay: timedelta | float | None, at: datetime | None) -> Due | None:
+        """When something leaves that is told so; None for at once. Raises UsageError for what is no time."""
+        return None if delay is None and at is None else due_of(delay, at, self._environment.clock.now_ms())
+
+    async def put_off(self, append: Append, due: Due, *, own_id: bool) -> Published:
+        """Have a record leave later; durable when this returns. Raises UsageError."""
+        schedules = self._app.schedules
+        if schedules is None:
+            raise UsageError(
+                f"App {self._app.name!r} has no schedules, so that publish(…, delay=) has nowhere to keep a message.",
+                remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
+            )
+        own = append.envelope.id
+        message = schedules.delayed(append, self.outlet.partitions_of(append.topic), due, own_id=own_id)
+        asked = self.outlet.fresh(message, own if own_id else None)
+        (offset,) = await self.log.append((asked,))
+        subscription = self._settings.full_name(schedules.topic.name)
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
+        return Published(own, asked.topic, asked.partition, offset, token)
+
+    async def put_off_one(self, due: Due, appends: Sequence[Append]) -> None:
+        """Have a command leave later, under its own id; as `put_off`."""
+        (append,) = appends
+        await self.put_off(append, due, own_id=True)
+
+    async def cancel(self, token: str, wait_seconds: float) -> bool | None:
+        """As `App.cancel`."""
+        operations = Operations(self.log, self._environment.clock, self._environment.random, source=self._app.name)
+        request = await operations.cancel(token)
+        for _ in range(_TURNS_OF_THE_LOOP):
+            if self._obeyed_here(request):
+                break
+            await asyncio.sleep(0)
+        if not request.live or not await operations.obeyed(request, wait_seconds):
+            return None
+        return await operations.cancelled(token)
+
+    def _obeyed_here(self, request: Request) -> bool:
+        """Whether a consumer of this process has done, and committed, what was asked."""
+        for consumer in self.consumers:
+            if consumer.plan.name == request.subscription:
+                return all(
+                    (owned := consumer.owned.get(partition)) is not None
+                    and owned.control_offset > offset
+                    and not (owned.unit or owned.committing)
+                    for partition, offset in request.asked.items()
+                )
+        return False
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
@@ -242,7 +333,7 @@ class Running:
         announced = await announce_types(self.log, plan, envelope)
         plan = self.commanding.answering(self._by_full_name(plan.name), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
-        around.resources = resources
+        around.resources, around.gates = resources, self.gates
         around.later = self.later
         consumer = Consumer(around, self._executor, self._settings.instance)
         self.consumers.append(consumer)
@@ -293,6 +384,7 @@ class Running:
         await self._close()
 
     async def _close(self) -> None:
+        self.gates.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:
             await self._stack.aclose()

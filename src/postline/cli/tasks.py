@@ -178,7 +178,7 @@ def cancel(
         answer = Answer(subscription=name, action="cancel", status="nothing", records=[task.id])
         if task.state != "open":
             return answer
-        request = await opened.operations.cancel(name, task)
+        request = await opened.operations.cancel_task(name, task)
         return msgspec.structs.replace(answer, status=await await_owner(opened, request, wait_seconds))
 
     return tell(with_log(url, work), f"Cancelling {request_id} in {queue}", wants_json(as_json))

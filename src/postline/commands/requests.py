@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any
@@ -20,13 +20,15 @@ from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
+from postline.runtime.delays import Due
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
 __all__ = ["Requests"]
 
-_TOGETHER = 1_000
+#: Stores records, all or none.
+Store = Callable[[Sequence[Append]], Awaitable[object]]
 
 
 class Requests:
@@ -50,38 +52,54 @@ class Requests:
         #: The control topic that reaches the owners of the commands' partitions.
         self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
-    async def send(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> Ticket:
-        """Store a command; its ticket. Durable when this returns. Raises as `App.send`."""
-        append, is_own = self._made(command, request_id, timeout)
+    async def send(
+        self,
+        command: Any,
+        request_id: str | None,
+        timeout: timedelta | float | None,
+        *,
+        due: Due | None = None,
+        store: Store | None = None,
+    ) -> Ticket:
+        """Store a command; its ticket. Durable when this returns. Raises as `App.send`.
+
+        With `due`, `store` keeps it until then, from where its timeout counts.
+        """
+        append, is_own = self._made(command, request_id, timeout, due)
         # Replies are listened to first: one that comes at once must not be missed.
         await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
-        await self._log.append((append,))
+        await (self._log.append((append,)) if store is None else store((append,)))
         if is_own:
             await self._recall(ticket)
         return ticket
 
-    async def send_many(self, commands: Iterable[Any], timeout: timedelta | float | None) -> list[Ticket]:
-        """Store commands, each thousand with one commit; their tickets. Raises as `App.send_many`."""
+    async def send_many(
+        self, commands: Iterable[Any], timeout: timedelta | float | None, store: Store, together: int
+    ) -> list[Ticket]:
+        """Store commands, so many with one call of `store`; their tickets. Raises as `App.send_many`."""
         await self._inbox.open()
         tickets: list[Ticket] = []
         rest = iter(commands)
-        while some := list(islice(rest, _TOGETHER)):
-            made = [self._made(command, None, timeout) for command in some]
+        while some := list(islice(rest, together)):
+            made = [self._made(command, None, timeout, None) for command in some]
             stored = [Ticket(each.envelope.id, self, self._inbox.expect(each.envelope.id)) for each, _ in made]
-            await self._log.append([append for append, _ in made])
+            await store([append for append, _ in made])
             for ticket, (_, is_own) in zip(stored, made, strict=True):
                 if is_own:
                     await self._recall(ticket)
             tickets += stored
         return tickets
 
-    def _made(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> tuple[Append, bool]:
+    def _made(
+        self, command: Any, request_id: str | None, timeout: timedelta | float | None, due: Due | None
+    ) -> tuple[Append, bool]:
         """The record, and whether its id may have been used before."""
         if request_id is None:
             request_id = self._outlet.own_id(command)
-        expires_ms = None if timeout is None else self._clock.now_ms() + milliseconds_of(timeout)
-        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
+        leaves_ms = self._clock.now_ms() if due is None else due.at_ms
+        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
+        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms, leaves_ms)
         return append, request_id is not None
 
     async def _recall(self, ticket: Ticket) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from postline.commands.answering import OVERDUE, expire_promise
 from postline.commands.claims import Claim
 from postline.contracts.commands import CommandTopic
 from postline.contracts.rules import Rule
@@ -33,6 +34,7 @@ class Serving(Subscription):
         #: The service that served the topic before.
         self.takes_over = takes_over
         self._rules: dict[str, Rule] = {}
+        self.timers[OVERDUE] = expire_promise
 
     def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.

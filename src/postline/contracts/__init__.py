@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postline.contracts.bounds import Bound
 from postline.contracts.catalog import Catalog
 from postline.contracts.kinds import Kind
 from postline.contracts.marks import Sensitive, number, was
@@ -12,6 +13,7 @@ from postline.contracts.topics import PLACED_BY, Compaction, ForeignTopic, Messa
 
 __all__ = [
     "PLACED_BY",
+    "Bound",
     "Catalog",
     "Compaction",
     "ForeignTopic",

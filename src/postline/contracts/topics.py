@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
+from postline.contracts.bounds import Bound
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import is_message_class
@@ -23,6 +24,7 @@ __all__ = [
     "Retention",
     "Schemas",
     "Topic",
+    "TopicOptions",
 ]
 
 #: In a topic's key as text, before what places its records instead of the key.
@@ -206,6 +208,19 @@ class Schemas:
     message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
 
 
+class TopicOptions(TypedDict, total=False):
+    """What few topics need besides; see `Topic`."""
+
+    compaction: Compaction | None
+    bound: Bound | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Further:
+    compaction: Compaction | None = None
+    bound: Bound | None = None
+
+
 class Topic(_Declared):
     """A named log owned by one service, cut into partitions by key.
 
@@ -213,6 +228,7 @@ class Topic(_Declared):
     follows `partition_by` if given, which must be the same for all messages of a key. `retention`
     is an age, or a `Retention` with a size as well; None keeps everything. `compaction` keeps the
     newest message of each key. `schemas` says how values are written, how large, and who must be able to read whom.
+    `bound` makes publishers wait while a subscription that is required to keep up lags too far.
     """
 
     def __init__(
@@ -224,15 +240,16 @@ class Topic(_Declared):
         partition_by: KeySpec | None = None,
         partitions: int = DEFAULT_PARTITIONS,
         retention: timedelta | Retention | None = None,
-        compaction: Compaction | None = None,
         schemas: Schemas | None = None,
+        **options: Unpack[TopicOptions],
     ) -> None:
         self.schemas = schemas or Schemas()
         super().__init__(name, self.schemas.format)
         self.owner, self.partitions = owner, partitions
         self.key, self.partition_by = key, partition_by
         self.retention = retention if isinstance(retention, Retention) else Retention(age=retention)
-        self.compaction = compaction
+        further = _Further(**options)
+        self.compaction, self.bound = further.compaction, further.bound
         self.contracts: dict[str, MessageContract] = {}
         if problems := self._problems():
             raise ContractError(f"Topic {name!r} can't be declared: " + " ".join(problems))
@@ -252,6 +269,8 @@ class Topic(_Declared):
             problems.append(f"message_bytes_max of its schemas must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
         if self.schemas.framed and self.schemas.structured:
             problems.append("a framed value can't stand in a structured event; use one of framed=, structured=.")
+        if self.bound is not None:
+            problems += self.bound.problems()
         return problems
 
     @property

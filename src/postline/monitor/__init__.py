@@ -11,6 +11,7 @@ from postline.monitor.reading import Monitor
 from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
+    BoundView,
     DeadLetterDetail,
     DeadLetterView,
     HeldView,
@@ -23,12 +24,15 @@ from postline.monitor.views import (
     TopicView,
     key_text,
 )
+from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
     "AuditView",
+    "BoundView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
+    "DelayedView",
     "HeldView",
     "MemberView",
     "Monitor",
@@ -37,10 +41,13 @@ __all__ = [
     "QueueView",
     "RecordId",
     "RecordView",
+    "ScheduleView",
     "SubscriptionView",
     "TaskDetail",
     "TaskView",
     "Tasks",
     "TopicView",
+    "WaitingView",
     "key_text",
+    "waiting_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 from postline.commands import Ticket
@@ -46,7 +46,13 @@ class Queueing(Protocol):
     queues: dict[str, Queue]
 
     async def send(
-        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Ticket:
         """As `App.send`."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
 import msgspec
@@ -26,7 +26,13 @@ class Post(Protocol):
     """Whoever stores tasks: the app that they are declared on, while it runs."""
 
     async def send(
-        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Ticket:
         """As `App.send`."""
 
@@ -42,6 +48,8 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     request_id: str | None = None
     expires: timedelta | float | None = None
+    delay: timedelta | float | None = None
+    at: datetime | None = None
 
 
 class TaskSender(Generic[P, R]):
@@ -68,7 +76,13 @@ class TaskSender(Generic[P, R]):
         """Store a call for the workers; it is durable when this returns. Raises as `App.send`, and as `message`."""
         options = self._options
         message = self._definition.message_of(args, kwargs)
-        ticket = await self._post.send(message, request_id=options.request_id, timeout=options.expires)
+        ticket = await self._post.send(
+            message,
+            request_id=options.request_id,
+            timeout=options.expires,
+            delay=options.delay,
+            at=options.at,
+        )
         return TaskTicket(ticket, self._definition)
 
     async def send_many(self, messages: Iterable[Any]) -> list[TaskTicket[R]]:
@@ -87,13 +101,21 @@ class TaskSender(Generic[P, R]):
         """The ticket of a call that this service sent before, in this process or another."""
         return TaskTicket(self._post.ticket(request_id, of=self.topic), self._definition)
 
-    def options(self, *, request_id: str | None = None, expires: timedelta | float | None = None) -> TaskSender[P, R]:
+    def options(
+        self,
+        *,
+        request_id: str | None = None,
+        expires: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> TaskSender[P, R]:
         """A sender of the same task for calls of which more is said: `await resize.options(expires=60).send(…)`.
 
         `request_id` makes repeating a send safe. A call that no attempt has begun within `expires`, in seconds or as
-        timedelta, ends with a timeout.
+        timedelta, ends with a timeout. With `delay`, or `at` a time, it leaves then, which needs `App(schedules=True)`;
+        its expiry counts from there. `send_many` knows `expires` alone.
         """
-        said = SendOptions(request_id=request_id, expires=expires)
+        said = SendOptions(request_id=request_id, expires=expires, delay=delay, at=at)
         return TaskSender(self._definition, self.topic, self._post, said)
 
 

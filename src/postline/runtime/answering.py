@@ -42,6 +42,9 @@ class Answers(Protocol):
     def promise(self, context: Context[Any]) -> str:
         """Let the reply come later: its token."""
 
+    def promised(self, context: Context[Any]) -> None:
+        """The attempt that promised a later reply has succeeded."""
+
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""
 

@@ -71,6 +71,10 @@ class Outlet:
             route = self._routes[kind] = self._route_of(kind)
         return route
 
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has that something was published to."""
+        return next(route.partitions for route in self._routes.values() if route.topic == topic)
+
     def fresh_id(self) -> str:
         """A new id from this service's source."""
         return self._ids.next_id()
@@ -92,23 +96,27 @@ class Outlet:
             _require_room(route, append.value or b"", append.key, append.envelope)
         return append
 
-    def sent(self, command: Any, request_id: str, expires_ms: int | None = None) -> Append:
+    def sent(
+        self, command: Any, request_id: str, expires_ms: int | None = None, leaves_ms: int | None = None
+    ) -> Append:
         """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
         _check_id(request_id)
         route = self._routes.get(type(command)) or self.route(command)
         if not route.is_command:
             raise _not_to_be_sent(route)
-        return self._made(route, command, request_id, self._of_request(route, request_id, expires_ms))
+        return self._made(route, command, request_id, self._of_request(route, request_id, expires_ms, leaves_ms))
 
     def own_id(self, command: Any) -> str | None:
         """The request id that follows from what the command says, if its contract has one made of that."""
         route = self._routes.get(type(command)) or self.route(command)
         return None if route.own_id is None else route.own_id(command, self._clock.now_ms())
 
-    def _of_request(self, route: Route, request_id: str, expires_ms: int | None) -> dict[str, str]:
+    def _of_request(
+        self, route: Route, request_id: str, expires_ms: int | None, leaves_ms: int | None
+    ) -> dict[str, str]:
         headers = {CLIENT_ID: self.service, REQUEST_ID: request_id}
         if expires_ms is None and route.expires_ms is not None:
-            expires_ms = self._clock.now_ms() + route.expires_ms
+            expires_ms = (self._clock.now_ms() if leaves_ms is None else leaves_ms) + route.expires_ms
         return headers if expires_ms is None else {**headers, EXPIRY: timestamp(expires_ms)}
 
     def _made(self, route: Route, message: Any, own_id: str | None, headers: dict[str, str]) -> Append:
@@ -144,14 +152,16 @@ class Outlet:
             raise _to_be_sent(route, "ctx.send(…)")
         return self._derived(context, route, message, headers)
 
-    def derive_command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+    def derive_command(
+        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+    ) -> Append:
         """The record of a command sent by a handler; its id, which is the request's, follows from what is handled."""
         route = self._routes.get(type(command)) or self.route(command)
         if not route.is_command:
             raise _not_to_be_sent(route)
         append = self._derived(context, route, command, None, self.own_id(command))
         trace = {name: value for name, value in append.envelope.headers.items() if name in TRACE}
-        headers = trace | self._of_request(route, append.envelope.id, expires_ms)
+        headers = trace | self._of_request(route, append.envelope.id, expires_ms, leaves_ms)
         append.envelope = msgspec.structs.replace(append.envelope, headers=headers)
         append.flags |= FLAG_OWN_ID
         return append

@@ -73,6 +73,10 @@ class Plan:
     fetch_records: int = 8_000
     fetch_bytes: int = 4 << 20
     commit_linger_seconds: float = 0.02
+    #: What is called when a timer of its kind is due (`runtime/timers.py`): given the owned partition and the entry.
+    timers: dict[str, Callable[[Any, Any], None]] = field(default_factory=dict)
+    #: Called with each partition that is taken up, once its timers are there, before anything of it is handled.
+    taken_up: Callable[[Any], Awaitable[None]] | None = None
 
     @property
     def dead_letters(self) -> str:

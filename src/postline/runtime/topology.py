@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from postline.contracts import Catalog, Compaction, Topic
+from postline.contracts import Bound, Catalog, Compaction, Topic
 from postline.errors import TopicMismatch, UnknownTopic
 from postline.log.needs import Change, ChangeKind, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refusal_of
@@ -76,6 +77,24 @@ class Topology:
             compacted=topic.compaction is not None,
             tombstone_ms=int(compaction.tombstone_retention.total_seconds() * 1000),
         )
+
+    def bounds(self) -> dict[str, Bound]:
+        """The topics' bounds, by their names in the log: as contracts have them, with the environment's sizes."""
+        full, found = self._settings.full_name, {}
+        for topic in self._catalog.topics.values():
+            if topic.bound is not None:
+                names = tuple(map(full, topic.bound.subscriptions))
+                sizes = self._settings.topic(topic.name).bound_overrides()
+                found[full(topic.name)] = replace(topic.bound, subscriptions=names, **sizes)
+        return found
+
+    def problems(self) -> list[str]:
+        """What the environment says of topics that their contracts have no place for."""
+        return [
+            f"Topic {topic.name!r}: the environment sizes a bound, and the contract declares none; give it a bound=."
+            for topic in self._catalog.topics.values()
+            if topic.bound is None and self._settings.topic(topic.name).bound_overrides()
+        ]
 
     def spec_of(self, full_name: str) -> TopicSpec:
         """What the log says of a topic, by its name there."""

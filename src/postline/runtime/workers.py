@@ -38,7 +38,7 @@ _THREAD_RECORDS = 64
 class Worker:
     """One task of the pool, and what it is at."""
 
-    __slots__ = ("attempt", "dropped", "limit", "owned", "since_yield", "task", "timed_out")
+    __slots__ = ("attempt", "dropped", "limit", "owned", "settled", "since_yield", "task", "telling", "timed_out")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
@@ -50,6 +50,9 @@ class Worker:
         self.timed_out = False
         self.dropped = False
         self.since_yield = 0
+        #: Records that it settled and has not told of, and whether it will when the event loop turns.
+        self.settled = 0
+        self.telling = False
 
 
 class WorkerPool:
@@ -144,7 +147,7 @@ class WorkerPool:
         finally:
             self.running -= 1
             owned.running -= 1
-            worker.owned = None
+            worker.owned, worker.settled = None, 0
             lane.active = False
             owned.retire(lane)
             if not owned.draining and not lane.empty and lane.wait is Wait.NOTHING:
@@ -187,7 +190,7 @@ class WorkerPool:
 
     async def _run_items(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
-        items, settled, call_of, wrapped = lane.items, 0, self.calls.of, self.calls.wrapped
+        items, call_of, wrapped = lane.items, self.calls.of, self.calls.wrapped
         answers = owned.answers
         while items and not owned.draining:
             item = items[0]
@@ -231,7 +234,8 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.staged is None and context.entries is None:
+            more = context.staged is not None or context.entries is not None or context.delayed is not None
+            if chunk is not None and not more:
                 chunk.outcomes[index] = _DONE
                 if context.outbox is not None:
                     owned.unit.appends += context.outbox
@@ -239,8 +243,20 @@ class WorkerPool:
                 owned.complete(item, context)
             items.popleft()
             lane.attempts = 0
-            settled += 1
-        self.settled(owned, worker, settled)
+            worker.settled += 1
+            if items and not worker.telling:  # so that it becomes durable though a slow record comes behind it
+                worker.telling = True
+                asyncio.get_running_loop().call_soon(self._tell, worker)
+        self._tell_of(worker, owned)
+
+    def _tell(self, worker: Worker) -> None:
+        worker.telling = False
+        if worker.owned is not None and worker.settled:
+            self._tell_of(worker, worker.owned)
+
+    def _tell_of(self, worker: Worker, owned: OwnedPartition) -> None:
+        number, worker.settled = worker.settled, 0
+        self.settled(owned, worker, number)
 
     def settled(self, owned: OwnedPartition, worker: Worker, number: int) -> None:
         """So many records were settled."""

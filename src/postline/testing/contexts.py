@@ -11,6 +11,8 @@ from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.context import Context
+from postline.runtime.control import cancel_record
+from postline.runtime.delays import pack_append
 
 __all__ = ["DirectContext", "TestContext"]
 
@@ -56,7 +58,15 @@ class _FakeDesk:
         self.published.append(message)
         return Append(topic, 0, key, value, envelope)
 
-    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+    def pack(self, append: Append) -> bytes:
+        return pack_append(append, 1)
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
+
+    def command(
+        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+    ) -> Append:
         """As `output`; the request id is the message's id."""
         return self.output(context, command, None)
 

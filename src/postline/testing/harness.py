@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -127,10 +127,24 @@ class TestApp:
     # -- doing things ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
-        """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers)
+        """Publish as the running app that owns the message's topic does, else as somebody outside.
+
+        Where a bound makes it wait, apps go on and time passes until there is room, or the bound's limit is over.
+        """
+        publisher = await self._publisher(type(message))
+        if not any(topic.bound for topic in self._topics()):
+            return await publisher.publish(message, id=id, headers=headers, delay=delay, at=at)
+        return await self._settling.until_done(
+            asyncio.ensure_future(publisher.publish(message, id=id, headers=headers, delay=delay, at=at))
+        )
 
     async def publish_many(
         self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None

@@ -195,6 +195,30 @@ async def test_a_reply_can_come_later_from_anywhere_also_after_a_restart() -> No
         assert len(t.log_records(ledger.topic.replies)) == 1
 
 
+async def test_a_promised_reply_that_does_not_come_in_time_is_a_timeout_and_later_ones_count_no_more() -> None:
+    ledger = Ledger()
+    tokens = []
+
+    @ledger.served.on(ledger.Peek)
+    async def peek(query: object, ctx: Context) -> None:
+        tokens.append(ctx.reply_later())
+
+    async with ledger_app(ledger) as t:
+        ticket = await ledger.client.send(ledger.Peek("anna"), timeout=60)
+        in_time = await ledger.client.send(ledger.Peek("bob"), timeout=60)
+        await t.settle()
+        await t.crash(ledger.service)
+        await t.start(ledger.service)
+        await ledger.service.reply(tokens[1], ledger.Balance(5))
+        await t.advance(seconds=61)
+        with pytest.raises(RequestTimeout, match="promised did not come"):
+            await ticket.outcome()
+        assert await in_time.outcome() == ledger.Balance(5)
+        await ledger.service.reply(tokens[0], ledger.Balance(7))
+        await t.settle()
+        assert len(t.log_records(ledger.topic.replies)) == 2
+
+
 async def test_progress_is_seen_before_the_outcome() -> None:
     ledger = Ledger()
     goes_on = asyncio.Event()

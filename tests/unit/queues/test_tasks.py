@@ -382,3 +382,56 @@ async def test_a_renamed_task_runs_what_waits_under_its_old_name() -> None:
         await t.settle()
         assert ran == ["cat.jpg"]
         assert await versions[True].ticket(ticket.request_id).result() == "cat.jpg"
+
+
+# -- later --------------------------------------------------------------------------------------------
+
+
+async def test_a_delayed_call_leaves_when_it_is_due_and_its_expiry_counts_from_there() -> None:
+    app = App("images", schedules=True)
+    ran: list[str] = []
+
+    @app.task(expires=timedelta(minutes=1))
+    async def remind(whom: str) -> str:
+        ran.append(whom)
+        return whom
+
+    async with TestApp(app) as t:
+        ticket = await remind.options(delay=timedelta(hours=1)).send("anna")
+        dropped = await remind.options(delay=timedelta(hours=1)).send("bob")
+        await dropped.cancel()
+        await t.advance(minutes=59)
+        assert ran == []
+        await t.advance(minutes=2)
+        assert ran == ["anna"]
+        assert await ticket.result() == "anna"
+        assert (await dropped.status()).state == "cancelled"
+
+
+async def test_a_handler_delays_a_call_without_schedules() -> None:
+    uploads = Topic("images.uploads", owner="images")
+
+    @uploads.event("images.Uploaded")
+    class Uploaded(Struct, frozen=True):
+        path: str
+
+    app = App("images", owns=[uploads])
+    ran: list[str] = []
+
+    @app.task(expires=timedelta(minutes=1))
+    async def index(path: str) -> None:
+        ran.append(path)
+
+    @app.subscribe("uploads", uploads, start="earliest").on(Uploaded)
+    async def uploaded(event: Uploaded, ctx: Context) -> None:
+        for number in range(3):
+            ctx.send(index.message(f"{event.path}{number}"), delay=3600)
+
+    async with TestApp(app) as t:
+        await app.publish(Uploaded("a"))
+        await t.settle()
+        assert ran == []
+        await t.advance(hours=1, seconds=1)
+        assert sorted(ran) == ["a0", "a1", "a2"]
+        with pytest.raises(UsageError, match="schedules=True"):
+            await index.options(delay=5).send("b")
