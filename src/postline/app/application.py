@@ -365,12 +365,19 @@ class App(Routing, Queueing):
         except asyncio.CancelledError:
             await running.abort()
             raise
+        finally:
+            await self._close_queues()
 
     async def abort(self) -> None:
         """Let go at once: what was not committed is handled again by whoever comes next."""
         running, self._running = self._running, None
         if running is not None:
             await running.abort()
+            await self._close_queues()
+
+    async def _close_queues(self) -> None:
+        for queue in self.queues.values():
+            await queue.close()
 
     async def wait_failed(self) -> BaseException:
         """Wait until a subscription can't go on; gives its error."""

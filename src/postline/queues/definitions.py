@@ -164,7 +164,7 @@ def _check_defaults(made: type, name: str, parameters: Sequence[inspect.Paramete
 
 def _result(function: Callable[..., Any], hint: Any) -> type | None:
     """Always of its own: a class that several tasks return would belong to several topics."""
-    if hint is type(None):
+    if hint in (type(None), typing.NoReturn, typing.Never):
         return None
     return msgspec.defstruct(f"{_title(function)}Result", [("value", hint)], frozen=True, module=function.__module__)
 

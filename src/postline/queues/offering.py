@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from postline.commands import Ticket
 from postline.contracts.commands import CommandTopic
@@ -116,6 +116,7 @@ class Queueing(Protocol):
         expires: timedelta | float | None = None,
         unique: timedelta | None = None,
         unique_by: Callable[..., object] | None = None,
+        isolation: Literal["process"] | None = None,
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -130,7 +131,9 @@ class Queueing(Protocol):
         annotated, and `*args` are refused. A first parameter of type `Context` is the worker's. Its wire name is
         `<service>.<name>`, by default the function's; a renamed task keeps what waits by `aliases`, whole wire names.
 
-        `retry` is its own policy. An attempt of an async function has a `timeout`. A call that no attempt has begun
+        `retry` is its own policy. An attempt of an async function has a `timeout`, a plain one only with
+        isolation="process": it runs in a child process then, which is killed at the limit, and whose crash is a failed
+        attempt; it must stand at the top of a module, and can't have the context. A call that no attempt has begun
         within `expires` ends as expired. Of calls with the same arguments (or the same `unique_by` of them) that this
         service sends within one window of `unique`, the first is run; the others give its ticket. Windows follow each
         other from the epoch on, so two calls around a border may both run. Raises ContractError for a signature that is

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from postline.commands import Serving
 from postline.contracts.commands import CommandTopic
@@ -13,6 +13,7 @@ from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import UsageError
 from postline.events import Policy
 from postline.queues.definitions import Definition
+from postline.queues.isolation import Children, refuse_isolation
 from postline.queues.unique import unique_id
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler
@@ -42,6 +43,12 @@ class TaskOptions:
     aliases: Sequence[str] = ()
     unique: timedelta | None = None
     unique_by: Callable[..., object] | None = None
+    isolation: Literal["process"] | None = None
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The limit of one attempt, in seconds."""
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
 
 
 class Queue(Serving):
@@ -59,6 +66,7 @@ class Queue(Serving):
         policy = Policy(order="none", after="continue", concurrency=options.concurrency, retry=options.retry)
         super().__init__(topic, policy)
         self.tasks: dict[str, tuple[Definition, TaskOptions]] = {}
+        self._children: Children | None = None
 
     def add(self, definition: Definition, options: TaskOptions) -> None:
         """Take a task in. Raises ContractError for a name that the queue has already."""
@@ -71,6 +79,8 @@ class Queue(Serving):
             raise UsageError(
                 f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."
             )
+        if options.isolation is not None:
+            refuse_isolation(definition)
         topic = self.commands
         reply = definition.result
         if reply is not None:
@@ -78,7 +88,7 @@ class Queue(Serving):
         topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
         own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
         topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires, own_id=own_id)
-        self.on(definition.message)(_handler(definition))
+        self.on(definition.message)(self._handler(definition, options))
         self.tasks[definition.name] = (definition, options)
 
     def _handlers(self) -> dict[str, Handler]:
@@ -86,8 +96,27 @@ class Queue(Serving):
 
     def _with_own_policy(self, handler: Handler) -> Handler:
         _, options = self.tasks[handler.type_name]
-        limit = options.timeout.total_seconds() if isinstance(options.timeout, timedelta) else options.timeout
+        # A child's time is measured from where it begins, not from where an attempt waits for a free one.
+        limit = None if options.isolation else options.timeout_seconds
         return replace(handler, retry=options.retry, timeout_seconds=limit)
+
+    def _handler(self, definition: Definition, options: TaskOptions) -> Callable[..., Any]:
+        if options.isolation is None:
+            return _handler(definition)
+
+        async def run_apart(message: Any) -> Any:
+            if self._children is None:
+                self._children = Children()
+            return await self._children.call(definition, message, options.timeout_seconds)
+
+        run_apart.__qualname__ = run_apart.__name__ = definition.name
+        return run_apart
+
+    async def close(self) -> None:
+        """End the processes of isolated tasks. Idempotent."""
+        children, self._children = self._children, None
+        if children is not None:
+            await children.close()
 
 
 def _handler(definition: Definition) -> Callable[..., Any]:

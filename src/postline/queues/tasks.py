@@ -56,26 +56,28 @@ class TaskSender(Generic[P, R]):
     """Sends the calls of one task. Event loop only, and not from handlers: those `ctx.send(task.message(…))`."""
 
     def __init__(self, definition: Definition, topic: CommandTopic, post: Post, options: SendOptions) -> None:
-        self._definition, self._post, self._options = definition, post, options
+        #: The function and its contract.
+        self.definition = definition
+        self._post, self._options = post, options
         #: The command topic that is its queue; other services list it in `publishes_to`.
         self.topic = topic
 
     @property
     def name(self) -> str:
         """The wire name."""
-        return self._definition.name
+        return self.definition.name
 
     def message(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """The command that a call makes, for `ctx.send`, `App.send` of other services, and `postline.sync`.
 
         Raises TypeError for arguments that the function does not take.
         """
-        return self._definition.message_of(args, kwargs)
+        return self.definition.message_of(args, kwargs)
 
     async def send(self, *args: P.args, **kwargs: P.kwargs) -> TaskTicket[R]:
         """Store a call for the workers; it is durable when this returns. Raises as `App.send`, and as `message`."""
         options = self._options
-        message = self._definition.message_of(args, kwargs)
+        message = self.definition.message_of(args, kwargs)
         ticket = await self._post.send(
             message,
             request_id=options.request_id,
@@ -83,7 +85,7 @@ class TaskSender(Generic[P, R]):
             delay=options.delay,
             at=options.at,
         )
-        return TaskTicket(ticket, self._definition)
+        return TaskTicket(ticket, self.definition)
 
     async def send_many(self, messages: Iterable[Any]) -> list[TaskTicket[R]]:
         """Store many calls, each a `task.message(…)`, with few commits; all are durable when this returns.
@@ -91,7 +93,7 @@ class TaskSender(Generic[P, R]):
         Each thousand is stored whole or not at all. Raises as `send`.
         """
         tickets = await self._post.send_many(messages, timeout=self._options.expires)
-        return [TaskTicket(ticket, self._definition) for ticket in tickets]
+        return [TaskTicket(ticket, self.definition) for ticket in tickets]
 
     async def request(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Send a call and wait for its result, however long that takes. Raises as `send` and `TaskTicket.result`."""
@@ -99,7 +101,7 @@ class TaskSender(Generic[P, R]):
 
     def ticket(self, request_id: str) -> TaskTicket[R]:
         """The ticket of a call that this service sent before, in this process or another."""
-        return TaskTicket(self._post.ticket(request_id, of=self.topic), self._definition)
+        return TaskTicket(self._post.ticket(request_id, of=self.topic), self.definition)
 
     def options(
         self,
@@ -116,7 +118,7 @@ class TaskSender(Generic[P, R]):
         its expiry counts from there. `send_many` knows `expires` alone.
         """
         said = SendOptions(request_id=request_id, expires=expires, delay=delay, at=at)
-        return TaskSender(self._definition, self.topic, self._post, said)
+        return TaskSender(self.definition, self.topic, self._post, said)
 
 
 class Task(TaskSender[P, R], Generic[P, R, CallT]):
@@ -132,7 +134,7 @@ class Task(TaskSender[P, R], Generic[P, R, CallT]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> CallT:
         """Call the function itself."""
-        called: CallT = self._definition.function(*args, **kwargs)
+        called: CallT = self.definition.function(*args, **kwargs)
         return called
 
     def __repr__(self) -> str:
@@ -148,7 +150,7 @@ class ContextTask(TaskSender[P, R], Generic[P, R, CallT]):
 
     def __call__(self, context: Context[Any], /, *args: P.args, **kwargs: P.kwargs) -> CallT:
         """Call the function itself."""
-        called: CallT = self._definition.function(context, *args, **kwargs)
+        called: CallT = self.definition.function(context, *args, **kwargs)
         return called
 
     def __repr__(self) -> str:
