@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import chain
 from typing import Any, TypeVar, Unpack
 from zoneinfo import ZoneInfo
@@ -205,8 +204,8 @@ class App(Routing, Queueing):
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers)
-        if (due := running.due(delay, at)) is not None:
-            return await running.put_off(append, due, own_id=id is not None)
+        if delay is not None or at is not None:
+            return await running.put_off(append, delay, at, own_id=id is not None)
         if running.gates.bounded:
             await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))
@@ -276,18 +275,16 @@ class App(Routing, Queueing):
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
-        A command that no attempt has begun within `timeout` expires. Where its topic has a bound it may wait, and raise
-        BackPressure with nothing stored. With `delay` or `at` it leaves then, as for `publish`, and its timeout begins
-        then; the ticket cancels it. See `request` for `request_id` and errors.
+        With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
+        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait,
+        and raise BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
         topic = running.commanding.topic_of(command)
-        if (due := running.due(delay, at)) is not None:
-            later = partial(running.put_off_one, due)
-            return await running.requests(topic).send(command, request_id, timeout, due=due, store=later)
         if running.gates.bounded:
             await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
-        return await running.requests(topic).send(command, request_id, timeout)
+        leaving = None if delay is None and at is None else running.leaving(delay, at)
+        return await running.requests(topic).send(command, request_id, timeout, leaving)
 
     async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
         """Send commands of one topic in order, many to a commit; all are durable when this returns.

@@ -16,7 +16,7 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
-from postline.commands import Claims, Requests, Serving
+from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
@@ -39,7 +39,7 @@ from postline.registry import (
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
-from postline.runtime.delays import DelayToken, Due, due_of, order_of
+from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
@@ -266,12 +266,11 @@ class Running:
             await self.gates.room_for(appends)
         return await append_all(self.log, appends)
 
-    def due(self, delay: timedelta | float | None, at: datetime | None) -> Due | None:
-        """When something leaves that is told so; None for at once. Raises UsageError for what is no time."""
-        return None if delay is None and at is None else due_of(delay, at, self._environment.clock.now_ms())
-
-    async def put_off(self, append: Append, due: Due, *, own_id: bool) -> Published:
+    async def put_off(
+        self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool
+    ) -> Published:
         """Have a record leave later; durable when this returns. Raises UsageError."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
         schedules = self._app.schedules
         if schedules is None:
             raise UsageError(
@@ -285,11 +284,6 @@ class Running:
         subscription = self._settings.full_name(schedules.topic.name)
         token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
         return Published(own, asked.topic, asked.partition, offset, token)
-
-    async def put_off_one(self, due: Due, appends: Sequence[Append]) -> None:
-        """Have a command leave later, under its own id; as `put_off`."""
-        (append,) = appends
-        await self.put_off(append, due, own_id=True)
 
     async def cancel(self, token: str, wait_seconds: float) -> bool | None:
         """As `App.cancel`."""
@@ -353,6 +347,11 @@ class Running:
     def requests(self, topic: CommandTopic) -> Requests:
         """What the app sends to one command topic."""
         return self.commanding.requests(topic, (self.log, self._environment.clock, self.registry))
+
+    def leaving(self, delay: timedelta | float | None, at: datetime | None) -> Leaving:
+        """When a command leaves that is put off. Raises UsageError for what is no time."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        return Leaving(due.at_ms, lambda append: self.put_off(append, delay, at, own_id=True))
 
     def later(self, token: str, reply: Any) -> Append:
         """The record that gives a later reply."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from postline.clock import Clock
 from postline.commands.finding import Tickets
@@ -20,12 +20,19 @@ from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
-from postline.runtime.delays import Due
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
-__all__ = ["Requests"]
+__all__ = ["Leaving", "Requests"]
+
+
+class Leaving(NamedTuple):
+    """When a command leaves, and who keeps it until then."""
+
+    at_ms: int
+    put_off: Callable[[Append], Awaitable[object]]
+
 
 #: Stores records, all or none.
 Store = Callable[[Sequence[Append]], Awaitable[object]]
@@ -57,19 +64,17 @@ class Requests:
         command: Any,
         request_id: str | None,
         timeout: timedelta | float | None,
-        *,
-        due: Due | None = None,
-        store: Store | None = None,
+        leaving: Leaving | None = None,
     ) -> Ticket:
-        """Store a command; its ticket. Durable when this returns. Raises as `App.send`.
-
-        With `due`, `store` keeps it until then, from where its timeout counts.
-        """
-        append, is_own = self._made(command, request_id, timeout, due)
+        """Store a command, or have it leave later; its ticket. Durable when this returns. Raises as `App.send`."""
+        append, is_own = self._made(command, request_id, timeout, leaving)
         # Replies are listened to first: one that comes at once must not be missed.
         await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
-        await (self._log.append((append,)) if store is None else store((append,)))
+        if leaving is None:
+            await self._log.append((append,))
+        else:
+            await leaving.put_off(append)
         if is_own:
             await self._recall(ticket)
         return ticket
@@ -92,12 +97,12 @@ class Requests:
         return tickets
 
     def _made(
-        self, command: Any, request_id: str | None, timeout: timedelta | float | None, due: Due | None
+        self, command: Any, request_id: str | None, timeout: timedelta | float | None, leaving: Leaving | None
     ) -> tuple[Append, bool]:
         """The record, and whether its id may have been used before."""
         if request_id is None:
             request_id = self._outlet.own_id(command)
-        leaves_ms = self._clock.now_ms() if due is None else due.at_ms
+        leaves_ms = self._clock.now_ms() if leaving is None else leaving.at_ms
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms, leaves_ms)
         return append, request_id is not None

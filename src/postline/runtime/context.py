@@ -260,9 +260,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     ) -> str:
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
-        Its reply comes as a message (`App.replies`). One that no attempt has begun within `timeout`, in seconds or as
-        timedelta, expires. A repeated attempt sends it under the same id. With `delay` or `at` it leaves then, and the
-        timeout begins then; it is cancelled as any command that has not begun. Raises as `publish` does.
+        Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
+        does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
+        attempt sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
+import threading
 from typing import NoReturn
 
 from postline import App, Discard, Retry
@@ -25,8 +25,7 @@ def pid(said: str) -> tuple[int, str]:
 @app.task(isolation="process", retry=ONCE, timeout=0.2)
 def spin() -> None:
     """Never ends by itself."""
-    while True:
-        time.sleep(3600)
+    threading.Event().wait()
 
 
 @app.task(isolation="process", retry=ONCE)
