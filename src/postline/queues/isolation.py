@@ -17,8 +17,6 @@ from postline.queues.definitions import Definition
 
 __all__ = ["Answer", "Children", "Question", "refuse_isolation"]
 
-#: What a frame may have; messages and results are far below.
-_FRAME_BYTES_MAX = 1 << 30
 _CHILD = "from postline.queues.child import main; main()"
 
 
@@ -73,7 +71,7 @@ class Children:
         """
         question = self._question(definition, message)
         async with self._free:
-            child = self._idle.pop() if self._idle else await _begin()
+            child = await self._child()
             self._busy.add(child)
             try:
                 async with asyncio.timeout(limit_seconds):
@@ -92,6 +90,12 @@ class Children:
             self._idle.append(child)
         return _reply_of(definition, answer)
 
+    async def _child(self) -> Process:
+        while self._idle:
+            if (child := self._idle.pop()).returncode is None:
+                return child  # others have died since
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", _CHILD, stdin=PIPE, stdout=PIPE)
+
     def _question(self, definition: Definition, message: Any) -> bytes:
         module = definition.function.__module__
         if module == "__main__":
@@ -108,17 +112,13 @@ class Children:
         await asyncio.gather(*(_end(child) for child in ending))
 
 
-async def _begin() -> Process:
-    return await asyncio.create_subprocess_exec(sys.executable, "-c", _CHILD, stdin=PIPE, stdout=PIPE)
-
-
 async def _ask(child: Process, question: bytes) -> Answer:
     assert child.stdin is not None, "made with a pipe"
     assert child.stdout is not None, "made with a pipe"
     child.stdin.write(len(question).to_bytes(4, "big") + question)
     await child.stdin.drain()
     size = int.from_bytes(await child.stdout.readexactly(4), "big")
-    return msgspec.msgpack.decode(await child.stdout.readexactly(min(size, _FRAME_BYTES_MAX)), type=Answer)
+    return msgspec.msgpack.decode(await child.stdout.readexactly(size), type=Answer)
 
 
 async def _end(child: Process) -> None:

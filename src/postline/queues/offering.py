@@ -144,11 +144,19 @@ class Queueing(Protocol):
         def make(function: Callable[..., Any]) -> Any:
             definition = define(function, f"{self.name}.{name or getattr(function, '__name__', 'task')}")
             found = self._queue_of(queue)
+            self._require_unused(definition.name)
             found.add(definition, options)
             made = ContextTask if definition.wants_context else Task
             return made(definition, found.commands, self, SendOptions())
 
         return make(*functions) if functions else make
+
+    def _require_unused(self, name: str) -> None:
+        for queue in self.queues.values():
+            if name in queue.tasks:
+                raise UsageError(
+                    f"App {self.name!r} has two tasks named {name!r}.", remedy='Name one: @app.task(name="…").'
+                )
 
     def _queue_of(self, queue: str | Queue) -> Queue:
         if isinstance(queue, str):

@@ -69,12 +69,7 @@ class Queue(Serving):
         self._children: Children | None = None
 
     def add(self, definition: Definition, options: TaskOptions) -> None:
-        """Take a task in. Raises ContractError for a name that the queue has already."""
-        if definition.name in self.tasks:
-            raise UsageError(
-                f"Queue {self.name!r} has two tasks named {definition.name!r}.",
-                remedy='Name one: @app.task(name="…").',
-            )
+        """Take a task in. Raises ContractError and UsageError for what contradicts itself."""
         if options.unique_by is not None and options.unique is None:
             raise UsageError(
                 f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."

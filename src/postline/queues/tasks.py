@@ -130,7 +130,7 @@ class Task(TaskSender[P, R], Generic[P, R, CallT]):
 
     def __init__(self, definition: Definition, topic: CommandTopic, post: Post, options: SendOptions) -> None:
         super().__init__(definition, topic, post, options)
-        functools.update_wrapper(self, definition.function)
+        functools.update_wrapper(self, definition.function, updated=())
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> CallT:
         """Call the function itself."""
@@ -146,7 +146,7 @@ class ContextTask(TaskSender[P, R], Generic[P, R, CallT]):
 
     def __init__(self, definition: Definition, topic: CommandTopic, post: Post, options: SendOptions) -> None:
         super().__init__(definition, topic, post, options)
-        functools.update_wrapper(self, definition.function)
+        functools.update_wrapper(self, definition.function, updated=())
 
     def __call__(self, context: Context[Any], /, *args: P.args, **kwargs: P.kwargs) -> CallT:
         """Call the function itself."""

@@ -336,8 +336,9 @@ def test_contradictions_are_refused_where_they_are_declared(app: App) -> None:
     def one(path: str) -> None: ...
 
     app.task(one)
-    with pytest.raises(UsageError, match=r"two tasks named 'images\.one'"):
-        app.task(one)
+    for queue in ("tasks", "others"):
+        with pytest.raises(UsageError, match=r"two tasks named 'images\.one'"):
+            app.task(queue=queue)(one)
     with pytest.raises(UsageError, match="declared already"):
         app.queue("tasks")
     with pytest.raises(UsageError, match="unique_by"):
