@@ -35,6 +35,7 @@ _ON_A_FILE = {
     "schema-ids": ("contracts", "schema_ids"),
     "resolution": ("contracts", "resolution"),
     "contracts-check": ("contracts", "check"),
+    "http-intake": ("http_intake", "http_intake"),
     "import": ("importing", "import_time"),
     "flood": ("flood", "flood"),
     "requests": ("requests", "requests"),

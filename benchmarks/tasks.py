@@ -30,7 +30,7 @@ _WARM_UP = 200
 def tasks(options: Options) -> Result:
     """One client and one worker process; the clock runs from the first send to the last result."""
     result = Result("tasks", "tasks sent, run, results kept and read; one worker process, everything synced")
-    number, fewer = options.some(20_000), options.some(5_000)
+    number, fewer = options.some(20_000), options.some(2_000)
     singly, together = _on_postline(number, options.rounds)
     result.figures += [Figure("postline, send by 100 callers", singly), Figure("postline, send_many", together)]
     rates = {}

@@ -16,7 +16,18 @@ from __future__ import annotations
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Bound, Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import (
+    Bound,
+    Compaction,
+    ForeignTopic,
+    Priorities,
+    Retention,
+    Rule,
+    Schemas,
+    Topic,
+    disjoint,
+    field,
+)
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
@@ -42,6 +53,7 @@ from postline.queues import ContextTask, Queue, Task, TaskTicket
 from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 from postline.schedules import Run
 
@@ -71,9 +83,11 @@ __all__ = [
     "Outcome",
     "OutcomeError",
     "PostlineError",
+    "Priorities",
     "PublishTimeout",
     "Published",
     "Queue",
+    "Rate",
     "Refused",
     "ReplyOutcome",
     "RequestTimeout",

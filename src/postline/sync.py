@@ -153,6 +153,7 @@ class Connection:
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
         timeout_seconds: float | None = None,
@@ -161,7 +162,8 @@ class Connection:
 
         Raises PublishTimeout after `timeout_seconds`, and UsageError inside an event loop.
         """
-        return self._call(lambda app: app.publish(message, id=id, headers=headers, delay=delay, at=at), timeout_seconds)
+        told: dict[str, Any] = {"id": id, "headers": headers, "priority": priority, "delay": delay, "at": at}
+        return self._call(lambda app: app.publish(message, **told), timeout_seconds)
 
     def cancel(self, token: str, *, timeout_seconds: float | None = None) -> bool | None:
         """As `App.cancel`: blocks until a worker has answered, for some seconds at most."""
@@ -172,12 +174,13 @@ class Connection:
         messages: Iterable[Any],
         *,
         id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Published]:
         """As `App.publish_many`: in order, many to a commit, all durable when this returns."""
         # Taken here, so that a generator runs in the caller's thread and not on the loop.
         taken = list(messages)
-        return self._call(lambda app: app.publish_many(taken, id_of=id_of), timeout_seconds)
+        return self._call(lambda app: app.publish_many(taken, id_of=id_of, priority=priority), timeout_seconds)
 
     def request(
         self, command: Any, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Lifespan, Published, Running
-from postline.commands import ReplySubscription, Serving, Ticket
+from postline.commands import Accepted, ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
@@ -24,6 +24,7 @@ from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.runtime.limits import Limit, Rate
 from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
@@ -50,6 +51,8 @@ class App(Routing, Queueing):
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
     that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
     topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
+    `concurrency` and `rate` limit the attempts of all its subscriptions together, in each process: how many run at
+    once, and begin in a time.
     """
 
     def __init__(
@@ -60,9 +63,12 @@ class App(Routing, Queueing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
         schedules: bool = False,
     ) -> None:
         self.name = name
+        self.limit = Limit(concurrency, rate)
         self.url = url
         owns, publishes_to = tuple(owns), tuple(publishes_to)
         self.owns = tuple(_spread(owns))
@@ -188,10 +194,13 @@ class App(Routing, Queueing):
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
+
+        `priority` is one of its topic's, "normal" unless it is said; a repetition must have the same.
 
         With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
         checked now; `Published` says where it waits and by which token it is cancelled. That needs
@@ -203,7 +212,7 @@ class App(Routing, Queueing):
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
-        append = running.outlet.fresh(message, id, headers)
+        append = running.outlet.fresh(message, id, headers, priority)
         if delay is not None or at is not None:
             return await running.put_off(append, delay, at, own_id=id is not None)
         if running.gates.bounded:
@@ -212,20 +221,24 @@ class App(Routing, Queueing):
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
         Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
-        all; `id_of` gives the own id that makes repeating safe. Where there is no room in time it raises BackPressure,
-        whose `published` says how many were stored before.
+        all; `id_of` gives the own id that makes repeating safe, `priority` is that of all. Where there is no room in
+        time it raises BackPressure, whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
         storing: asyncio.Task[list[Published]] | None = None
         try:
             # One thousand is made while the log stores the one before; never more, so that order is kept.
-            for appends in running.thousands(messages, id_of):
+            for appends in running.thousands(messages, id_of, priority):
                 if storing is not None:
                     published += await storing
                 storing = asyncio.create_task(running.store(appends))
@@ -305,6 +318,23 @@ class App(Routing, Queueing):
         """
         running = self._require_running()
         return running.requests(of or running.commanding.only_topic()).ticket(request_id)
+
+    def requests(self, topic: CommandTopic) -> Requests:
+        """What this service sends to a command topic, for surfaces that send for others, as the HTTP gateway does.
+
+        Raises UsageError while the app is not running.
+        """
+        return self._for_publishing("app.requests", "ctx.send").requests(topic)
+
+    async def accept(self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted) -> None:
+        """Send a command for somebody behind this service, and store the note of whose it is in the same step.
+
+        Durable when this returns; `requests(topic)` tells what becomes of it. Raises as `send`.
+        """
+        running = self._for_publishing("app.accept", "ctx.send")
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        await running.requests(topic).accept(command, request_id, accepted)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -16,8 +17,9 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
+from postline.app.prioritizing import crews_of, doubled, sibling_plans, with_siblings
 from postline.commands import Claims, Leaving, Requests, Serving
-from postline.contracts import Catalog, Partitioner, Topic
+from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
@@ -39,8 +41,10 @@ from postline.registry import (
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.crew import Crew
 from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
+from postline.runtime.limits import Limit, Limiter
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
@@ -75,6 +79,8 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    #: Of all attempts in this process.
+    limit: Limit
     schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
@@ -141,11 +147,13 @@ class Running:
         self.relaying = Relaying(published)
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
-        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
+        settings, written = environment.settings, with_siblings(published)
+        self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
+        self._crews: dict[str, Crew] = {}
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
@@ -167,6 +175,8 @@ class Running:
             return
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        clock, limit = self._environment.clock, self._app.limit
+        self._crews = crews_of(plans, clock, Limiter(limit, clock) if limit else None)
         for plan in plans:
             await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
@@ -200,6 +210,7 @@ class Running:
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
         problems = [*self._catalog.problems, *self.topology.problems()]
+        problems += [f"App {self._app.name!r}: {problem}" for problem in self._app.limit.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -212,8 +223,10 @@ class Running:
             except SettingsError as error:
                 problems.append(str(error))
                 continue
-            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
-            plans.append(plan)
+            found = sibling_plans(plan, subscription.topic, self._settings.full_name)
+            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in found[0].check()]
+            plans += found
+        problems += doubled(plans)
         if problems:
             raise SettingsError(
                 "\n".join([f"App {self._app.name!r} can't start:", *problems]), remedy="Mend what is listed above."
@@ -231,7 +244,12 @@ class Running:
 
     def _route_of(self, cls: type) -> Route:
         contract = self._catalog.contract_for(cls)
-        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
+        topic = self._catalog.topics[contract.topic]
+        siblings = {priority: self._route_to(sibling, contract) for priority, sibling in topic.siblings.items()}
+        return replace(self._route_to(topic, contract), siblings=siblings)
+
+    def _route_to(self, sibling: Topic, contract: MessageContract) -> Route:
+        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[sibling.name]
         schema_id = self._schema_ids.get((topic.name, contract.name), 0)
         framed = topic.schemas.framed and schema_id
         return Route(
@@ -244,13 +262,15 @@ class Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
-            **self.commanding.sending(topic.name, cls),
+            **self.commanding.sending(topic.name, contract.cls),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
-    def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
+    def thousands(
+        self, messages: Iterable[Any], id_of: Callable[[Any], str] | None, priority: str | None = None
+    ) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
-        fresh, rest = self.outlet.fresh, iter(messages)
+        fresh, rest = partial(self.outlet.fresh, priority=priority), iter(messages)
         number = self.at_once
         while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
@@ -325,18 +345,18 @@ class Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
-        plan = self.commanding.answering(self._by_full_name(plan.name), plan)
+        plan = self.commanding.answering(self._by_full_name(plan.declared_as), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources, around.gates = resources, self.gates
         around.later = self.later
-        consumer = Consumer(around, self._executor, self._settings.instance)
+        consumer = Consumer(around, self._executor, self._settings.instance, self._crews[plan.declared_as])
         self.consumers.append(consumer)
         await consumer.start()
         if not announced:
             await announce_types(self.log, plan, envelope)
 
     async def _claim(self, plan: Plan) -> None:
-        subscription = self._by_full_name(plan.name)
+        subscription = self._by_full_name(plan.declared_as)
         if isinstance(subscription, Serving):
             claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
             await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))

@@ -12,7 +12,7 @@ from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
 from postline.cli.planning import tell_beyond
-from postline.monitor import SubscriptionView
+from postline.monitor import PriorityView, SubscriptionView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -131,10 +131,12 @@ async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
     if partitions:
         return _by_partition(views, now_ms)
+    shares = any(view.priority for view in views)
     columns = (
         "subscription",
         "topic",
         "status",
+        *(("priority", ">share") if shares else ()),
         ">lag",
         ">behind",
         ">a second",
@@ -153,6 +155,7 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
                 view.name,
                 view.topic,
                 _status(view),
+                *(_priority(view.priority) if shares else ()),
                 number(view.lag_records),
                 duration(view.lag_seconds),
                 _rate(view),
@@ -188,6 +191,10 @@ def _drains(view: SubscriptionView) -> str:
 
 def _used(view: SubscriptionView) -> str:
     return "-" if view.bound is None else f"{view.bound.used:.0%}"
+
+
+def _priority(priority: PriorityView | None) -> tuple[str, str]:
+    return ("-", "-") if priority is None else (priority.name, f"{priority.share:.0%}" if priority.share else "-")
 
 
 def _status(view: SubscriptionView) -> str:

@@ -11,7 +11,7 @@ from types import ModuleType
 from postline.app import App
 from postline.errors import PostlineError, UsageError
 
-__all__ = ["load_app", "load_apps"]
+__all__ = ["load_app", "load_apps", "load_attribute"]
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -49,6 +49,12 @@ def load_app(target: str) -> App:
     raise UsageError(
         f"{place!r} has {'several apps' if apps else 'no app'} at its top level.", remedy=_known(place, module)
     )
+
+
+def load_attribute(target: str) -> object:
+    """What `module:name` names, whatever it is; None if there is no such name, or none is given. Raises UsageError."""
+    place, _, attribute = target.partition(":")
+    return getattr(_import(place), attribute, None) if attribute else None
 
 
 def _known(place: str, module: ModuleType) -> str:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "run": ("postline.cli.run:command", "Run services until told to stop."),
     "schedules": ("postline.cli.schedules:command", "List and cancel what waits for its time."),
     "send": ("postline.cli.asking:send", "Send a command, and print its request's id."),
+    "serve": ("postline.cli.serve:command", "Take commands over HTTP."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
     "tasks": ("postline.cli.tasks:command", "List queues; list, show and cancel the tasks in them."),

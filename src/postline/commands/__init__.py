@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering
 from postline.commands.claims import Claims
 from postline.commands.requests import Leaving, Requests
@@ -11,6 +12,7 @@ from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter
 
 __all__ = [
+    "Accepted",
     "Claims",
     "Leaving",
     "Outcome",
@@ -20,6 +22,7 @@ __all__ = [
     "Requests",
     "ServiceAnswering",
     "Serving",
+    "Standing",
     "Ticket",
     "TicketStatus",
 ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from hashlib import blake2b
 
+from postline.commands.accepting import ACCEPTED, ACCEPTED_SUFFIX, Standing, read_accepted
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.commands.writing import PROGRESS
@@ -18,14 +21,21 @@ _PAGE_BYTES = 8 << 20
 
 
 class _Seen:
-    """One partition as far as it was read: where the newest outcome, and note, of each request lies."""
+    """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("next_offset", "notes", "outcomes")
+    __slots__ = ("accepted", "next_offset", "notes", "outcomes", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
         self.outcomes: dict[bytes, int] = {}
         self.notes: dict[bytes, int] = {}
+        self.accepted: dict[bytes, int] = {}
+        #: Resolved, with whether it came to the end, by whoever reads on now.
+        self.reading: asyncio.Future[bool] | None = None
+
+    def version(self, mark: bytes) -> int:
+        """The offset of the newest of all that is said of a request; -1 if nothing is."""
+        return max(self.accepted.get(mark, -1), self.notes.get(mark, -1), self.outcomes.get(mark, -1))
 
 
 class Tickets:
@@ -43,7 +53,7 @@ class Tickets:
     async def find(self, client_id: str, request_id: str) -> tuple[Outcome | None, str]:
         """The outcome of a request if it has one, and the last note of its progress."""
         key = ticket_key(client_id, request_id)
-        partition, mark = ticket_partition(key, self._partitions), _mark(key)
+        partition, mark = self._place(key)
         seen = self._seen.setdefault(partition, _Seen())
         await self._catch_up(partition, seen)
         record = await self._at(partition, seen.outcomes.get(mark))
@@ -54,7 +64,44 @@ class Tickets:
         await self._reader.learn((record,))
         return self._reader.outcome(record, self._log.envelope(record)), told
 
+    async def standing(self, client_id: str, request_id: str) -> Standing:
+        """All that is kept of a request."""
+        key = ticket_key(client_id, request_id)
+        partition, mark = self._place(key)
+        outcome, note = await self.find(client_id, request_id)
+        seen = self._seen[partition]
+        record = await self._at(partition, seen.accepted.get(mark))
+        accepted = read_accepted(record[4] or b"") if record is not None else None
+        return Standing(accepted, outcome, note, seen.version(mark) if accepted or outcome or note else -1)
+
+    async def versions(self, client_id: str, request_ids: Iterable[str]) -> dict[str, int]:
+        """Of each request a number that grows with everything that is said of it; -1 if nothing is."""
+        places = {each: self._place(ticket_key(client_id, each)) for each in request_ids}
+        for partition in {partition for partition, _ in places.values()}:
+            await self._catch_up(partition, self._seen.setdefault(partition, _Seen()))
+        return {each: self._seen[partition].version(mark) for each, (partition, mark) in places.items()}
+
+    def _place(self, key: bytes) -> tuple[int, bytes]:
+        return ticket_partition(key, self._partitions), _mark(key)
+
     async def _catch_up(self, partition: int, seen: _Seen) -> None:
+        """Know all that was stored before this was called; whoever asks meanwhile shares one reading."""
+        if (current := seen.reading) is not None:
+            await asyncio.shield(current)
+            # It may have looked before we asked; the one after it has not, and a failed one tells nothing.
+            if (following := seen.reading) is not None and await asyncio.shield(following):
+                return
+        reading = seen.reading = asyncio.get_running_loop().create_future()
+        done = False
+        try:
+            await self._read_on(partition, seen)
+            done = True
+        finally:
+            reading.set_result(done)
+            if seen.reading is reading:
+                seen.reading = None
+
+    async def _read_on(self, partition: int, seen: _Seen) -> None:
         while records := await self._log.read(
             self._name, partition, seen.next_offset, limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES
         ):
@@ -63,6 +110,8 @@ class Tickets:
                     continue
                 if kind == PROGRESS:
                     seen.notes[_mark(key.removesuffix(b"#progress"))] = offset
+                elif kind == ACCEPTED:
+                    seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)

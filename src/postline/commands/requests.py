@@ -9,10 +9,12 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from postline.clock import Clock
+from postline.commands.accepting import Accepted, Standing, accepted_record
 from postline.commands.finding import Tickets
 from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
+from postline.commands.watching import Watching
 from postline.contracts.commands import COMMANDS, CommandTopic
 from postline.errors import RequestTimeout
 from postline.log.needs import TopicSpec
@@ -52,10 +54,12 @@ class Requests:
     ) -> None:
         outlet, log, clock, schemas = around
         commands, replies, tickets = specs
-        self._topic, self._outlet, self._log, self._clock, self._commands = topic, outlet, log, clock, commands
+        self._topic, self._outlet, self._log, self.clock, self._commands = topic, outlet, log, clock, commands
+        self._kept = tickets
         reader = ReplyReader(topic, schemas)
         self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
+        self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
         #: The control topic that reaches the owners of the commands' partitions.
         self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
@@ -102,10 +106,35 @@ class Requests:
         """The record, and whether its id may have been used before."""
         if request_id is None:
             request_id = self._outlet.own_id(command)
-        leaves_ms = self._clock.now_ms() if leaving is None else leaving.at_ms
+        leaves_ms = self.clock.now_ms() if leaving is None else leaving.at_ms
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms, leaves_ms)
         return append, request_id is not None
+
+    async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
+        """Store a command for somebody behind this client, and the note of it, in one step.
+
+        Durable when this returns. Raises as `App.send`.
+        """
+        note = accepted_record(self._kept, self._outlet.service, request_id, accepted)
+        await self._log.append((self._outlet.sent(command, request_id), note))
+
+    async def standing(self, request_id: str) -> Standing:
+        """All that the log says of a request now. Raises LogUnavailable."""
+        return await self._tickets.standing(self._outlet.service, request_id)
+
+    async def changed(self, request_id: str, version: int, seconds: float) -> Standing:
+        """How a request stands once there is more to tell than `version`, or after `seconds`. Raises LogUnavailable."""
+        return await self._watching.changed(request_id, version, seconds)
+
+    @property
+    def kept_ms(self) -> int | None:
+        """How long it is known what became of a request; None for as long as the log stands."""
+        return self._kept.retention_ms
+
+    def fresh_id(self) -> str:
+        """A new request id, after all before it from this client in order of time."""
+        return self._outlet.fresh_id()
 
     async def _recall(self, ticket: Ticket) -> None:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""
@@ -135,7 +164,7 @@ class Requests:
                 waiter.set_result(None)
 
         expected.add_done_callback(go_on)
-        timer = self._clock.call_later(timeout, go_on)
+        timer = self.clock.call_later(timeout, go_on)
         try:
             await waiter
         finally:
@@ -157,11 +186,12 @@ class Requests:
     async def cancel(self, ticket: Ticket) -> None:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
-        envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self._clock.now_ms())
+        envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
         # Only its key tells which partition the command lies in, so all owners are asked.
         places = range(self._commands.partitions)
         await self._log.append([control_record(self._control, each, op, envelope) for each in places])
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""
+        await self._watching.close()
         await self._inbox.close()

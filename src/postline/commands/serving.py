@@ -12,6 +12,7 @@ from postline.contracts.rules import Rule
 from postline.errors import UsageError
 from postline.events import Policy, Start, Subscription
 from postline.runtime.handlers import HandlerFunction
+from postline.runtime.limits import Rate
 from postline.runtime.plan import After
 
 __all__ = ["ReplySubscription", "Serving"]
@@ -36,7 +37,14 @@ class Serving(Subscription):
         self._rules: dict[str, Rule] = {}
         self.timers[OVERDUE] = expire_promise
 
-    def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
+    def on(
+        self,
+        kind: type,
+        *,
+        where: Callable[[Any], bool] | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.
 
         `where` is a `Rule`, so that it can be proven that no other service has the same command; only a service that
@@ -56,7 +64,7 @@ class Serving(Subscription):
                 )
             where.require(kind)
             self._rules[name] = where
-        return super().on(kind, where=where)
+        return super().on(kind, where=where, concurrency=concurrency, rate=rate)
 
     def claim(self, service: str, topic_name: str, name: str) -> Claim:
         """What it handles, under the full names that a namespace gives."""

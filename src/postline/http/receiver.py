@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 
 from postline.app import App
 from postline.errors import (
@@ -18,6 +17,7 @@ from postline.errors import (
     UsageError,
 )
 from postline.http import read_request
+from postline.http.hosting import Hosting
 
 try:
     from starlette.applications import Starlette
@@ -77,23 +77,7 @@ def receiver(
         return Response(status_code=403 if origin else 200, headers={"Allow": "POST"})
 
     routes = [Route(path, post, methods=["POST"]), Route(path, options, methods=["OPTIONS"])]
-    return Starlette(routes=routes, lifespan=lambda _: _running(app))
-
-
-@asynccontextmanager
-async def _running(app: App) -> AsyncIterator[None]:
-    """The app runs meanwhile: it is started, unless somebody did so."""
-    try:
-        app.log  # noqa: B018 - it is refused while the app does not run
-    except UsageError:
-        await app.start(consume=False)
-    else:
-        yield
-        return
-    try:
-        yield
-    finally:
-        await app.stop()
+    return Starlette(routes=routes, lifespan=lambda _: Hosting(app).running())
 
 
 async def _body(request: Request, bytes_max: int) -> bytes:

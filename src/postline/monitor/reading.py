@@ -19,6 +19,7 @@ from postline.monitor.views import (
     MemberView,
     PartitionAudit,
     PartitionView,
+    PriorityView,
     RecordId,
     RecordView,
     SubscriptionView,
@@ -28,7 +29,17 @@ from postline.monitor.views import (
 )
 from postline.registry import SCHEMAS_TOPIC
 from postline.runtime.control import PAUSED
-from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
+from postline.runtime.entries import (
+    CONTROL,
+    DEAD,
+    HELD,
+    PRIORITY,
+    DeadEntry,
+    HeldEntry,
+    PriorityEntry,
+    decode_entry,
+    offset_of,
+)
 from postline.runtime.lagging import lag_in, oldest_ms
 from postline.runtime.outcomes import Outcome
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
@@ -166,8 +177,16 @@ class Monitor:
             beyond=sum(each.end - each.start for each in bounds[len(stored) :]),
             members=members,
             partitions=partitions,
+            priority=await self._priority(info.name, stored),
         )
         return self._forecasts.completed(view, declared)
+
+    async def _priority(self, name: str, stored: Sequence[PartitionInfo]) -> PriorityView | None:
+        for each in stored[:1]:
+            for _, data in await self._log.peek_state(name, each.partition, PRIORITY):
+                said = decode_entry(data, PriorityEntry)
+                return PriorityView(declared_as=said.declared_as, name=said.name, rank=said.rank, share=said.share)
+        return None
 
     async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
         number, lag = stored.partition, lag_in(stored, bounds)

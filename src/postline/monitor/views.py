@@ -23,6 +23,7 @@ __all__ = [
     "MemberView",
     "PartitionAudit",
     "PartitionView",
+    "PriorityView",
     "RecordId",
     "RecordView",
     "SubscriptionView",
@@ -144,6 +145,18 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
         return self.retrying + self.blocked + self.unserved
 
 
+class PriorityView(msgspec.Struct, frozen=True, kw_only=True):
+    """Which priority's records a subscription reads, as its last owner was declared."""
+
+    #: The declaration that it has in common with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    #: The guaranteed part of what all of them handle, from 0 to 1.
+    share: float
+
+
 class BoundView(msgspec.Struct, frozen=True, kw_only=True):
     """How far the topic's owner lets a subscription lag before publishers wait for it."""
 
@@ -178,6 +191,8 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     beyond: int
     members: list[MemberView]
     partitions: list[PartitionView]
+    #: None where its topic has no priorities.
+    priority: PriorityView | None = None
     #: Offsets that it settles or holds in a second, and that come in, by the looks of the last ten seconds; None before
     #: there are two.
     drained_per_second: float | None = None

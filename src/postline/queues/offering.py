@@ -14,6 +14,7 @@ from postline.queues.definitions import define
 from postline.queues.queue import Queue, QueueOptions, TaskOptions
 from postline.queues.tasks import ContextTask, SendOptions, Task
 from postline.runtime.context import Context
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 
 __all__ = ["Queueing", "TaskDecorator"]
@@ -70,6 +71,7 @@ class Queueing(Protocol):
         name: str,
         *,
         concurrency: int = 64,
+        rate: Rate | None = None,
         retry: Retry | None = None,
         results_kept: timedelta = timedelta(days=7),
         partitions: int = DEFAULT_PARTITIONS,
@@ -77,10 +79,10 @@ class Queueing(Protocol):
     ) -> Queue:
         """Declare a queue `<service>.<name>` with a policy, before its first task; others are made by naming them.
 
-        `concurrency` is of each process; `retry` is of tasks without one of their own. Results and outcomes can be
-        asked for during `results_kept`. Each of `partitions` is worked off by one process at a time, so no more
-        processes than that have work. A call that nobody has begun when `retention` ends is lost to it.
-        Raises UsageError for a name that is taken.
+        `concurrency`, how many calls run at once, and `rate`, how many begin in a time, are of each process; `retry` is
+        of tasks without one of their own. Results and outcomes can be asked for during `results_kept`. Each of
+        `partitions` is worked off by one process at a time, so no more processes than that have work. A call that
+        nobody has begun when `retention` ends is lost to it. Raises UsageError for a name that is taken.
         """
         if name in self.queues:
             raise UsageError(
@@ -88,7 +90,12 @@ class Queueing(Protocol):
                 remedy="Declare each queue once, above its first task.",
             )
         options = QueueOptions(
-            concurrency=concurrency, retry=retry, results_kept=results_kept, partitions=partitions, retention=retention
+            concurrency=concurrency,
+            rate=rate,
+            retry=retry,
+            results_kept=results_kept,
+            partitions=partitions,
+            retention=retention,
         )
         queue = self.queues[name] = Queue(self.name, name, options)
         self.take_up(queue)
@@ -114,6 +121,8 @@ class Queueing(Protocol):
         retry: Retry | None = None,
         timeout: timedelta | float | None = None,
         expires: timedelta | float | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
         unique: timedelta | None = None,
         unique_by: Callable[..., object] | None = None,
         isolation: Literal["process"] | None = None,
@@ -131,13 +140,14 @@ class Queueing(Protocol):
         annotated, and `*args` are refused. A first parameter of type `Context` is the worker's. Its wire name is
         `<service>.<name>`, by default the function's; a renamed task keeps what waits by `aliases`, whole wire names.
 
-        `retry` is its own policy. An attempt of an async function has a `timeout`, a plain one only with
-        isolation="process": it runs in a child process then, which is killed at the limit, and whose crash is a failed
-        attempt; it must stand at the top of a module, and can't have the context. A call that no attempt has begun
-        within `expires` ends as expired. Of calls with the same arguments (or the same `unique_by` of them) that this
-        service sends within one window of `unique`, the first is run; the others give its ticket. Windows follow each
-        other from the epoch on, so two calls around a border may both run. Raises ContractError for a signature that is
-        no contract, UsageError for a second task of a name.
+        `concurrency` and `rate` limit it in each process, as those of a queue limit all its tasks. `retry` is its own
+        policy. An attempt of an async function has a `timeout`, a plain one only with isolation="process": it runs in a
+        child process then, which is killed at the limit, and whose crash is a failed attempt; it must stand at the top
+        of a module, and can't have the context. A call that no attempt has begun within `expires` ends as expired. Of
+        calls with the same arguments (or the same `unique_by` of them) that this service sends within one window of
+        `unique`, the first is run; the others give its ticket. Windows follow each other from the epoch on, so two
+        calls around a border may both run. Raises ContractError for a signature that is no contract, UsageError for a
+        second task of a name.
         """
         options = TaskOptions(**said)
 

@@ -17,6 +17,7 @@ from postline.queues.isolation import Children, refuse_isolation
 from postline.queues.unique import unique_id
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 
 __all__ = ["Queue", "QueueOptions", "TaskOptions"]
@@ -27,6 +28,7 @@ class QueueOptions:
     """What may be said of a queue; see `App.queue`."""
 
     concurrency: int = 64
+    rate: Rate | None = None
     retry: Retry | None = None
     results_kept: timedelta = timedelta(days=7)
     partitions: int = DEFAULT_PARTITIONS
@@ -41,6 +43,8 @@ class TaskOptions:
     timeout: timedelta | float | None = None
     expires: timedelta | float | None = None
     aliases: Sequence[str] = ()
+    concurrency: int | None = None
+    rate: Rate | None = None
     unique: timedelta | None = None
     unique_by: Callable[..., object] | None = None
     isolation: Literal["process"] | None = None
@@ -63,7 +67,13 @@ class Queue(Serving):
             retention=options.retention,
             tickets_kept=options.results_kept,
         )
-        policy = Policy(order="none", after="continue", concurrency=options.concurrency, retry=options.retry)
+        policy = Policy(
+            order="none",
+            after="continue",
+            concurrency=options.concurrency,
+            rate=options.rate,
+            retry=options.retry,
+        )
         super().__init__(topic, policy)
         self.tasks: dict[str, tuple[Definition, TaskOptions]] = {}
         self._children: Children | None = None
@@ -83,7 +93,8 @@ class Queue(Serving):
         topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
         own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
         topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires, own_id=own_id)
-        self.on(definition.message)(self._handler(definition, options))
+        called = self._handler(definition, options)
+        self.on(definition.message, concurrency=options.concurrency, rate=options.rate)(called)
         self.tasks[definition.name] = (definition, options)
 
     def _handlers(self) -> dict[str, Handler]:

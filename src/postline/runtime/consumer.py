@@ -23,6 +23,7 @@ from postline.runtime.control import (
     position_entry,
     read_op,
 )
+from postline.runtime.crew import Crew
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.partition import OwnedPartition
@@ -54,14 +55,14 @@ class Consumer:
     `failed` resolves with the error if it can't go on; the app then stops.
     """
 
-    def __init__(self, around: Surroundings, executor: Executor, instance: str) -> None:
+    def __init__(self, around: Surroundings, executor: Executor, instance: str, crew: Crew | None = None) -> None:
         self.around = around
         self.plan = around.plan
         around.cancellation = cancel_record
         self.owned: dict[int, OwnedPartition] = {}
         self.membership: Membership | None = None
         self.failed: asyncio.Future[BaseException] | None = None
-        self.pool = WorkerPool(self.plan, executor, self._settled, self._fail)
+        self.pool = WorkerPool(self.plan, executor, self._settled, self._fail, crew)
         self._instance = instance
         #: Fetched and not yet settled: how many, and about how many bytes they keep in memory.
         self._in_flight, self._in_flight_bytes = 0, 0.0

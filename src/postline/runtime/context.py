@@ -41,7 +41,9 @@ class Desk(Protocol):
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope."""
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
 
     def pack(self, append: Append) -> bytes:
@@ -167,13 +169,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         return StateHandle(self)
 
     @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None: ...
-
-    @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, delay: timedelta | float) -> str: ...
-
-    @overload
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None, at: datetime) -> str: ...
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None
+    ) -> None: ...
 
     @overload
     def publish(
@@ -181,6 +179,22 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         message: Any,
         *,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float,
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None, at: datetime
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> str | None: ...
@@ -190,10 +204,13 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         message: Any,
         *,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> str | None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
+
+        `priority` is one of its topic's, "normal" unless it is said.
 
         Its id is derived from this message and its place among its like, so a repeated attempt
         gives it the same id. With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then,
@@ -204,13 +221,13 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         if self.closed:
             raise self.too_late("published through")
         if delay is not None or at is not None:
-            return self._put_off(message, headers, due_of(delay, at, self.desk.now_ms()))
-        self.put_out(self.desk.output(self, message, headers))
+            return self._put_off(message, headers, priority, due_of(delay, at, self.desk.now_ms()))
+        self.put_out(self.desk.output(self, message, headers, priority))
         return None
 
-    def _put_off(self, message: Any, headers: Mapping[str, str] | None, due: Due) -> str:
+    def _put_off(self, message: Any, headers: Mapping[str, str] | None, priority: str | None, due: Due) -> str:
         self._count_ordinals()
-        return self._let_leave(self.desk.output(self, message, headers), due)
+        return self._let_leave(self.desk.output(self, message, headers, priority), due)
 
     def _count_ordinals(self) -> None:
         if self.ordinals is None and self.outbox is None:

@@ -19,6 +19,8 @@ __all__ = [
     "FORMATS",
     "HELD",
     "LATER",
+    "PRIORITY",
+    "PRIORITY_KEY",
     "SCHEDULES",
     "TIMERS",
     "TIMER_NOTES",
@@ -26,6 +28,7 @@ __all__ = [
     "USER_STATE",
     "DeadEntry",
     "HeldEntry",
+    "PriorityEntry",
     "TimerEntry",
     "decode_entry",
     "encode_entry",
@@ -47,9 +50,25 @@ SCHEDULES = "schedules"
 #: Commands that were cancelled and have not come yet; later replies that are owed; dead letters that have a reply.
 CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
 
+#: Which priority of which declaration the subscription is, for whoever looks on.
+PRIORITY, PRIORITY_KEY = "priority", b"priority"
+
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
+FORMATS |= {PRIORITY: 1}
+
+
+class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The priority whose records a subscription reads, and the share that it is guaranteed of what all handle."""
+
+    #: The name that it was declared under, together with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    share: float
+    format: int = 1
 
 
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):
@@ -106,7 +125,7 @@ class TimerEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry)
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry)
 
 
 class _Versioned(Protocol):
@@ -117,7 +136,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
 
 
-def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry) -> bytes:
+def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 

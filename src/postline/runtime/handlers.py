@@ -12,6 +12,7 @@ from postline.contracts import Reading
 from postline.contracts.cloudevents_json import STRUCTURED, read_structured
 from postline.errors import DecodeError, UsageError
 from postline.log.port import UNREADABLE_TYPE
+from postline.runtime.limits import Limit
 from postline.runtime.retry import Retry
 
 __all__ = ["Handler", "HandlerFunction", "inspect_handler", "refusing"]
@@ -37,6 +38,8 @@ class Handler:
     #: Its own policy and limit of an attempt, instead of the subscription's.
     retry: Retry | None = None
     timeout_seconds: float | None = None
+    #: How many attempts run at once, and begin in a time, in each process.
+    limit: Limit | None = None
     #: By the id of the schema that a value was written under; 0 where a record names none.
     decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from postline.contracts.priorities import Priority
 from postline.errors import MessageTooLarge, UsageError
 from postline.log.port import Append, Assignment, Membership, PartitionCommit, Record
 from postline.message import Envelope
@@ -13,7 +14,7 @@ from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.delays import pack_append
-from postline.runtime.entries import TYPES, USER_STATE
+from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
@@ -86,10 +87,18 @@ class OwnedPartition:
             await self.plan.taken_up(self)
         if self.answers is not None:
             await self.answers.load()
+        if self.plan.priority is not None:
+            await self._tell_priority(self.plan.priority)
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
             self.learn_type(name)
+
+    async def _tell_priority(self, priority: Priority) -> None:
+        """Keep which priority this is, if it isn't known or has changed: nobody else could tell an operator."""
+        told = encode_entry(PriorityEntry(self.plan.declared_as, priority.name, priority.rank, priority.share))
+        if dict(await self.membership.scan_state(self.assignment, PRIORITY)).get(PRIORITY_KEY) != told:
+            self.unit.put(PRIORITY, PRIORITY_KEY, told)
 
     def learn_type(self, name: str) -> None:
         """Some version of this subscription handles the type: never filter it."""
@@ -213,11 +222,13 @@ class OwnedPartition:
 
     # -- the desk of contexts ---------------------------------------------------------------
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
         if self.answers is not None:
             self.answers.check_output(context)
-        return self.around.outlet.derive(context, message, headers)
+        return self.around.outlet.derive(context, message, headers, priority)
 
     def pack(self, append: Append) -> bytes:
         """What is kept of a record until it leaves. Raises MessageTooLarge."""

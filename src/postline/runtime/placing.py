@@ -21,6 +21,7 @@ from postline.runtime.entries import (
     DEDUP_ORDER,
     HELD,
     LATER,
+    PRIORITY,
     SCHEDULES,
     TIMER_NOTES,
     TIMERS,
@@ -63,6 +64,7 @@ class _Placing:
         self._before, self._partitions, self._ends = before, partitions, ends
         self._copies: dict[str, Callable[[StateEntry], list[StateEntry]]] = {
             TYPES: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
+            PRIORITY: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from postline.contracts import Bound, Catalog, Compaction, Topic
+from postline.contracts.priorities import NORMAL, sibling_name
 from postline.errors import TopicMismatch, UnknownTopic
 from postline.log.needs import Change, ChangeKind, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refusal_of
@@ -64,7 +65,8 @@ class Topology:
 
     def wanted(self, topic: Topic) -> TopicSpec:
         """The topic as its contract, and the environment's sizes over it, want it."""
-        sizes = self._settings.topic(topic.name)
+        # What is said of a topic holds for its other priorities, unless something else is said of them.
+        sizes = replace(self._settings.topic(topic.base_name), **self._settings.topic(topic.name).overrides())
         age, compaction = topic.retention.age, topic.compaction or Compaction()
         retention_ms = None if age is None else int(age.total_seconds() * 1000)
         return TopicSpec(
@@ -83,8 +85,11 @@ class Topology:
         full, found = self._settings.full_name, {}
         for topic in self._catalog.topics.values():
             if topic.bound is not None:
-                names = tuple(map(full, topic.bound.subscriptions))
-                sizes = self._settings.topic(topic.name).bound_overrides()
+                # Each priority is bounded by itself: by how far the sibling of each subscription lags.
+                priority = topic.priority.name if topic.priority else NORMAL
+                names = tuple(full(sibling_name(name, priority)) for name in topic.bound.subscriptions)
+                sizes = self._settings.topic(topic.base_name).bound_overrides()
+                sizes |= self._settings.topic(topic.name).bound_overrides()
                 found[full(topic.name)] = replace(topic.bound, subscriptions=names, **sizes)
         return found
 

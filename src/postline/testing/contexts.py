@@ -35,7 +35,9 @@ class _FakeDesk:
     def envelope(self, record: Record) -> Envelope:
         return self._envelope
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """As the outlet does: the contract is asked, if there are contracts to be asked."""
         name, topic, key, value = type(message).__qualname__, "", None, b""
         if self._catalog.topics:

@@ -20,6 +20,8 @@ _TURNS = 12
 _PAUSE_SECONDS = 0.001
 #: Real time for an attempt that may well be waiting for virtual time.
 _SHORT_PATIENCE_SECONDS = 0.05
+#: And where nothing is at work.
+_LEAST_PATIENCE_SECONDS = 0.004
 
 
 class Settling:
@@ -100,6 +102,8 @@ class Settling:
             if stamp != last:
                 last, still = stamp, _Stillness(self._real)
                 continue
+            if lenient and self._waits_for_a_rate() and still.longer_than(_LEAST_PATIENCE_SECONDS):
+                return
             if lenient and self._may_wait_for_time() and still.longer_than(_SHORT_PATIENCE_SECONDS):
                 return
             if still.longer_than(self._patience):
@@ -122,6 +126,11 @@ class Settling:
 
     async def _caught_up(self) -> bool:
         return all([await consumer.caught_up() for consumer in self._consumers()])
+
+    def _waits_for_a_rate(self) -> bool:
+        """Whether nothing is at work, and lanes wait until a limit lets them begin."""
+        consumers = self._consumers()
+        return any(c.pool.waits_for_time for c in consumers) and not self.attempts_run()
 
     def _may_wait_for_time(self) -> bool:
         if self._waiting or any(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from postline import (
     Context,
     ContractError,
     HandlerFault,
+    Rate,
     Refused,
     RequestTimeout,
     Retry,
@@ -436,3 +440,59 @@ async def test_a_handler_delays_a_call_without_schedules() -> None:
         assert sorted(ran) == ["a0", "a1", "a2"]
         with pytest.raises(UsageError, match="schedules=True"):
             await index.options(delay=5).send("b")
+
+
+# -- limits --------------------------------------------------------------------------------------------
+
+
+async def test_a_queue_and_a_task_have_rates_and_limits_on_concurrency(app: App) -> None:
+    began: list[float] = []
+    running: list[int] = []
+
+    @app.task(queue=app.queue("slow", rate=Rate(1, per_seconds=10)))
+    async def call(number: int) -> None:
+        began.append(t.clock.monotonic())
+
+    @app.task(concurrency=2)
+    async def narrow(number: int) -> None:
+        running.append(number)
+        await t.clock.sleep(60)
+        running.remove(number)
+
+    t = TestApp(app)
+    async with t:
+        await call.send_many(call.message(each) for each in range(4))
+        await narrow.send_many(narrow.message(each) for each in range(5))
+        await t.advance(seconds=50)
+        assert len(running) == 2
+        assert [later - earlier for earlier, later in pairwise(began)] == pytest.approx([10, 10, 10])
+        await t.advance(minutes=10)
+        assert t.audit()["images.tasks"] == {"done": 5}
+
+
+async def test_the_limit_of_an_async_task_does_not_hold_for_a_plain_one_that_follows(app: App) -> None:
+    one = app.queue("one", concurrency=1, partitions=1)
+    release = threading.Event()
+    ran: list[str] = []
+
+    @app.task(queue=one, timeout=5)
+    async def limited() -> None:
+        return None
+
+    @app.task(queue=one)
+    def plain() -> None:
+        ran.append("began")
+        release.wait()
+
+    t = TestApp(app)
+    async with t:
+        first, second = await limited.send(), await plain.send()
+        await first.result()
+        while not ran:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            t.clock.move_to(t.clock.monotonic() + 1)
+            await asyncio.sleep(0)
+        release.set()
+        await second.result()
+        assert ran == ["began"]

@@ -1,0 +1,171 @@
+"""`POST /commands/{name}`: a command read, stored with the note of whose it is, and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from postline.app import App
+from postline.clock import Clock
+from postline.commands import Accepted, Outcome, Requests, Standing, Ticket
+from postline.contracts.json_faults import reading_fault
+from postline.contracts.reading import Reading
+from postline.errors import ContractError, DecodeError, RequestTimeout
+from postline.http.bodies import read_body, require_json, require_sound
+from postline.http.exposed import Exposed, Exposure
+from postline.http.idempotency import IDEMPOTENCY_KEY, RequestName, read_key
+from postline.http.limits import Limits
+from postline.http.locating import Locating
+from postline.http.patience import unless_gone, within
+from postline.http.preferences import Preferences, read_preferences
+from postline.http.problems import Problem, invalid
+from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """Takes commands in. Event loop only."""
+
+    def __init__(
+        self, app: App, parts: tuple[Exposure, Locating, asyncio.Event], limits: Limits, *, key_required: bool
+    ) -> None:
+        self._app, self._limits, self._key_required = app, limits, key_required
+        self._exposure, self._locating, self._ending = parts
+        self._statuses = StatusWriter(self._exposure)
+        #: Ids of keyed requests that are being stored.
+        self._accepting: set[str] = set()
+
+    def clock(self) -> Clock:
+        """The running app's clock."""
+        return self._app.requests(next(iter(self._exposure.topics.values()))).clock
+
+    def url(self, request: Request, path: str) -> str:
+        """Where a path of the gateway is reached."""
+        return self._locating.url(request, path)
+
+    async def post(self, request: Request, principal: str) -> Response:
+        """Store a command, and answer 202, or 200 with its outcome if that is waited for. Raises Problem."""
+        exposed = self._exposure.commands.get(request.path_params["name"])
+        if exposed is None:
+            raise Problem(404, "unknown-command", "Not Found", "There is no such command; see openapi.json.")
+        key = read_key(request.headers.getlist(IDEMPOTENCY_KEY))
+        if key is None and self._key_required and not exposed.spec.is_query:
+            raise Problem(400, "idempotency-key", f"{IDEMPOTENCY_KEY} is missing", "Commands are taken with one alone.")
+        require_json(request)
+        requests = self._app.requests(exposed.topic)
+        body = await within(requests.clock, self._limits.body_seconds_max, self._body(request))
+        if body is None:
+            raise _slow()
+        if key is None:
+            name = RequestName.fresh(principal, exposed.topic.name, requests.fresh_id())
+            arrival = _Arrival(request, exposed, requests, principal, name, body)
+            return await self._answer(arrival, requests.ticket(name.request_id), await self._stored(arrival))
+        name = RequestName.keyed(principal, exposed.topic.name, f"POST /commands/{exposed.spec.name}", key)
+        return await self._keyed(_Arrival(request, exposed, requests, principal, name, body))
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(request, self._limits.body_bytes_max)
+
+    async def _keyed(self, arrival: _Arrival) -> Response:
+        """Take a request whose key may have been used before."""
+        request_id = arrival.name.request_id
+        if request_id in self._accepting:
+            raise Problem(
+                409,
+                "being-accepted",
+                "The first request with this key is being accepted",
+                "Send it again in a moment.",
+                headers={"Retry-After": str(RETRY_SECONDS)},
+            )
+        self._accepting.add(request_id)
+        try:
+            known = (await arrival.requests.standing(request_id)).accepted
+            accepted = known or await self._stored(arrival)
+        finally:
+            self._accepting.discard(request_id)
+        if accepted.fingerprint != arrival.fingerprint:
+            raise Problem(
+                422,
+                "key-reused",
+                f"The {IDEMPOTENCY_KEY} was used for another command",
+                "Repeat the first one unchanged, or use a new key.",
+            )
+        # It may have been answered before, to another process: so the ticket is looked up if it is waited for.
+        return await self._answer(arrival, arrival.requests.ticket(request_id), accepted)
+
+    async def _stored(self, arrival: _Arrival) -> Accepted:
+        """Store the command; durable when this returns. Raises Problem for what its contract refuses."""
+        require_sound(arrival.body)
+        accepted = Accepted(
+            command=arrival.exposed.spec.name,
+            principal=arrival.principal,
+            fingerprint=arrival.fingerprint,
+            accepted_ms=arrival.requests.clock.now_ms(),
+        )
+        try:
+            command = _read(arrival.exposed.reading, arrival.body)
+            await self._app.accept(arrival.exposed.topic, command, arrival.name.request_id, accepted)
+        except ContractError as error:
+            raise invalid(error) from error
+        return accepted
+
+    def _wait_seconds(self, arrival: _Arrival) -> float:
+        prefers = arrival.prefers
+        if prefers.wait_seconds is not None:
+            return min(prefers.wait_seconds, self._limits.wait_seconds_max)
+        waits = arrival.exposed.spec.is_query and not prefers.respond_async
+        return self._limits.query_wait_seconds if waits else 0
+
+    async def _answer(self, arrival: _Arrival, ticket: Ticket, accepted: Accepted) -> Response:
+        name = arrival.name.text(accepted.accepted_ms)
+        url = self._locating.status_url(arrival.request, name)
+        seconds = self._wait_seconds(arrival)
+        headers = {"Location": url, "Cache-Control": "no-store", **arrival.prefers.applied(seconds)}
+        outcome = await unless_gone(arrival.request, self._ending, _outcome(ticket, seconds)) if seconds > 0 else None
+        if outcome is None:
+            told = {"id": name, "status": "pending", "links": links(url)}
+            headers["Retry-After"] = str(RETRY_SECONDS)
+            return Response(msgspec.json.encode(told), 202, headers, JSON)
+        body = self._statuses.document(arrival.exposed.topic, Standing(accepted, outcome, "", 0), name, url)
+        return status_response(body, headers, "", ended=True)
+
+
+def _slow() -> Problem:
+    headers = {"Connection": "close"}
+    return Problem(408, "slow", "Request Timeout", "The body did not come in time.", headers=headers)
+
+
+class _Arrival:
+    """A command that has come, with all that is known of it."""
+
+    def __init__(
+        self, request: Request, exposed: Exposed, requests: Requests, principal: str, name: RequestName, body: bytes
+    ) -> None:
+        self.request, self.exposed, self.requests = request, exposed, requests
+        self.principal, self.name, self.body = principal, name, body
+        self.fingerprint = sha256(body).digest()
+        self.prefers: Preferences = read_preferences(request.headers.getlist("prefer"))
+
+
+async def _outcome(ticket: Ticket, seconds: float) -> Outcome | None:
+    try:
+        return await ticket.ended(seconds)
+    except RequestTimeout:
+        return None
+
+
+def _read(reading: Reading, body: bytes) -> Any:
+    """The command in a body. Raises DecodeError for what its contract refuses."""
+    try:
+        return reading.decode(body)
+    except Exception as error:
+        raise DecodeError(
+            f"It can't be read as {reading.name}: {reading_fault(error, body)[0]}.",
+            remedy="See its schema in openapi.json.",
+        ) from error
