@@ -302,14 +302,15 @@ class App(Routing, Queueing):
     async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
         """Send commands of one topic in order, many to a commit; all are durable when this returns.
 
-        Each thousand (or less, as `publish_many` says) is stored whole or not at all. See `send`.
+        Each thousand (or less, as `publish_many` says) is stored whole or not at all. Raises as `send`, and
+        ContractError for a command of another topic; `published` of a BackPressure says how many were stored before.
         """
         running = self._for_publishing("app.send_many", "ctx.send")
-        first, commands = _peeked(commands)
-        if first is None:
-            return []
-        requests = running.requests(running.commanding.topic_of(first))
-        return await requests.send_many(commands, timeout, running.store, running.at_once)
+        rest = iter(commands)
+        for first in rest:
+            requests = running.requests(running.commanding.topic_of(first))
+            return await requests.send_many(chain((first,), rest), timeout, running.store, running.at_once)
+        return []
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.
@@ -436,12 +437,6 @@ class App(Routing, Queueing):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.stop()
-
-
-def _peeked(commands: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
-    rest = iter(commands)
-    first = next(rest, None)
-    return first, chain(() if first is None else (first,), rest)
 
 
 def _spread(topics: Iterable[Topic | CommandTopic]) -> Iterator[Topic]:

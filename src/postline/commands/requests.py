@@ -16,7 +16,7 @@ from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
 from postline.contracts.commands import COMMANDS, CommandTopic
-from postline.errors import RequestTimeout
+from postline.errors import BackPressure, RequestTimeout
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
@@ -91,9 +91,15 @@ class Requests:
         tickets: list[Ticket] = []
         rest = iter(commands)
         while some := list(islice(rest, together)):
+            for command in some:
+                self._topic.spec_of(type(command))
             made = [self._made(command, None, timeout, None) for command in some]
             stored = [Ticket(each.envelope.id, self, self._inbox.expect(each.envelope.id)) for each, _ in made]
-            await store([append for append, _ in made])
+            try:
+                await store([append for append, _ in made])
+            except BackPressure as error:
+                error.published = len(tickets)
+                raise
             for ticket, (_, is_own) in zip(stored, made, strict=True):
                 if is_own:
                     await self._recall(ticket)

@@ -45,7 +45,7 @@ def refuse_isolation(definition: Definition) -> None:
     if definition.is_async:
         why = "is `async def`, whose attempts can be limited where they are: leave isolation= out"
     elif definition.wants_context:
-        why = "takes the context, which no other process has: return what shall be published"
+        why = "takes the context, which no other process has: leave either of them out"
     elif "<locals>" in function.__qualname__:
         why = "is declared inside a function, where no other process finds it: declare it at the top of a module"
     if why:

@@ -15,7 +15,7 @@ from postline.events import Policy
 from postline.queues.definitions import Definition
 from postline.queues.isolation import Children, refuse_isolation
 from postline.queues.unique import unique_id
-from postline.runtime.context import Context
+from postline.runtime.context import Context, milliseconds_of
 from postline.runtime.handlers import Handler
 from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
@@ -84,6 +84,10 @@ class Queue(Serving):
             raise UsageError(
                 f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."
             )
+        if options.timeout_seconds is not None and options.timeout_seconds <= 0:
+            raise UsageError(f"Task {definition.name} has a timeout of {options.timeout}.", remedy="Give more than 0.")
+        if options.expires is not None:
+            milliseconds_of(options.expires)
         if options.isolation is not None:
             refuse_isolation(definition)
         topic = self.commands
@@ -98,7 +102,10 @@ class Queue(Serving):
         self.tasks[definition.name] = (definition, options)
 
     def _handlers(self) -> dict[str, Handler]:
-        return {name: self._with_own_policy(handler) for name, handler in super()._handlers().items()}
+        found = super()._handlers()
+        # One for all names of a type, as they come: what is counted of a handler is counted once.
+        own = {id(handler): self._with_own_policy(handler) for handler in found.values()}
+        return {name: own[id(handler)] for name, handler in found.items()}
 
     def _with_own_policy(self, handler: Handler) -> Handler:
         _, options = self.tasks[handler.type_name]

@@ -96,11 +96,18 @@ async def test_many_are_sent_together_in_order(app: App) -> None:
         ran.append(number)
         return number
 
+    @app.task
+    async def other() -> None: ...
+
     async with TestApp(app):
         tickets = await count.send_many(count.message(each) for each in range(2_500))
         assert [await ticket.result() for ticket in tickets] == list(range(2_500))
         assert ran == list(range(2_500))
         assert await count.send_many([]) == []
+        with pytest.raises(ContractError, match="declares no message type"):
+            await count.send_many([count.message(1), other.message()])
+        with pytest.raises(UsageError, match="no command"):
+            await count.send_many([None])
 
 
 async def test_a_handler_sends_tasks_with_its_own_settlement(app: App) -> None:
@@ -349,6 +356,10 @@ def test_contradictions_are_refused_where_they_are_declared(app: App) -> None:
         app.task(name="two", unique_by=lambda path: path)(one)
     with pytest.raises(UsageError, match="can't be unique"):
         app.task(name="three", unique=timedelta(days=30))(one)
+    with pytest.raises(UsageError, match="timeout of 0"):
+        app.task(name="zero", timeout=0)(one)
+    with pytest.raises(UsageError, match="no time to wait"):
+        app.task(name="never", expires=-1)(one)
     with pytest.raises(UsageError, match="no queue of app"):
         app.task(name="four", queue=App("other").queue("x"))(one)
 
