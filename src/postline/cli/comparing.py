@@ -13,8 +13,8 @@ from postline.app import App, declared_views, foreign_readings
 from postline.cli.failures import alarm
 from postline.cli.opening import Opened, url_option, with_log
 from postline.contracts import Topic
-from postline.contracts.checking import broken_promises, findings, undeclared
-from postline.contracts.compatibility import Finding
+from postline.contracts.checking import broken_promises, findings, topic_changes, undeclared
+from postline.contracts.compatibility import Finding, Level
 from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot, read_snapshot, snapshot_of
 from postline.errors import UnknownTopic, UsageError
@@ -72,6 +72,8 @@ class Before(NamedTuple):
     gone: Sequence[str] = ()
     #: What must never change and did, in sentences.
     problems: Sequence[str] = ()
+    #: What else is said of the topic itself and changed, in sentences, with the problems.
+    changes: Sequence[str] = ()
     views: Sequence[View] = ()
 
     def views_of(self, name: str) -> list[View]:
@@ -204,7 +206,8 @@ def before_in(known: Snapshot | None, topic: Topic, views: Iterable[View] = ()) 
         return Before(topic, dict.fromkeys(topic.contracts, TypeBefore()), views=views)
     now = snapshot_of(topic)
     types = {name: _type_in(known, topic, name) for name in topic.contracts}
-    return Before(topic, types, undeclared(known.types, now), broken_promises(known, now), views)
+    gone = undeclared(known.types, now)
+    return Before(topic, types, gone, broken_promises(known, now), topic_changes(known, now), views)
 
 
 def _type_in(known: Snapshot, topic: Topic, name: str) -> TypeBefore:
@@ -213,7 +216,9 @@ def _type_in(known: Snapshot, topic: Topic, name: str) -> TypeBefore:
     if before is None:
         return TypeBefore()
     judged_then = reading.schema in before.versions
-    found = [] if judged_then else findings(reading, before.numbered, topic.schemas.evolution)
+    # A rule that is loosened in the same change must not hide what the change breaks.
+    rule = Level(known.evolution).together_with(Level(topic.schemas.evolution)).value
+    found = [] if judged_then else findings(reading, before.numbered, rule)
     return TypeBefore(before.numbered, found)
 
 

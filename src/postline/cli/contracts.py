@@ -205,10 +205,11 @@ def diff(
     elif not changed:
         click.echo("Nothing changed.")
     for each in changed if not wants_json(as_json) else ():
-        click.echo(f"{plain(each.type)}  on {plain(each.topic)}")
+        click.echo(f"{plain(each.type)}  on {plain(each.topic)}" if each.type else f"topic {plain(each.topic)}")
         for change in each.changes:
             read_by = f"; read by {plain(', '.join(change.read_by))}" if change.read_by else ""
-            click.echo(f"  {plain(change.path) or 'the message'}: {plain(change.said)}{read_by}")
+            where = f"{plain(change.path) or 'the message'}: " if each.type else ""
+            click.echo(f"  {where}{plain(change.said)}{read_by}")
     return OK
 
 
@@ -283,6 +284,8 @@ def _with_readers(finding: Finding, readers: Readers) -> Finding:
 
 
 def _changed(before: Before) -> Iterator[_Changed]:
+    if before.changes:
+        yield _Changed(before.topic.name, "", [_Change("", said.removesuffix("."), ()) for said in before.changes])
     for name, contract in before.topic.contracts.items():
         newest = before.types[name].newest
         new = [Difference("", "is new")]

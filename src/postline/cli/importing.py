@@ -11,6 +11,7 @@ import msgspec
 
 from postline.cli.failures import OK, alarm
 from postline.cli.output import plain
+from postline.contracts.json_documents import json_document
 from postline.contracts.python_source import source_of
 from postline.contracts.schema import Schema
 from postline.contracts.topics import ForeignTopic
@@ -135,12 +136,11 @@ def _text(path: Path) -> str:
 
 
 def _json(path: Path) -> object:
+    """What a file says. Raises ContractError for no JSON, bad UTF-8, or a key twice in one object."""
     try:
-        return msgspec.json.decode(path.read_bytes())
-    except msgspec.DecodeError as error:
-        raise ContractError(f"It is no JSON: {error}.", remedy="Correct it.") from error
-    except RecursionError as error:
-        raise ContractError("It nests values too deeply.", remedy="Correct it.") from error
+        return json_document(_text(path))
+    except ContractError as error:
+        raise ContractError(error.message.replace("The schema", "It", 1), remedy=error.remedy) from error
 
 
 def _beside(path: Path, name: str) -> Path | None:

@@ -15,6 +15,7 @@ from postline.cli.loading import load_app
 from postline.cli.opening import require_existing, settings_for
 from postline.clock import Clock, SystemClock
 from postline.contracts import Kind, Partitioner, Topic
+from postline.contracts.json_documents import require_unique_keys
 from postline.contracts.keys import canonical_key
 from postline.errors import DecodeError, EncodeError, UnknownTopic, UsageError
 from postline.ids import IdSource
@@ -114,6 +115,7 @@ class _ContractPublisher:
 
     def read(self, line: Line) -> _Message:
         """The line as a message of the contract."""
+        require_unique_keys(line.text)
         try:
             value = self._read(line.text)
         except (*UNREADABLE, ValueError, TypeError) as error:
@@ -185,6 +187,7 @@ class _RawPublisher:
 
     def read(self, line: Line) -> Append:
         """The line as a record to be appended."""
+        require_unique_keys(line.text)
         try:
             value = msgspec.json.decode(line.text)
         except UNREADABLE as error:

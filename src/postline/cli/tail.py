@@ -73,7 +73,7 @@ def command(
         return (key is None or view.key == key) and (type_name is None or view.type == type_name)
 
     async def work(opened: Opened) -> int:
-        tailing = _Tail(opened, which["reveal"], await opened.topic_name(topic), chosen, write)
+        tailing = _Tail(opened, which["reveal"], await opened.topic_name(topic), chosen, write, key)
         if start is None:
             await tailing.show_last(count or _DEFAULT_RECORDS, everything=key is None and type_name is None)
             left = None if follow else 0
@@ -101,12 +101,14 @@ class _Tail:
         topic: str,
         chosen: Callable[[RecordView], bool],
         write: Callable[[RecordView], None],
+        key: str | None,
     ) -> None:
         self._opened = opened
         self._monitor = opened.monitor_of(reveal=reveal)
         self._topic = topic
         self._chosen = chosen
         self._write = write
+        self._key = key
         #: The next offset of each partition that is shown.
         self._offsets: dict[int, int] = {}
 
@@ -151,7 +153,7 @@ class _Tail:
                 left = None if left is None else left - 1
 
     async def _page(self) -> list[RecordView]:
-        return await self._monitor.read(self._topic, self._offsets, _PAGE)
+        return await self._monitor.read(self._topic, self._offsets, _PAGE, key=self._key)
 
 
 def _write_json(view: RecordView) -> None:

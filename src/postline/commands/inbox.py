@@ -39,6 +39,11 @@ class Inbox:
         self._listening: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
 
+    @property
+    def listening(self) -> bool:
+        """Whether it stands there already."""
+        return self._listening is not None
+
     async def open(self) -> None:
         """Stand where the replies to all that is sent from now on will come. Raises LogError."""
         if self._listening is not None:

@@ -15,8 +15,8 @@ from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
-from postline.contracts.commands import COMMANDS, CommandTopic
-from postline.errors import BackPressure, RequestTimeout
+from postline.contracts.commands import CommandTopic
+from postline.errors import BackPressure, RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
@@ -60,8 +60,6 @@ class Requests:
         self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
         self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
-        #: The control topic that reaches the owners of the commands' partitions.
-        self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
     async def send(
         self,
@@ -73,7 +71,8 @@ class Requests:
         """Store a command, or have it leave later; its ticket. Durable when this returns. Raises as `App.send`."""
         append, is_own = self._made(command, request_id, timeout, leaving)
         # Replies are listened to first: one that comes at once must not be missed.
-        await self._inbox.open()
+        if not self._inbox.listening:
+            await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
         if leaving is None:
             await self._log.append((append,))
@@ -193,9 +192,16 @@ class Requests:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
-        # Only its key tells which partition the command lies in, so all owners are asked.
+        # Only its key tells the command's partition, and perhaps a rule who serves it: all owners are asked.
+        there = await self._log.subscriptions()
+        topics = [info.name + CONTROL_SUFFIX for info in there if info.topic == self._commands.name]
+        if not topics:
+            raise UnknownSubscription(
+                f"Nobody has served {self._topic.name!r} yet, so nobody can be told of the cancelling.",
+                remedy="Send commands with a timeout: one that expires is not run.",
+            )
         places = range(self._commands.partitions)
-        await self._log.append([control_record(self._control, each, op, envelope) for each in places])
+        await self._log.append([control_record(name, each, op, envelope) for name in topics for each in places])
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""

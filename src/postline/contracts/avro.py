@@ -14,6 +14,7 @@ from msgspec import UNSET
 from postline.contracts.avro_defaults import alternative_of, from_avro
 from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import DURATION, JSON_TEXT, PLAIN_DECIMAL, Layout
+from postline.contracts.fitting import is_endless
 from postline.contracts.schema import (
     TEXT,
     Definition,
@@ -124,12 +125,20 @@ def _with_defaults(schema: Schema) -> Schema:
     definitions = dict(schema.definitions)
     for name, found in definitions.items():
         if isinstance(found, Record):
+            _require_small(schema, name, found)
             fields = tuple(
                 msgspec.structs.replace(field, default=_default(schema, field.type, field.default))
                 for field in found.fields
             )
             definitions[name] = msgspec.structs.replace(found, fields=fields)
     return msgspec.structs.replace(schema, definitions=definitions)
+
+
+def _require_small(schema: Schema, name: str, record: Record) -> None:
+    """Refuse defaults of defaults, of which a few can be more than there is room for."""
+    for field in record.fields:
+        if field.default is not UNSET and is_endless(schema, field.type, field.default):
+            raise _wrong(f"{name}.{field.name}", "its default has no end, or makes thousands of records")
 
 
 def _default(schema: Schema, part: Type, value: Any) -> Any:

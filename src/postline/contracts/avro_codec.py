@@ -14,6 +14,7 @@ from postline.contracts.avro_guard import Guard
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_reading import reader_of
 from postline.contracts.avro_writing import NATIVE, Misfit, writer_of
+from postline.contracts.discretion import telling_of
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, EncodeError, SettingsError
@@ -46,6 +47,7 @@ def _parsed(layout: Layout) -> Any:
 
 def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], bytes]:
     parsed, guard, write = _parsed(layout), Guard(layout.content), writer_of(layout)
+    telling = telling_of(layout.schema)
     from fastavro import schemaless_writer
 
     def encode(value: Any) -> bytes:
@@ -58,19 +60,19 @@ def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], b
             data = file.getvalue()
             guard.check(data)
             return data
-        except Exception as error:
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
-            said = _text_fault(found) if isinstance(error, UnicodeEncodeError) else error
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
+            said = (_text_fault(found) if isinstance(error, UnicodeEncodeError) else None) or error
             raise EncodeError(
-                f"A {name} can't be written: {_told(said or error)}.",
+                f"A {name} can't be written: {telling(said) if telling else _told(said)}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
-            ) from error
+            ) from (None if telling else error)
 
     return encode
 
 
 def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> Callable[[bytes], Any]:
     parsed, guard, read, load = _parsed(layout), Guard(layout.content), reader_of(reader, layout), plain.load
+    telling = telling_of(reader, layout.schema)
     from fastavro import schemaless_reader
 
     def decode(data: bytes) -> Any:
@@ -81,11 +83,12 @@ def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> C
             if file.read(1):
                 raise ValueError("bytes are left over")
             return load(read(found))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes a DecodeError
             said = error if isinstance(error, Misfit) else guard.fault_in(data) or error
             raise DecodeError(
-                f"Bytes can't be read as {name}: {_told(said)}.", remedy="Mend the contract, or the producer."
-            ) from error
+                f"Bytes can't be read as {name}: {telling(said) if telling else _told(said)}.",
+                remedy="Mend the contract, or the producer.",
+            ) from (None if telling else error)
 
     return decode
 

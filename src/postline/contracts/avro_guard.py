@@ -149,8 +149,8 @@ class Guard:
             case "fixed":
                 return self._kept(content, _sized(content["size"]))
             case "array":
-                items = content["items"]
-                return _blocks(self._of(items)) if self._least(items) else _empty_items
+                items = self._of(content["items"])  # also where it is not called: it may define a type
+                return _blocks(items) if self._least(content["items"]) else _empty_items
             case "map":
                 return _blocks(_entry(self._of(content["values"])))
             case inner if content.get("logicalType") in _RANGES and inner in {"int", "long"}:

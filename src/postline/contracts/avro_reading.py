@@ -26,6 +26,8 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    counterpart,
+    paired,
 )
 
 __all__ = ["reader_of"]
@@ -64,7 +66,7 @@ class _Reading:
             case ListOf(items=items):
                 return _each_item(self.part(_items_of(wanted), items))
             case MapOf(values=values):
-                return _each_entry(self._key(part.keys), self.part(_values_of(wanted), values))
+                return _each_entry(self._key(_keys_of(wanted), part.keys), self.part(_values_of(wanted), values))
             case TupleOf(items=items):
                 return self._tuple(wanted, items)
             case UnionOf():
@@ -85,16 +87,12 @@ class _Reading:
         return self._records[key]
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read]]:
-        if mine is not None and mine.positional:
-            pairs = zip(mine.fields, field_names(theirs), strict=False)
-            return [(avro, goal.name, self.part(goal.type, field.type)) for goal, (field, avro) in pairs]
-        wanted = mine.named if mine else {}
-        steps = []
-        for field, avro in field_names(theirs):
-            goal = wanted.get(field.name)
-            if goal is not None or mine is None:
-                steps.append((avro, (goal or field).name, self.part(goal.type if goal else None, field.type)))
-        return steps
+        if mine is None:
+            return [(avro, field.name, self.part(None, field.type)) for field, avro in field_names(theirs)]
+        names = {field.name: avro for field, avro in field_names(theirs)}
+        return [
+            (names[other.name], goal.name, self.part(goal.type, other.type)) for goal, other in paired(mine, theirs)
+        ]
 
     # -- other types --------------------------------------------------------------------------
 
@@ -113,9 +111,13 @@ class _Reading:
             symbols = {name: each if each in mine.symbols else mine.default for name, each in symbols.items()}
         return None if all(name == symbol for name, symbol in symbols.items()) else symbols.__getitem__
 
-    def _key(self, part: Type) -> _Read:
+    def _key(self, wanted: _Wanted, part: Type) -> _Read:
         """What makes a key of the text that it is in Avro."""
+        if any(isinstance(each, Scalar) and each.kind == "text" for each in _options(wanted)):
+            return None
         match part:
+            case Scalar(kind="integer" | "number") if any(each == Scalar(kind="decimal") for each in _options(wanted)):
+                return decimal.Decimal
             case Scalar(kind="integer"):
                 return int
             case Scalar(kind="number"):
@@ -163,16 +165,7 @@ class _Reading:
         theirs = self._writer.definitions[part.name]
         alike = [self._reader.resolve(each) for each in _options(wanted)]
         alike = [each for each in alike if isinstance(each, type(theirs))]
-        for mine in alike:
-            if isinstance(mine, Record | Enumeration) and _is_same(mine, theirs):
-                return mine
-        return alike[0] if len(alike) == 1 else None  # type: ignore[return-value]
-
-
-def _is_same(mine: Record | Enumeration, theirs: Record | Enumeration) -> bool:
-    if isinstance(mine, Record) and isinstance(theirs, Record) and mine.tag_field and theirs.tag_field:
-        return theirs.tag in (mine.tag, *mine.aliases)
-    return theirs.name in (mine.name, *mine.aliases)
+        return counterpart(alike, theirs)  # type: ignore[arg-type]
 
 
 def _options(wanted: _Wanted) -> tuple[Type, ...]:
@@ -187,6 +180,10 @@ def _items_of(wanted: _Wanted) -> _Wanted:
 
 def _values_of(wanted: _Wanted) -> _Wanted:
     return next((each.values for each in _options(wanted) if isinstance(each, MapOf)), None)
+
+
+def _keys_of(wanted: _Wanted) -> _Wanted:
+    return next((each.keys for each in _options(wanted) if isinstance(each, MapOf)), None)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -272,7 +269,7 @@ def _decimal(scale: int) -> Callable[[Any], Any]:
 
 def _promoted(value: float) -> decimal.Decimal:
     """A number as the decimal of the digits that JSON would have for it."""
-    return _plain_decimal(repr(value))
+    return decimal.Decimal(repr(value))  # also of one without end, which both can be
 
 
 def _plain_decimal(text: str) -> decimal.Decimal:

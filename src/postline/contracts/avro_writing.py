@@ -15,6 +15,7 @@ from msgspec import UNSET
 from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_names import INTEGERS, field_names, symbol_names
 from postline.contracts.json_faults import loss_in
+from postline.contracts.plain_values import natively
 from postline.contracts.schema import (
     TEXT,
     Enumeration,
@@ -112,26 +113,7 @@ class _Writing:
 
     def _default(self, field: Field) -> Any:
         """What stands for a value that was left out, as its class does with defaults."""
-        return UNSET if field.default is UNSET else self._natively(field.type, field.default)
-
-    def _natively(self, part: Type, value: Any) -> Any:
-        match part:
-            case Scalar(kind=kind) if kind in NATIVE_OF:
-                return msgspec.convert(value, NATIVE_OF[kind], strict=False)
-            case ListOf(items=items) if isinstance(value, list):
-                return [self._natively(items, each) for each in value]
-            case MapOf(values=values) if isinstance(value, dict):
-                return {key: self._natively(values, each) for key, each in value.items()}
-            case UnionOf(options=options) if value is not None:
-                natives = [each for each in options if isinstance(each, Scalar) and each.kind in NATIVE_OF]
-                texts = any(each == Scalar(kind="text") for each in options)
-                return self._natively(natives[0], value) if len(natives) == 1 and not texts else value
-            case Reference(name=name):
-                found = self._schema.definitions[name]
-                if isinstance(found, Record) and isinstance(value, dict):
-                    types = {field.name: field.type for field in found.fields}
-                    return {key: self._natively(types.get(key, _ANY), each) for key, each in value.items()}
-        return value
+        return UNSET if field.default is UNSET else natively(self._schema, field.type, field.default, NATIVE_OF)
 
     def _tuple(self, part: TupleOf) -> Callable[[Any], Any]:
         writes = [self.type(each) or _as_it_is for each in part.items]
@@ -146,10 +128,15 @@ class _Writing:
             (fits(self._schema, each), self._branch(each), self._alternative(each))
             for each in sorted(part.options, key=self._rank)
         ]
+        # Only values of no class of their own, or of pydantic's, can be of several.
+        unnamed = [fits(self._schema, each) for each in part.options if self._is_untagged(each)]
+        unnamed = unnamed if len(unnamed) > 1 else []
 
         def write(value: Any) -> Any:
             if value is None:
                 return None
+            if isinstance(value, dict) and len([takes for takes in unnamed if takes(value)]) > 1:
+                raise Misfit("it is of several of its types, which nothing tells apart")
             for takes, name, convert in branches:
                 if takes(value):
                     found = value if convert is None else convert(value)
@@ -160,15 +147,21 @@ class _Writing:
 
         return write
 
+    def _is_untagged(self, part: Type) -> bool:
+        found = self._schema.resolve(part)
+        return isinstance(found, Record) and not found.tag_field
+
     def _rank(self, part: Type) -> int:
         """What is asked first of a union's alternatives: the narrower before the wider."""
         match part:
             case Reference():
                 return 0
+            case Scalar(kind="number", bits=32):
+                return 3  # a wider one beside it loses no digit
             case Scalar(kind="number") | MapOf():
                 return 2
             case Scalar(kind="any"):
-                return 3
+                return 4
         return 1
 
     def _alternative(self, part: Type) -> _Write:
@@ -184,9 +177,6 @@ class _Writing:
         if isinstance(part, Reference) and isinstance(self._schema.resolve(part), Record):
             return self._layout.names[part.name]
         return None
-
-
-_ANY = Scalar(kind="any")
 
 
 def _as_it_is(value: Any) -> Any:

@@ -10,12 +10,12 @@ from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot
 from postline.contracts.topics import Evolution
 
-__all__ = ["broken_promises", "findings", "read_by_upcast", "undeclared"]
+__all__ = ["broken_promises", "findings", "read_by_upcast", "topic_changes", "undeclared"]
 
 _NUMBER = "Add fields behind the others, or keep numbers with `Annotated[…, number(n)]`."
 
 
-def findings(reading: Reading, versions: Mapping[int, Schema], evolution: Evolution) -> list[Finding]:
+def findings(reading: Reading, versions: Mapping[int, Schema], evolution: Evolution | str) -> list[Finding]:
     """What breaks the rule, by the version on the other side; [] if nothing does.
 
     Versions that an upcast reads are not broken for this side.
@@ -49,17 +49,23 @@ def read_by_upcast(reading: Reading, version: Schema) -> bool:
 
 def broken_promises(before: Snapshot, now: Snapshot) -> list[str]:
     """What must never change for a topic that has records, in sentences; [] if all stayed."""
-    said = []
-    for name in ("owner", "key", "encoding"):
-        old, new = getattr(before, name), getattr(now, name)
-        if old != new:
-            said.append(f"its {name} was {old or 'none'!r} and is {new or 'none'!r}.")
+    said = _changed(before, now, ("owner", "key", "encoding"))
     said += [
         f"it does not declare {name} any more, whose records may lie in the log: keep the class, or declare its name "
         "among the aliases of another."
         for name in undeclared(before.types, now)
     ]
     return said
+
+
+def topic_changes(before: Snapshot, now: Snapshot) -> list[str]:
+    """What is said of the topic itself and is another thing now, in sentences; its types aside."""
+    return _changed(before, now, ("owner", "key", "encoding", "evolution"))
+
+
+def _changed(before: Snapshot, now: Snapshot, names: Iterable[str]) -> list[str]:
+    pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
+    return [f"its {name} was {old or 'none'!r} and is {new or 'none'!r}." for name, old, new in pairs if old != new]
 
 
 def undeclared(known: Iterable[str], now: Snapshot) -> list[str]:

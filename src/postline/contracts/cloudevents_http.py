@@ -16,6 +16,7 @@ from postline.contracts.cloudevents_json import (
     BATCH,
     STRUCTURED,
     Parts,
+    is_json,
     is_packed,
     read_batch,
     read_structured,
@@ -23,6 +24,7 @@ from postline.contracts.cloudevents_json import (
     to_batch,
     to_structured,
 )
+from postline.contracts.json_documents import require_unique_keys
 from postline.errors import DecodeError
 
 __all__ = ["ContentMode", "HttpMessage", "batch_message", "event_message", "read_events"]
@@ -43,9 +45,11 @@ class HttpMessage(NamedTuple):
 
 
 def read_events(headers: Mapping[str, str], body: bytes) -> list[Parts]:
-    """The events in a request: one, or those of a batch. Raises DecodeError if one is none."""
+    """The events in a request: one, or those of a batch. Raises DecodeError if one is none, or says a key twice."""
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get(CONTENT_TYPE, "")
+    if is_json(content_type):
+        require_unique_keys(body)
     if not is_packed(content_type):
         return [_binary(lower, body)]
     media_type = content_type.partition(";")[0].strip().lower()

@@ -1,47 +1,19 @@
-"""Who can read whom: Avro's rules of schema resolution over the type model, and the levels of registries.
-
-Source: Apache Avro 1.12, "Schema Resolution". Differences, because values may be JSON: a record's name never reaches
-the wire, so only its tag in a union counts; a date, a time, a UUID or a decimal is text there, so that a reader of text
-reads it; a field that has a default may be left out by whoever writes it, unless values are written whole, as Avro's
-are; a reader that limits a value more than its writer did breaks.
-"""
+"""What versions of a contract break for each other: the levels of registries, over any rules of who can read whom."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from postline.contracts.difference import words_of
-from postline.contracts.remedies import for_readers, for_writers
-from postline.contracts.schema import (
-    Enumeration,
-    Limits,
-    ListOf,
-    MapOf,
-    Record,
-    Reference,
-    Scalar,
-    Schema,
-    TupleOf,
-    Type,
-    UnionOf,
-)
-from postline.errors import ContractError
+from postline.contracts.readability import Break, Found, found_between
+from postline.contracts.schema import Schema
 
-__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "report"]
+__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "judge_by", "report"]
 
-_DEPTH_MAX = 200
-_UNBOUNDED_BITS = 65
-#: What a reader of a kind takes besides it. What text stands for in JSON is text to whoever asks for text.
-_TAKES: dict[str, frozenset[str]] = {
-    "number": frozenset({"integer"}),
-    "decimal": frozenset({"integer", "number"}),
-    "text": frozenset({"decimal", "date", "time", "datetime", "duration", "uuid", "bytes"}),
-}
-_LOWER, _UPPER = ("ge", "gt", "min_length"), ("le", "lt", "max_length")
+VersionT = TypeVar("VersionT")
 
 
 class Level(enum.Enum):
@@ -70,16 +42,13 @@ class Level(enum.Enum):
         """Whether all old versions count, not only the newest."""
         return self.value.endswith("TRANSITIVE")
 
-
-class Break(msgspec.Struct, frozen=True):
-    """Why a reader can't read what a writer writes: where, by which rule, what both say, and what to do."""
-
-    path: str
-    rule: str
-    said: str
-    remedy: str
-    #: Consumers that read the field, where somebody said who does.
-    read_by: tuple[str, ...] = ()
+    def together_with(self, other: Level) -> Level:
+        """The rule that asks for all that either of them does."""
+        if self is Level.NONE or other is Level.NONE:
+            return other if self is Level.NONE else self
+        backward, forward = self.backward or other.backward, self.forward or other.forward
+        name = "FULL" if backward and forward else "BACKWARD" if backward else "FORWARD"
+        return Level(f"{name}_TRANSITIVE" if self.transitive or other.transitive else name)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -110,28 +79,32 @@ def breaks(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break
     `whole` says that writers write every field, those with defaults too. Raises ContractError for types nested deeper
     than 200.
     """
-    if reader == writer:
-        return []
-    return [
-        Break(path, rule, said, for_readers(rule, path))
-        for path, rule, said in _Pair(reader, writer, whole).types(reader.root, writer.root, "", 0)
-    ]
+    return [each.for_readers() for each in found_between(reader, writer, whole=whole)]
 
 
 def breaks_others(reader: Schema, writer: Schema, *, whole: bool = False) -> list[Break]:
     """As `breaks`, with remedies for the writer: the reader is deployed, by somebody else."""
-    found = breaks(reader, writer, whole=whole)
-    return [msgspec.structs.replace(each, remedy=for_writers(each.rule, each.path)) for each in found]
+    return [each.for_writers() for each in found_between(reader, writer, whole=whole)]
 
 
 def judge(new: Schema, versions: Mapping[int, Schema], level: Level, *, whole: bool = False) -> list[Finding]:
     """What a new version would break, under a level, with the versions that are there; [] if it may be."""
+    return judge_by(lambda reader, writer: found_between(reader, writer, whole=whole), new, versions, level)
+
+
+def judge_by(
+    rules: Callable[[VersionT, VersionT], Iterable[Found]],
+    new: VersionT,
+    versions: Mapping[int, VersionT],
+    level: Level,
+) -> list[Finding]:
+    """As `judge`, by other rules: what keeps a reader (the first) from reading a writer (the second)."""
     chosen = sorted(versions) if level.transitive else sorted(versions)[-1:]
     found = []
     for number in chosen:
-        if level.backward and (why := breaks(new, versions[number], whole=whole)):
+        if level.backward and (why := [each.for_readers() for each in rules(new, versions[number])]):
             found.append(Finding(number, "backward", f"records of version {number}, which stay in the log", why))
-        if level.forward and (why := breaks_others(versions[number], new, whole=whole)):
+        if level.forward and (why := [each.for_writers() for each in rules(versions[number], new)]):
             found.append(Finding(number, "forward", f"services that read with version {number}", why))
     return found
 
@@ -147,227 +120,3 @@ def report(findings: Sequence[Broken], subject: str) -> str:
                 lines.append(f"    read by {', '.join(each.read_by)}")
             lines.append(f"    {each.remedy}")
     return "\n".join(lines)
-
-
-class _Found(NamedTuple):
-    """A break, without what to do: that depends on who asks."""
-
-    path: str
-    rule: str
-    said: str
-
-
-class _Pair:
-    """A reader's and a writer's schema side by side. Pairs of definitions under way are taken for readable."""
-
-    def __init__(self, reader: Schema, writer: Schema, whole: bool) -> None:
-        self._reader, self._writer, self._whole = reader, writer, whole
-        self._assumed: set[tuple[str, str]] = set()
-
-    def types(self, reader: Type, writer: Type, path: str, depth: int) -> Iterator[_Found]:
-        if depth > _DEPTH_MAX:
-            raise ContractError(f"{path} nests types deeper than {_DEPTH_MAX}.", remedy="Flatten the contract.")
-        if isinstance(reader, Scalar) and reader.kind == "any":
-            return
-        if isinstance(writer, UnionOf):
-            for each in writer.options:
-                yield from self.types(reader, each, path, depth + 1)
-            return
-        if isinstance(reader, UnionOf):
-            yield from self._branches(reader, writer, path, depth)
-            return
-        match reader, writer:
-            case Reference(), Reference():
-                yield from self._definitions(reader.name, writer.name, path, depth)
-            case Scalar(), Scalar():
-                yield from self._scalars(reader, writer, path)
-            case ListOf(), ListOf():
-                yield from _tighter(reader.limits, writer.limits, path)
-                if reader.unique and not writer.unique:
-                    yield _Found(path, "set", "the reader wants each item once, the writer repeats them")
-                yield from self.types(reader.items, writer.items, path + "[]", depth + 1)
-            case MapOf(), MapOf():
-                yield from _tighter(reader.limits, writer.limits, path)
-                yield from self.types(reader.keys, writer.keys, path + "[key]", depth + 1)
-                yield from self.types(reader.values, writer.values, path + "[]", depth + 1)
-            case TupleOf(), TupleOf() if len(reader.items) == len(writer.items):
-                for ours, theirs in zip(reader.items, writer.items, strict=True):
-                    yield from self.types(ours, theirs, path, depth + 1)
-            case Scalar(kind="text"), Reference() if self._is_text(writer):
-                return
-            case _:
-                yield self._other_type(reader, writer, path)
-
-    def _is_text(self, writer: Reference) -> bool:
-        """Whether every symbol is text, which a reader of text takes."""
-        found = self._writer.definitions[writer.name]
-        return isinstance(found, Enumeration) and all(isinstance(each, str) for each in found.symbols)
-
-    def _other_type(self, reader: Type, writer: Type, path: str) -> _Found:
-        said = f"the reader wants {words_of(self._reader, reader)}, the writer writes {words_of(self._writer, writer)}"
-        return _Found(path, "type", said)
-
-    def _branches(self, reader: UnionOf, writer: Type, path: str, depth: int) -> Iterator[_Found]:
-        """A writer's type is readable if one of the reader's options reads it; the nearest one says why not."""
-        nearest: list[_Found] | None = None
-        for option in reader.options:
-            found = list(self.types(option, writer, path, depth + 1))
-            if not found:
-                return
-            alike = isinstance(option, Reference) == isinstance(writer, Reference)
-            if alike and not isinstance(option, Scalar) and (nearest is None or len(found) < len(nearest)):
-                nearest = found
-        yield from nearest or [self._other_type(reader, writer, path)]
-
-    # -- definitions --------------------------------------------------------------------------
-
-    def _definitions(self, reader: str, writer: str, path: str, depth: int) -> Iterator[_Found]:
-        if (reader, writer) in self._assumed:
-            return
-        self._assumed.add((reader, writer))
-        ours, theirs = self._reader.definitions[reader], self._writer.definitions[writer]
-        match ours, theirs:
-            case Record(), Record():
-                yield from self._records(ours, theirs, path, depth)
-            case Enumeration(), Enumeration():
-                yield from _symbols(ours, theirs, path)
-            case _:
-                yield self._other_type(Reference(name=reader), Reference(name=writer), path)
-
-    def _records(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        if reader.positional != writer.positional:
-            how = "by position" if reader.positional else "by name"
-            yield _Found(path, "layout", f"the reader takes fields {how}, the writer does not")
-            return
-        if not _same_tag(reader, writer):
-            said = f"the reader wants {reader.tag_field}={reader.tag!r}, the writer writes {writer.tag!r}"
-            yield _Found(path, "tag", said)
-            return
-        if reader.positional:
-            yield from self._positions(reader, writer, path, depth)
-            return
-        yield from self._fields(reader, writer, path, depth)
-
-    def _positions(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        for at, field in enumerate(reader.fields):
-            here = _under(path, field.name)
-            if at < len(writer.fields):
-                yield from self.types(field.type, writer.fields[at].type, here, depth + 1)
-            elif field.required:
-                yield _missing(here)
-        if reader.closed and len(writer.fields) > len(reader.fields):
-            yield _Found(path, "closed", "the writer writes more values than the reader takes")
-
-    def _fields(self, reader: Record, writer: Record, path: str, depth: int) -> Iterator[_Found]:
-        theirs = {field.name: field for field in writer.fields}
-        taken = {reader.tag_field, writer.tag_field}
-        for field in reader.fields:
-            here = _under(path, field.name)
-            name = next((name for name in (field.name, *field.aliases) if name in theirs), None)
-            if name is None:
-                if field.required:
-                    yield _missing(here)
-                continue
-            taken.add(name)
-            other = theirs[name]
-            yield from self.types(field.type, other.type, here, depth + 1)
-            if field.required and not other.required and not self._whole:
-                yield _may_be_absent(here)
-        if reader.closed:
-            for name in theirs.keys() - taken:
-                said = f"the writer writes {name}, which the reader forbids"
-                yield _Found(_under(path, name), "closed", said)
-
-    # -- scalars ------------------------------------------------------------------------------
-
-    def _scalars(self, reader: Scalar, writer: Scalar, path: str) -> Iterator[_Found]:
-        if reader.kind != writer.kind and writer.kind not in _TAKES.get(reader.kind, ()):
-            yield self._other_type(reader, writer, path)
-            return
-        yield from _tighter(reader.limits, writer.limits, path)
-        if _narrower(reader, writer):
-            yield self._other_type(reader, writer, path)
-
-
-def _same_tag(reader: Record, writer: Record) -> bool:
-    if not reader.tag_field or (reader.tag_field, reader.tag) == (writer.tag_field, writer.tag):
-        return True
-    return bool(writer.tag_field) and writer.tag in reader.aliases
-
-
-def _narrower(reader: Scalar, writer: Scalar) -> bool:
-    """Whether a format fixed the reader's values to less than the writer's."""
-    same_kind = reader.kind == writer.kind
-    if reader.bits and same_kind and (writer.bits or _UNBOUNDED_BITS) > reader.bits:
-        return True
-    if reader.precision and same_kind:
-        return reader.scale != writer.scale or not 0 < writer.precision <= reader.precision
-    return bool(reader.size) and reader.size != writer.size
-
-
-def _under(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
-def _missing(path: str) -> _Found:
-    return _Found(
-        path,
-        "field-without-default",
-        "the reader wants it, the writer does not write it",
-    )
-
-
-def _may_be_absent(path: str) -> _Found:
-    return _Found(
-        path,
-        "field-may-be-absent",
-        "the reader requires it, the writer may leave it out",
-    )
-
-
-def _symbols(reader: Enumeration, writer: Enumeration, path: str) -> Iterator[_Found]:
-    unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
-    if unknown and reader.default is None:
-        named = ", ".join(repr(symbol) for symbol in unknown)
-        yield _Found(
-            path,
-            "unknown-symbol",
-            f"the writer may write {named}, which the reader does not know",
-        )
-
-
-def _tighter(reader: Limits, writer: Limits, path: str) -> Iterator[_Found]:
-    """Where a reader takes less than the writer may write."""
-    for name in Limits.__struct_fields__:
-        ours, theirs = getattr(reader, name), getattr(writer, name)
-        if ours is None or ours == theirs or (theirs is not None and _implied(name, ours, theirs)):
-            continue
-        if _bounded_otherwise(name, ours, writer):
-            continue
-        written = "has no such limit" if theirs is None else f"has {theirs!r}"
-        yield _Found(path, "limit", f"the reader's limit {name} is {ours!r}, the writer {written}")
-
-
-def _implied(name: str, ours: float | str, theirs: float | str) -> bool:
-    """Whether what the writer keeps to is within what the reader takes."""
-    if name == "pattern":
-        return False
-    assert not isinstance(ours, str)
-    assert not isinstance(theirs, str)
-    if name == "multiple_of":
-        return theirs % ours == 0
-    return theirs >= ours if name in _LOWER else theirs <= ours
-
-
-def _bounded_otherwise(name: str, ours: float, writer: Limits) -> bool:
-    """Whether the writer's other bound on that side (gt for ge, say) is as tight."""
-    match name:
-        case "ge":
-            return writer.gt is not None and writer.gt >= ours
-        case "gt":
-            return writer.ge is not None and writer.ge > ours
-        case "le":
-            return writer.lt is not None and writer.lt <= ours
-        case "lt":
-            return writer.le is not None and writer.le < ours
-    return False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import functools
 import re
 import uuid
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +33,12 @@ __all__ = ["fits", "is_endless"]
 _DEPTH_MAX = 50
 #: Records that a default may make; one that contains itself by default makes more.
 _RECORDS_MAX = 1000
+_PARTS_MAX = 100_000
+
+#: Longer texts are not searched for a pattern, nor patterns that may take long.
+_SEARCHED_MAX = 256
+_REPETITIONS_MAX = 3
+_AMBIGUOUS = frozenset({"BRANCH", "GROUPREF", "GROUPREF_EXISTS"})
 
 _WRITTEN_AS_TEXT: dict[str, type] = {
     "bytes": bytes,
@@ -46,7 +53,7 @@ _WRITTEN_AS_TEXT: dict[str, type] = {
 def fits(schema: Schema, part: Type, value: Any) -> bool:
     """Whether a reader of the type takes the value; one that nests deeper than 50 is not looked at, and does not fit.
 
-    A pattern that Python can't read refuses nothing.
+    A pattern that Python can't read, or that might take it long, refuses nothing.
     """
     return not _is_deep(value) and _Fitting(schema).of(part, value)
 
@@ -55,7 +62,7 @@ def is_endless(schema: Schema, part: Type, value: Any) -> bool:
     """Whether a value that fits becomes one without end, or a huge one, by the defaults of the fields that it omits."""
     waiting: list[tuple[Type, Any]] = [(part, value)]
     records = 0
-    while waiting and records <= _RECORDS_MAX:
+    while waiting and records <= _RECORDS_MAX and len(waiting) <= _PARTS_MAX:
         part, value = waiting.pop()
         match schema.resolve(part):
             case ListOf(items=inner) | MapOf(values=inner):
@@ -233,6 +240,36 @@ def _exactly(value: int | float) -> Fraction:
 
 def _is_found(pattern: str, value: str) -> bool:
     try:
-        return re.search(pattern, value) is not None
-    except re.error:
+        return len(value) > _SEARCHED_MAX or not _is_quick(pattern) or re.search(pattern, value) is not None
+    except (re.error, OverflowError, RecursionError):
         return True
+
+
+@functools.lru_cache(maxsize=256)
+def _is_quick(pattern: str) -> bool:
+    """Whether a search ends soon, whatever the text: repetitions in repetitions take time without end (`^(a+)+$`)."""
+    # What is not anchored is searched for from each character on.
+    starts = 0 if pattern.startswith("^") else 1
+    return starts + _repetitions(re._parser.parse(pattern), within=False) <= _REPETITIONS_MAX  # type: ignore[attr-defined]
+
+
+def _repetitions(parsed: Any, within: bool) -> int:
+    """How many parts may be of several lengths; too many where one lies, or a choice does, in one that repeats."""
+    found = 0
+    for operation, content in parsed:
+        is_repeated = str(operation).endswith("REPEAT")
+        varies = is_repeated and content[0] != content[1]
+        if within and (varies or str(operation) in _AMBIGUOUS):
+            return _REPETITIONS_MAX + 1
+        found += varies
+        for part in _parts_in(content):
+            found += _repetitions(part, within or (is_repeated and content[1] > 1))
+    return found
+
+
+def _parts_in(content: Any) -> Iterator[Any]:
+    if isinstance(content, re._parser.SubPattern):  # type: ignore[attr-defined]
+        yield content
+    elif isinstance(content, tuple | list):
+        for each in content:
+            yield from _parts_in(each)

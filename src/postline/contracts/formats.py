@@ -74,7 +74,7 @@ class _Json:
         self.whole = whole
 
     def codec(self, cls: Any, name: str, schema: Callable[[], Schema]) -> Codec:
-        kind = Kind(cls, name=name)
+        kind = Kind(cls, name=name, schema=schema)
         return Codec(kind.encode, kind.decode)
 
     def decoder(self, cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -39,11 +40,20 @@ def _changed(value: Any, back: Any) -> str:
             return f"{value} can't stand in JSON"
         case float(), Decimal():
             return "Expected `decimal`, got `float`"
+        case Decimal(), _ if not value.is_finite():
+            return f"{value} is no finite number"
         case Mapping(), Mapping() if len(value) > len(back) and _has_twins(value):
             return "Two keys are the same text in JSON"
+        case Mapping(), Mapping() if (key := _key_that_became_text(value, back)) is not None:
+            return f"Expected `str`, got `{type(key).__name__}` as the key {key!r:.60}"
         case str(), str() if value != back and not _is_utf8(value):
-            return f"{value!r:.60} can't be written as UTF-8"
+            return "The text can't be written as UTF-8"
     return ""
+
+
+def _key_that_became_text(value: Mapping[Any, Any], back: Mapping[Any, Any]) -> Any:
+    pairs = zip(value, back, strict=False)
+    return next((key for key, read in pairs if isinstance(read, str) and not isinstance(key, str | enum.Enum)), None)
 
 
 def _has_twins(value: Mapping[Any, Any]) -> bool:

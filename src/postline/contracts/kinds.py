@@ -9,8 +9,11 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.discretion import Telling, discreet_place, telling_of
 from postline.contracts.json_faults import loss_in, reading_fault, text_fault
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
+from postline.contracts.pydantic_faults import without_values
+from postline.contracts.schema import Schema
 from postline.errors import ContractError, DecodeError, EncodeError
 
 __all__ = ["Kind", "is_message_class"]
@@ -39,8 +42,9 @@ class Kind:
     #: The value of JSON bytes; raises what the format's library raises, for hot loops.
     decode: _Reader
 
-    def __init__(self, cls: Any, *, name: str | None = None) -> None:
-        self.cls = cls
+    def __init__(self, cls: Any, *, name: str | None = None, schema: Callable[[], Schema] | None = None) -> None:
+        """`schema` is asked when something failed: values of which some are sensitive are not quoted then."""
+        self.cls, self._schema = cls, schema
         self.name = name or str(getattr(cls, "__qualname__", cls))
         write, self.decode, looks_lost = _pydantic(cls, self.name) if _is_pydantic(cls) else _msgspec(cls, self.name)
         self.encode = self._checked(write, self.decode, looks_lost)
@@ -49,11 +53,12 @@ class Kind:
         """As `decode`, with every failure as DecodeError."""
         try:
             return self.decode(data)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
+            telling = self._telling()
             raise DecodeError(
-                f"Bytes can't be read as {self.name}: {reading_fault(error, data)[0]}.",
+                f"Bytes can't be read as {self.name}: {telling(error) if telling else reading_fault(error, data)[0]}.",
                 remedy="Mend the contract, or the producer.",
-            ) from error
+            ) from (None if telling else error)
 
     def _checked(self, write: _Writer, read: _Reader, looks_lost: _LooksLost | None) -> _Writer:
         def encode(value: Any) -> bytes:
@@ -63,12 +68,26 @@ class Kind:
                 lost = loss_in(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
-                raise self._refusal(_writing_fault(error, value)) from error
+                said = _writing_fault(error, value)
+                if telling := self._telling():
+                    place = said.rpartition(" - at ")[2] if "Unicode" in f"{type(error).__name__}{error}" else ""
+                    raise self._refusal(discreet_place(place, telling) if place else telling(error)) from None
+                raise self._refusal(said) from error
             if lost:
-                raise self._refusal(lost)
+                telling = self._telling()
+                raise self._refusal(discreet_place(lost.rpartition(" - at ")[2], telling) if telling else lost)
             return data
 
         return encode
+
+    def _telling(self) -> Telling | None:
+        """How to tell errors without values; None where they may be told."""
+        if self._schema is None:
+            return None
+        try:
+            return telling_of(self._schema())
+        except ContractError:
+            return None  # what has no schema marks nothing
 
     def _refusal(self, said: str) -> EncodeError:
         return EncodeError(
@@ -138,9 +157,9 @@ def _losing(nodes: list[msgspec.inspect.Type]) -> _LooksLost | None:
     has_decimals = any(isinstance(each, msgspec.inspect.DecimalType) for each in nodes)
     has_room = any(_has_room(each) for each in nodes)
     if has_decimals and has_room:
-        return lambda value, back, data: _ENCODER.encode(back) != data or back != value
+        return lambda value, back, data: _ENCODER.encode(back) != data or back != value or _may_be_infinite(data)
     if has_decimals:
-        return lambda value, back, data: _ENCODER.encode(back) != data
+        return lambda value, back, data: _ENCODER.encode(back) != data or _may_be_infinite(data)
     return _differs if has_room else None
 
 
@@ -155,11 +174,17 @@ def _differs(value: Any, back: Any, data: bytes) -> bool:
     return bool(back != value)
 
 
+def _may_be_infinite(data: bytes) -> bool:
+    """Whether a decimal in it may be no number; text that says so makes for one more look."""
+    return b"NaN" in data or b"Infinity" in data
+
+
 def _writing_fault(error: Exception, value: Any) -> str:
-    if not isinstance(error, UnicodeEncodeError):
+    if not isinstance(error, UnicodeEncodeError) and "UnicodeEncodeError" not in str(error):
         return str(error)
     try:
-        return f"{error} - {text_fault(msgspec.to_builtins(value, str_keys=True))}"
+        plain = value.model_dump() if hasattr(value, "model_dump") else msgspec.to_builtins(value, str_keys=True)
+        return f"{error} - {text_fault(plain)}"
     except Exception:  # noqa: BLE001 - what can't be gone through has no path
         return str(error)
 
@@ -175,7 +200,8 @@ def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:
     # By alias and without computed fields, as the model itself reads it; and an assigned value of
     # another type than declared is an error, which its lax reading alone would let through.
     write = partial(cls.__pydantic_serializer__.to_json, by_alias=True, round_trip=True, warnings="error")
-    return write, _strictly(cls.__pydantic_validator__.validate_json), _differs
+    read = _strictly(without_values(cls.__pydantic_validator__.validate_json))
+    return without_values(write), read, lambda value, back, data: back != value or _may_be_infinite(data)
 
 
 def _strictly(read: _Reader) -> _Reader:

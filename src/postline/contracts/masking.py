@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
 
-__all__ = ["MASK", "has_sensitive", "masked"]
+__all__ = ["HIDDEN", "MASK", "has_sensitive", "hides", "masked"]
 
 MASK = "***"
+#: What an error says in place of a value that must not be shown.
+HIDDEN = "its value does not fit, and is not shown, since the field is sensitive"
 
 
 def has_sensitive(schema: Schema) -> bool:
@@ -20,6 +23,37 @@ def has_sensitive(schema: Schema) -> bool:
         if isinstance(definition, Record)
         for field in definition.fields
     )
+
+
+def hides(schema: Schema, path: str) -> bool:
+    """Whether a value at a path, as errors name it, must not be told; also where it can't be found out."""
+    if not has_sensitive(schema):
+        return False
+    parts: list[Type] = [schema.root]
+    for step in re.sub(r"\[[^\]]*\]", "", path).split(".") if path else ():
+        records = [found for found in map(schema.resolve, _within(parts)) if isinstance(found, Record)]
+        fields = [found for record in records if (found := record.named.get(step)) is not None]
+        if not fields or any(field.sensitive for field in fields):
+            return True
+        parts = [field.type for field in fields]
+    return any(
+        field.sensitive
+        for found in map(schema.resolve, _within(parts))
+        if isinstance(found, Record)
+        for field in found.fields
+    )
+
+
+def _within(parts: Iterable[Type]) -> Iterator[Type]:
+    """Parts, without lists, maps and unions around them."""
+    for part in parts:
+        match part:
+            case ListOf(items=inner) | MapOf(values=inner):
+                yield from _within([inner])
+            case TupleOf(items=several) | UnionOf(options=several):
+                yield from _within(several)
+            case _:
+                yield part
 
 
 def masked(schema: Schema, value: Any) -> Any:

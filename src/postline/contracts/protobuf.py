@@ -111,8 +111,8 @@ def parse(
     """
     if (known := _schema_in_comment(source)) is not None and not message:
         return known
-    found = messages(source, imports=imports, foreign=foreign, only=message)
-    return next(iter(found.values()))
+    raised, names = _raised(source, imports, foreign)
+    return raised.schema(message or names[0])
 
 
 def serialized(source: str | bytes) -> str:
@@ -125,17 +125,21 @@ def messages(
     *,
     imports: Mapping[str, str | bytes] | None = None,
     foreign: bool = False,
-    only: str = "",
 ) -> dict[str, Schema]:
     """Each message of a file at its top as a schema, by its full name and in the file's order; see `parse`."""
+    raised, names = _raised(source, imports, foreign)
+    return {name: raised.schema(name) for name in names}
+
+
+def _raised(source: str | bytes, imports: Mapping[str, str | bytes] | None, foreign: bool) -> tuple[_Raised, list[str]]:
+    """What a file and those behind it declare, and the full names of the messages at its top."""
     files = _Files(imports or {})
     file = files.read(source)
-    raised = _Raised([file, *files.behind(file)], foreign)
     package = f".{file.package}." if file.package else "."
-    names = [only] if only else [f"{package}{each.name}"[1:] for each in file.message_type]
+    names = [f"{package}{each.name}"[1:] for each in file.message_type]
     if not names:
         raise ContractError("The .proto declares no message.", remedy="Declare one.")
-    return {name: raised.schema(name) for name in names}
+    return _Raised([file, *files.behind(file)], foreign), names
 
 
 def _schema_in_comment(source: str | bytes) -> Schema | None:
@@ -227,6 +231,7 @@ class _Raised:
     def __init__(self, files: Sequence[Any], foreign: bool) -> None:
         self._foreign = foreign
         self._parts: dict[str, tuple[Any, bool]] = {}
+        self._made: dict[str, Definition] = {}
         for file in files:
             scope = f".{file.package}" if file.package else ""
             self._collect(scope, file.message_type, file.enum_type, file.syntax == "proto3")
@@ -248,11 +253,16 @@ class _Raised:
         while waiting:
             each = waiting.pop()
             if each not in definitions:
-                part, proto3 = self._part("." + each)
-                is_record = hasattr(part, "field")
-                definitions[each] = self._record(each, part, proto3) if is_record else _enumeration(each, part)
+                definitions[each] = self._definition(each)
                 waiting += _names_in(definitions[each])
         return Schema(root=Reference(name=name), definitions=dict(sorted(definitions.items())))
+
+    def _definition(self, name: str) -> Definition:
+        if name not in self._made:
+            part, proto3 = self._part("." + name)
+            is_record = hasattr(part, "field")
+            self._made[name] = self._record(name, part, proto3) if is_record else _enumeration(name, part)
+        return self._made[name]
 
     def _part(self, full: str) -> tuple[Any, bool]:
         try:

@@ -12,6 +12,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
+from postline.contracts.discretion import Telling, discreet_place, telling_of
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.protobuf_faults import fault_in
 from postline.contracts.protobuf_layout import GOOGLE, Layout
@@ -48,6 +51,7 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
     dump, load, write = plain.dump, plain.load, writer.root
     message_class = messages[layout.root_name]
     parse = message_class.FromString
+    telling = telling_of(layout.schema)
 
     def encode(value: Any) -> bytes:
         found = None
@@ -56,13 +60,13 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
             load(found)  # as every format: what is written can be read by its own class
             data: bytes = message_class(**write(found)).SerializeToString(deterministic=True)
             parse(data)
-        except Exception as error:
-            # Whatever a user's own __post_init__ or validator raises is a refusal too.
+        except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             path = writer.fault_in(found)
+            said = _placed(telling, error, path) if telling else f"{path + ': ' if path else ''}{error}"
             raise EncodeError(
-                f"A {name} can't be written: {path + ': ' if path else ''}{error}.",
+                f"A {name} can't be written: {said}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
-            ) from error
+            ) from (None if telling else error)
         return data
 
     return encode
@@ -74,17 +78,25 @@ def _decoder(
     message_class, load = messages[layout.root_name], plain.load
     parse = message_class.FromString
     read = record_reader(reader, layout.schema)
+    telling = telling_of(reader, layout.schema)
 
     def decode(data: bytes) -> Any:
         try:
             return load(read(parse(data)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
+            said = fault_in(message_class.DESCRIPTOR, data) or (telling(error) if telling else error)
             raise DecodeError(
-                f"Bytes can't be read as {name}: {fault_in(message_class.DESCRIPTOR, data) or error}.",
-                remedy="Mend the contract, or the producer.",
-            ) from error
+                f"Bytes can't be read as {name}: {said}.", remedy="Mend the contract, or the producer."
+            ) from (None if telling else error)
 
     return decode
+
+
+def _placed(telling: Telling, error: Exception, path: str) -> str:
+    """An error without values, with the path that is known of it."""
+    if path and not hasattr(error, "errors") and not isinstance(error, msgspec.ValidationError):
+        return discreet_place(path, telling)
+    return telling(error)
 
 
 def _message_classes(layout: Layout) -> dict[str, Any]:

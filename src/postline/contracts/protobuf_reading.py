@@ -23,6 +23,8 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    counterpart,
+    paired,
 )
 
 __all__ = ["record_reader"]
@@ -31,6 +33,9 @@ __all__ = ["record_reader"]
 _Read: TypeAlias = Callable[[Any], Any] | None
 #: The reader's side of a type; None where it has none, and the writer's own is read.
 _Wanted: TypeAlias = Type | None
+
+#: What isn't text on the wire, and is to a reader that asks for text.
+_AS_TEXT = frozenset({"datetime", "duration", "bytes"})
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Whether a field says that it isn't there, and what that means.
@@ -71,15 +76,14 @@ class _Reading:
 
     def _steps(self, mine: Record | None, theirs: Record) -> list[tuple[str, str, _Read, int]]:
         attributes = proto_names(theirs)
-        wanted = mine.named if mine else {}
+        pairs: list[tuple[Field | None, Field]] = [(None, each) for each in theirs.fields]
+        if mine is not None:
+            pairs = list(paired(mine, theirs))
         steps = []
-        for field in theirs.fields:
-            goal = wanted.get(field.name)
-            if goal is not None or mine is None:
-                key = goal.name if goal else field.name
-                part = goal.type if goal else None
-                read = self.field(part, field.type)
-                steps.append((attributes[field.name], key, read, self._presence(part, field)))
+        for goal, field in pairs:
+            part = goal.type if goal else None
+            read = self.field(part, field.type)
+            steps.append((attributes[field.name], (goal or field).name, read, self._presence(part, field)))
         return steps
 
     def _presence(self, wanted: _Wanted, field: Field) -> int:
@@ -125,19 +129,12 @@ class _Reading:
         if part.wire in GOOGLE_FILES["wrappers"]:
             inner = self._scalar(wanted, msgspec.structs.replace(part, wire=""))
             return lambda found: _applied(inner, found.value)
-        match part.kind:
-            case "any":
-                return _of_any
-            case "datetime":
-                return _of_timestamp
-            case "duration":
-                return _of_span
-            case "bytes" if "text" in kinds and "bytes" not in kinds:
-                return bytes.decode
-            case "text" if "bytes" in kinds and "text" not in kinds:
-                return str.encode
-            case _:
-                return None
+        read = {"any": _of_any, "datetime": _of_timestamp, "duration": _of_span}.get(part.kind)
+        if part.kind in _AS_TEXT and "text" in kinds and part.kind not in kinds:
+            return lambda found: msgspec.to_builtins(_applied(read, found))  # as JSON has it
+        if part.kind == "text" and "bytes" in kinds and "text" not in kinds:
+            return str.encode
+        return read
 
     def _symbols(self, wanted: _Wanted, theirs: Enumeration) -> Callable[[Any], Any]:
         mine = self._reader.resolve(wanted) if wanted is not None else None
@@ -182,11 +179,8 @@ class _Reading:
             return wanted
         theirs = self._writer.definitions[part.name]
         alike = [each for each in options_of(wanted) if isinstance(self._reader.resolve(each), type(theirs))]
-        for each in alike:
-            mine = self._reader.resolve(each)
-            if isinstance(mine, Record | Enumeration) and theirs.name in (mine.name, *mine.aliases):
-                return each
-        return alike[0] if len(alike) == 1 else None
+        found = counterpart([self._reader.resolve(each) for each in alike], theirs)  # type: ignore[misc]
+        return next((each for each in alike if self._reader.resolve(each) is found), None)
 
 
 def _reads(steps: list[tuple[str, str, _Read, int]], mine: Record | None) -> Callable[[Any], Any]:

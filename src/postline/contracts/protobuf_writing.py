@@ -8,11 +8,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
-from postline.contracts.protobuf_layout import ANY_LIST, ANY_MAP, GOOGLE, GOOGLE_FILES, option_names, proto_names
+from postline.contracts.plain_values import natively
+from postline.contracts.protobuf_layout import (
+    ANY_LIST,
+    ANY_MAP,
+    GOOGLE,
+    GOOGLE_FILES,
+    is_implicit,
+    option_names,
+    proto_names,
+)
 from postline.contracts.protobuf_numbers import options_of, symbol_numbers
 from postline.contracts.schema import (
     Enumeration,
+    Field,
     ListOf,
     MapOf,
     Record,
@@ -44,14 +55,20 @@ _PLAIN: dict[ScalarKind, tuple[type, ...]] = {
 }
 
 
+#: In place of a field that was left out, may be None, and has no default that the schema knows.
+_UNSAYABLE = object()
+_NATIVE_OF = {"bytes": bytes, "datetime": datetime, "duration": timedelta}
+
+
 class _Step(NamedTuple):
-    """One field: its name, the message's name for it, its type, how it is written, and whether None is a value."""
+    """One field: names, type, how it is written, whether None is a value, and what stands for one left out."""
 
     name: str
     attribute: str
     type: Type
     write: _Write
     takes_none: bool
+    default: Any
 
 
 class RecordWriter:
@@ -74,15 +91,22 @@ class RecordWriter:
             attributes = proto_names(record)
             steps += [
                 _Step(
-                    each.name, attributes[each.name], each.type, self.field(each.type), each.type == Scalar(kind="any")
+                    each.name,
+                    attributes[each.name],
+                    each.type,
+                    self.field(each.type),
+                    each.type == Scalar(kind="any"),
+                    self._default(each),
                 )
                 for each in record.fields
             ]
 
         def write(value: Any) -> dict[str, Any]:
             found = {}
-            for key, attribute, _, convert, takes_none in steps:
-                inner = value.get(key)
+            for key, attribute, _, convert, takes_none, default in steps:
+                inner = value.get(key, default)
+                if inner is _UNSAYABLE:
+                    raise ValueError(f"{key} is left out, which Protobuf can't tell from None; give it a default")
                 if inner is not None or (takes_none and key in value):
                     found[attribute] = inner if convert is None else convert(inner)
             return found
@@ -93,6 +117,14 @@ class RecordWriter:
             return write
         names = [None] * bool(record.tag_field) + [field.name for field in record.fields]
         return lambda value: write(dict(zip(names, value, strict=False)))
+
+    def _default(self, field: Field) -> Any:
+        """What a class that leaves out defaults did not write: its readers may have other ones."""
+        if field.default is UNSET and not field.required and options_of(field.type) != (field.type,):
+            return _UNSAYABLE
+        if field.default is UNSET or field.default is None or is_implicit(self._schema, field):
+            return None
+        return natively(self._schema, field.type, field.default, _NATIVE_OF)
 
     def field(self, part: Type) -> _Write:
         """For a field of a message, where lists and maps have their place."""
@@ -294,6 +326,8 @@ def _float(value: Any) -> Any:
 def _decimal(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"Expected `decimal`, got `{type(value).__name__}`")
+    if not value.lstrip("-")[:1].isdigit():
+        raise ValueError(f"{value} is no finite number")
     return value
 
 

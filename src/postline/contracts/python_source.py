@@ -50,18 +50,20 @@ def source_of(
     and for a field whose name msgspec does not take.
 
     The classes' schemas (`reflection.schema_of`) are those given, but for what classes don't say: widths of numbers,
-    precision, sizes and wire types; numbers of symbols; Protobuf's oneof. A field that may be absent and has no default
+    precision, sizes and wire types; numbers of symbols; Protobuf's oneof. Where bytes depend on that, in Avro and
+    Protobuf, the schemas lie beside the classes and count. A field that may be absent and has no default
     is None then. Alternatives that msgspec can't tell apart are Any. Limits that msgspec does not take, patterns of
     other dialects and defaults that are not of their type are left out; a comment above the field says so.
     """
-    module = _Module(types, omits=format_name == "json")
+    is_whole = format_name == "json"
+    module = _Module(types, omits=is_whole, gives_schemas=not is_whole)
     made = (
         f"Topic({text_literal(topic)}, owner={text_literal(owner)}" if owner else f"ForeignTopic({text_literal(topic)}"
     )
     if format_name != "json":
         said = f"format={text_literal(format_name)}"
         made += f", schemas=Schemas({said})" if owner else f", {said}"
-    declared = [laid_out(f"topic = {made})")]
+    declared = [laid_out(f"topic = {made})"), *module.schemas()]
     text = "\n\n\n".join(["\n".join(declared), *module.classes("event" if owner else "reads")]) + "\n"
     return f"{_docstring(topic, origin)}\n\n{imports_of(text)}\n\n{text}"
 
@@ -77,7 +79,7 @@ def _docstring(topic: str, origin: str) -> str:
 class _Module:
     """The names that definitions get, and their text."""
 
-    def __init__(self, types: Mapping[str, Schema], *, omits: bool) -> None:
+    def __init__(self, types: Mapping[str, Schema], *, omits: bool, gives_schemas: bool) -> None:
         self._omits = omits
         self._names: dict[tuple[int, str], str] = {}
         self._found: list[tuple[str, int, Schema, Definition]] = []
@@ -102,6 +104,19 @@ class _Module:
                 if is_root:
                     self._declared[free] = wire
         self._classes = frozenset(taken)
+        #: What the schemas that lie beside the classes are called, by wire name.
+        self._given: dict[str, str] = {}
+        for number in range(1, len(types) + 1) if gives_schemas else ():
+            self._given[list(types)[number - 1]] = f"_SCHEMA_{number}" if len(types) > 1 else "_SCHEMA"
+        self._types = types
+
+    def schemas(self) -> Iterator[str]:
+        """The schemas beside the classes, in full."""
+        if self._given:
+            yield "\n# How values lie on the wire; the classes below say less. Import the file anew to change it."
+        for wire, name in self._given.items():
+            lines = _pieces(self._types[wire].encode().decode())
+            yield "\n".join([f"{name} = (", *(f"{_INDENT}{text_literal(each)}" for each in lines), ")"])
 
     def classes(self, declare: str) -> Iterator[str]:
         """Enumerations first, since defaults name their members, and the topic's own types last."""
@@ -115,7 +130,8 @@ class _Module:
     def _declaration(self, name: str, declare: str, schema: Schema, text: str) -> str:
         if (wire := self._declared.get(name)) is None:
             return text
-        said = f"topic.{declare}({text_literal(wire)})"
+        given = f", schema={self._given[wire]}" if wire in self._given else ""
+        said = f"topic.{declare}({text_literal(wire)}{given})"
         assert isinstance(schema.root, Reference)
         if _contains_itself(schema, schema.root.name):
             # Above the class, its own name would not be known yet.
@@ -247,6 +263,16 @@ def _enumeration(name: str, found: Enumeration) -> str:
         lines += ["", f"{_INDENT}@classmethod", f"{_INDENT}def _missing_(cls, value: object) -> {name}:"]
         lines += [f"{_INDENT * 2}return cls.{members[found.default]}"]
     return "\n".join(lines)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The text in parts that fit on a line, whatever their quotes and escapes."""
+    while text:
+        size = WIDTH - len(_INDENT) - 2
+        while len(text_literal(text[:size])) > WIDTH - len(_INDENT):
+            size = size * 7 // 8
+        yield text[:size]
+        text = text[size:]
 
 
 def _closure(schema: Schema, name: str) -> _Closure:

@@ -1,17 +1,19 @@
 """Which records of two schemas are read as each other, and which of them plain decoding would misread.
 
 Plain decoding skips what it does not know, fills in what is missing, and takes whole numbers for others. What is left
-are names: of fields, and tags of unions, that the writer called otherwise.
+are names: of fields, and tags of unions, that the writer called otherwise; and fields that the writer left out because
+they had their default, which is another one now.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
-from postline.contracts.compatibility import breaks
+from postline.contracts.readability import Readable
 from postline.contracts.schema import (
     Field,
     ListOf,
@@ -22,9 +24,10 @@ from postline.contracts.schema import (
     TupleOf,
     Type,
     UnionOf,
+    paired,
 )
 
-__all__ = ["FieldPair", "Names", "Pairs"]
+__all__ = ["FieldPair", "Names", "Pairs", "absent_value"]
 
 #: The names of a reader's and a writer's record.
 Names: TypeAlias = tuple[str, str]
@@ -42,6 +45,7 @@ class Pairs:
 
     def __init__(self, reader: Schema, writer: Schema) -> None:
         self.reader, self.writer = reader, writer
+        self._readable = Readable(reader, writer)
         #: All pairs of records that are read within a message, each with those in its fields.
         self._within: dict[Names, set[Names]] = {}
         self._collect(set(self._records_in(reader.root, writer.root)))
@@ -70,15 +74,7 @@ class Pairs:
 
     def fields(self, names: Names) -> list[FieldPair]:
         """The reader's fields that the writer writes: under the same name, or an alias; or in the same place."""
-        ours, theirs = self.records(names)
-        if ours.positional:
-            return [FieldPair(*pair) for pair in zip(ours.fields, theirs.fields, strict=False)]
-        written = {field.name: field for field in theirs.fields}
-        return [
-            FieldPair(field, written[name])
-            for field in ours.fields
-            if (name := next((each for each in (field.name, *field.aliases) if each in written), None)) is not None
-        ]
+        return [FieldPair(*pair) for pair in paired(*self.records(names))]
 
     def has_other_tag(self, names: Names) -> bool:
         """Whether the writer's tag is in the way of plain decoding."""
@@ -89,11 +85,10 @@ class Pairs:
         return bool(ours.tag_field) or ours.closed or ours.positional
 
     def option(self, reader: UnionOf, writer: Type) -> Type | None:
-        """The reader's option that reads what the writer writes; None for none."""
-        for each in reader.options:
-            if not breaks(_part(self.reader, each), _part(self.writer, writer)):
-                return each
-        return None
+        """The reader's option that reads what the writer writes, one of the same tag if there is one; None for none."""
+        theirs = _tag_of(self.writer, writer)
+        options = sorted(reader.options, key=lambda each: theirs is None or _tag_of(self.reader, each) != theirs)
+        return next((each for each in options if self._readable.reads(each, writer)), None)
 
     def _records_in(self, ours: Type, theirs: Type) -> Iterator[Names]:
         """Pairs of records in two types, without those in their fields."""
@@ -134,8 +129,27 @@ class Pairs:
         if self.has_other_tag(names):
             return True
         positional = self.records(names)[0].positional
-        return not positional and any(ours.name != theirs.name for ours, theirs in self.fields(names))
+        return not positional and any(
+            pair.ours.name != pair.theirs.name or absent_value(*pair) is not UNSET for pair in self.fields(names)
+        )
 
 
-def _part(schema: Schema, part: Type) -> Schema:
-    return msgspec.structs.replace(schema, root=part)
+def absent_value(ours: Field, theirs: Field) -> Any:
+    """What the absence of the writer's field means, as JSON has it, where its reader would take it for another value.
+
+    Who wrote it left out its own default. UNSET where nothing has to be said: the field is always there, or both have
+    the same default, or only the writer's class can make it.
+    """
+    if theirs.required or theirs.default is UNSET:
+        return UNSET
+    return UNSET if not ours.required and _same(ours.default, theirs.default) else theirs.default
+
+
+def _same(one: Any, other: Any) -> bool:
+    # As JSON, where 1 is not True.
+    return one is not UNSET and msgspec.json.encode(one) == msgspec.json.encode(other)
+
+
+def _tag_of(schema: Schema, part: Type) -> tuple[str, str | int] | None:
+    found = schema.resolve(part)
+    return (found.tag_field, found.tag) if isinstance(found, Record) and found.tag_field else None

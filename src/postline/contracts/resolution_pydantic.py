@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from postline.contracts.resolution_pairs import Names, Pairs
+from msgspec import UNSET
+
+from postline.contracts.pydantic_faults import without_values
+from postline.contracts.resolution_pairs import Names, Pairs, absent_value
 from postline.contracts.schema import Reference
 
 __all__ = ["model_decoder"]
@@ -20,8 +23,8 @@ _BEYOND = frozenset({"tagged-union", "dataclass", "dataclass-args", "typed-dict"
 def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
     """What validates the writer's JSON as the model; None where its validation can't simply have other names.
 
-    That is with discriminated unions, pydantic's dataclasses, models that make themselves, and a model that stands for
-    two records.
+    That is with discriminated unions, pydantic's dataclasses, models that make themselves, a model that stands for
+    two records, and one of whose fields the default has changed.
     """
     from pydantic_core import SchemaValidator
 
@@ -35,7 +38,7 @@ def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
         validator = SchemaValidator(_renamed(schema, renames, None), _use_prebuilt=False)
     except TypeError:  # a release of pydantic that does not let one choose
         return None
-    return validator.validate_json
+    return without_values(validator.validate_json)
 
 
 def _is_plain(part: Mapping[str, Any]) -> bool:
@@ -58,6 +61,8 @@ def _renames_of(cls: type, pairs: Pairs, models: list[type]) -> _Renames | None:
         model_of_pair = by_name.get(names[0])
         wire = _wire_names(pairs, names)
         if model_of_pair is None or pairs.has_other_tag(names) or len(set(wire.values())) < len(wire):
+            return None
+        if any(absent_value(*each) is not UNSET for each in pairs.fields(names)):
             return None
         if found.setdefault(model_of_pair, wire) != wire:
             return None

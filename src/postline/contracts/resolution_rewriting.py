@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from postline.contracts.resolution_pairs import Names, Pairs
+from postline.contracts.resolution_pairs import FieldPair, Names, Pairs, absent_value
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, TupleOf, Type, UnionOf
 
 __all__ = ["Rewrite", "rewriter"]
@@ -89,21 +89,30 @@ class _Rewriting:
         if ours.positional:
             tag = _raw(ours.tag) if self._pairs.has_other_tag(names) else None
             return _positional(changes, tag, bool(ours.tag_field), bool(theirs.tag_field))
-        moves = [(one.name, other.name, change) for (one, other), change in zip(fields, changes, strict=True)]
+        moves = [
+            (pair.ours.name, pair.theirs.name, change, _absent(pair))
+            for pair, change in zip(fields, changes, strict=True)
+        ]
         return _named(moves, ours, theirs)
 
 
-def _named(moves: list[tuple[str, str, Rewrite | None]], ours: Record, theirs: Record) -> Rewrite:
+def _absent(pair: FieldPair) -> Raw | None:
+    """What the writer's field is where it was left out; None for what its reader makes of that."""
+    value = absent_value(*pair)
+    return None if value is UNSET else _raw(value)
+
+
+def _named(moves: list[tuple[str, str, Rewrite | None, Raw | None]], ours: Record, theirs: Record) -> Rewrite:
     #: Names that mean what they mean through the writer's schema alone.
-    settled = {name for one, other, _ in moves for name in (one, other)} | {theirs.tag_field}
+    settled = {name for one, other, *_ in moves for name in (one, other)} | {theirs.tag_field}
 
     def rewrite(value: Raw) -> Raw:
         if not _begins(value, b"{"):
             return value
         content = _parts(value)
         found = {name: each for name, each in content.items() if name not in settled}
-        for one, other, change in moves:
-            if (each := content.get(other)) is not None:
+        for one, other, change, absent in moves:
+            if (each := content.get(other, absent)) is not None:
                 found[one] = each if change is None else change(each)
         if ours.tag_field:
             found[ours.tag_field] = _raw(ours.tag)

@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from msgspec import UNSET
 
-from postline.contracts.resolution_pairs import Names, Pairs
+from postline.contracts.resolution_pairs import Names, Pairs, absent_value
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, TupleOf, Type, UnionOf
 
 __all__ = ["shadow_decoder"]
@@ -110,13 +111,16 @@ class _Shadows:
         if not isinstance(cls, type) or get_args(cls) or hasattr(cls.__init_subclass__, "__func__"):
             raise _NoShadow
         wire = {ours.name: theirs.name for ours, theirs in self._pairs.fields(names)}
+        absent = {pair.ours.name: absent_value(*pair) for pair in self._pairs.fields(names)}
         if issubclass(cls, msgspec.Struct):
             hints = {field.encode_name: (field.name, field.type) for field in msgspec.structs.fields(cls)}
-            shadow = _struct(cls, wire, self._pairs.records(names)[1])
+            defaults = {name: _default(hints[name][1], value) for name, value in absent.items() if value is not UNSET}
+            shadow = _struct(cls, wire, self._pairs.records(names)[1], defaults)
         elif dataclasses.is_dataclass(cls):
             declared = get_type_hints(cls, include_extras=True)
             hints = {name: (wire.get(name, name), hint) for name, hint in declared.items()}
-            shadow = _dataclass(cls, wire)
+            defaults = {name: _default(hints[name][1], value) for name, value in absent.items() if value is not UNSET}
+            shadow = _dataclass(cls, wire, defaults)
         else:
             raise _NoShadow
         self._made[cls, names] = shadow
@@ -129,8 +133,20 @@ class _Shadows:
         return shadow
 
 
-def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
-    """A subclass whose fields have the writer's names; their types are filled in later."""
+def _default(hint: Any, value: Any) -> dict[str, Any]:
+    """A default of the writer's, as arguments for a field. Raises _NoShadow for one that is not a single value."""
+    if isinstance(value, list | dict):
+        raise _NoShadow
+    try:
+        found = msgspec.json.decode(msgspec.json.encode(value), type=hint)
+    except msgspec.ValidationError:
+        raise _NoShadow from None
+    # As a factory: a dataclass keeps a plain default in its class, and the value's class becomes another one.
+    return {"default_factory": lambda: found}
+
+
+def _struct(cls: Any, wire: dict[str, str], writer: Record, defaults: Mapping[str, dict[str, Any]]) -> type:
+    """A subclass whose fields have the writer's names, and defaults; their types are filled in later."""
     fields = msgspec.structs.fields(cls)
     positional = cls.__struct_config__.array_like
     own = getattr(cls, "__post_init__", None)
@@ -143,7 +159,7 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
     namespace: dict[str, Any] = {
         field.name: msgspec.field(
             name=field.encode_name if positional else wire.get(field.encode_name, field.encode_name),
-            **_default_of(field, msgspec.NODEFAULT),
+            **(defaults.get(field.encode_name) or _default_of(field, msgspec.NODEFAULT)),
         )
         for field in fields
     }
@@ -159,8 +175,11 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record) -> type:
     return made
 
 
-def _dataclass(cls: Any, wire: dict[str, str]) -> type:
-    """A dataclass of the writer's names; their types are filled in later. Raises TypeError if it can't become `cls`."""
+def _dataclass(cls: Any, wire: dict[str, str], defaults: Mapping[str, dict[str, Any]]) -> type:
+    """A dataclass of the writer's names, and defaults; types are filled in later.
+
+    Raises TypeError if it can't become `cls`.
+    """
     own = getattr(cls, "__post_init__", None)
     moved = {theirs: ours for ours, theirs in wire.items() if ours != theirs}
 
@@ -176,7 +195,7 @@ def _dataclass(cls: Any, wire: dict[str, str]) -> type:
         (
             wire.get(each.name, each.name),
             Any,
-            dataclasses.field(**_default_of(each, dataclasses.MISSING)),
+            dataclasses.field(**(defaults.get(each.name) or _default_of(each, dataclasses.MISSING))),
         )
         for each in dataclasses.fields(cls)
     ]

@@ -8,7 +8,8 @@ over it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import UNSET, UnsetType
 
 __all__ = [
     "NO_LIMITS",
+    "PATHS_MAX",
     "SCHEMA_URN",
     "TEXT",
     "Definition",
@@ -32,6 +34,8 @@ __all__ = [
     "TupleOf",
     "Type",
     "UnionOf",
+    "counterpart",
+    "paired",
 ]
 
 #: Before a fingerprint, where a schema is named by a URI.
@@ -176,10 +180,51 @@ class Record(_Part, frozen=True, tag_field="is", tag="record"):
         return former | {field.name: field for field in self.fields}
 
 
+def paired(reader: Record, writer: Record) -> list[tuple[Field, Field]]:
+    """The reader's fields that the writer writes, each with the writer's: by its name, else by the first former one.
+
+    A former name that another of the reader's fields has now is that one's. Positional records go by place.
+    """
+    if reader.positional:
+        return list(zip(reader.fields, writer.fields, strict=False))
+    own = {field.name for field in reader.fields}
+    written = {field.name: field for field in writer.fields}
+    pairs = []
+    for field in reader.fields:
+        names = (field.name, *(each for each in field.aliases if each not in own))
+        if (name := next((each for each in names if each in written), None)) is not None:
+            pairs.append((field, written[name]))
+    return pairs
+
+
 Definition: TypeAlias = Record | Enumeration
+
+
+def counterpart(alike: Sequence[Definition], theirs: Definition) -> Definition | None:
+    """Which of a reader's definitions stands for one of the writer's: by tag or name, else by a former one.
+
+    The only one of its sort stands for any. Whoever has a tag or name now goes before who had it.
+    """
+    for mine in alike:
+        if _known_as(mine, theirs) == _known_as(theirs, mine):
+            return mine
+    for mine in alike:
+        if _known_as(theirs, mine) in mine.aliases:
+            return mine
+    return alike[0] if len(alike) == 1 else None
+
+
+def _known_as(one: Definition, other: Definition) -> str | int:
+    tagged = isinstance(one, Record) and isinstance(other, Record) and one.tag_field and other.tag_field
+    return one.tag if isinstance(one, Record) and tagged else one.name
+
+
 Type: TypeAlias = Scalar | ListOf | TupleOf | MapOf | UnionOf | Reference
 
 TEXT = Scalar(kind="text")
+
+#: Of a schema's paths so many are told: records that hold each other twice over would have more than any memory.
+PATHS_MAX = 10_000
 
 
 class Schema(_Part, frozen=True):
@@ -216,8 +261,11 @@ class Schema(_Part, frozen=True):
         return hashlib.sha256(self.encode()).hexdigest()
 
     def paths(self) -> Iterator[tuple[str, Field]]:
-        """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle."""
-        yield from _paths(self, self.root, "", frozenset())
+        """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle.
+
+        Of a record that is held on many ways there are as many paths; the first 10,000 of all are told.
+        """
+        yield from islice(_paths(self, self.root, "", frozenset()), PATHS_MAX)
 
 
 def _paths(schema: Schema, part: Type, path: str, within: frozenset[str]) -> Iterator[tuple[str, Field]]:

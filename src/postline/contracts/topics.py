@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
@@ -11,10 +12,12 @@ from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
 from postline.contracts.bounds import Bound
 from postline.contracts.formats import FormatName, format_named
+from postline.contracts.given import given_schema
 from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import is_message_class
 from postline.contracts.priorities import NORMAL, Priorities, Priority, sibling_name
 from postline.contracts.reading import Reading, Upcast
+from postline.contracts.schema import Schema
 from postline.errors import ContractError
 
 __all__ = [
@@ -152,11 +155,17 @@ class _Declared:
 
         For changes that aliases and defaults can't express. `new` is a class declared here; the function, given back
         unchanged, makes one of an `old`. It serves all versions that `old` can read and `new` can't, and may lead to a
-        class that is upcast itself. Raises ContractError.
+        class that is upcast itself. What it gives that is no `new` makes a dead letter. Raises ContractError.
         """
         reading = self._readings[self.type_name_of(new)]
 
         def declare(function: FunctionT) -> FunctionT:
+            if _waits(function):
+                name = getattr(function, "__qualname__", function)
+                raise ContractError(
+                    f"The upcast {name} of {reading.name!r} is no plain function.",
+                    remedy="Write it with `def` and return the new value: it is called while a record is decoded.",
+                )
             reading.upcasts.append(Upcast(self._read(reading.name, old), function))
             return function
 
@@ -172,13 +181,16 @@ class _Declared:
         """Whether a record can only mean one type."""
         return len(self._names) == 1
 
-    def _read(self, wire_name: str, cls: type, aliases: Sequence[str] = ()) -> Reading:
+    def _read(
+        self, wire_name: str, cls: type, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Reading:
         if not is_message_class(cls):
             raise ContractError(
                 f"{getattr(cls, '__qualname__', cls)} can't be a message ({wire_name!r} of topic {self.name!r}).",
                 remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
             )
-        return Reading(cls, wire_name, self.format, aliases)
+        given = given_schema(schema, wire_name)
+        return Reading(cls, wire_name, self.format, aliases, given=given, is_view=isinstance(self, ForeignTopic))
 
     def _declare(self, reading: Reading) -> None:
         wire_name, cls = reading.name, reading.cls
@@ -202,6 +214,16 @@ class _Declared:
             raise ContractError(
                 f"Topic {self.name!r} declares {wire_name!r} twice.", remedy="Give each type its own wire name."
             )
+
+
+def _waits(function: object) -> bool:
+    """Whether calling it gives no value, but something to wait for or go through; also what can't be called."""
+    called = function if inspect.isroutine(function) else getattr(type(function), "__call__", None)  # noqa: B004
+    return not callable(function) or any(
+        test(each)
+        for test in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+        for each in (function, called)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,15 +341,18 @@ class Topic(_Declared):
         placed_by = describe_key(self.partition_by)
         return describe_key(self.key) + (PLACED_BY + placed_by if placed_by else "")
 
-    def event(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
+    def event(
+        self, wire_name: str, *, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Callable[[ClassT], ClassT]:
         """Declare the decorated class, given back unchanged, as an event with a stable wire name.
 
         Any msgspec Struct, dataclass or pydantic model. `aliases` are wire names that it had before: records under
-        them are read as this type. Raises ContractError.
+        them are read as this type. `schema` is the contract where the class says less than it, as `postline contracts
+        import` writes it: values are written as it says, and both must have the same fields. Raises ContractError.
         """
 
         def declare(cls: ClassT) -> ClassT:
-            reading = self._read(wire_name, cls, aliases)
+            reading = self._read(wire_name, cls, aliases, schema)
             contract = MessageContract(self.name, reading, self.key, self.partition_by)
             self._declare(reading)
             self.contracts[wire_name] = contract
@@ -356,11 +381,17 @@ class ForeignTopic(_Declared):
         if problems := self._prioritize(priorities):
             raise ContractError(f"Topic {name!r} can't be viewed so: " + " ".join(problems))
 
-    def reads(self, wire_name: str, *, aliases: Sequence[str] = ()) -> Callable[[ClassT], ClassT]:
-        """Read messages of a wire name as the decorated class, which is given back unchanged."""
+    def reads(
+        self, wire_name: str, *, aliases: Sequence[str] = (), schema: str | Schema | None = None
+    ) -> Callable[[ClassT], ClassT]:
+        """Read messages of a wire name as the decorated class, which is given back unchanged.
+
+        `schema` is the owner's, as `postline contracts import` writes it: values that name no schema of their own are
+        read by it, so that the class may have some of the fields. Raises ContractError.
+        """
 
         def declare(cls: ClassT) -> ClassT:
-            self._declare(self._read(wire_name, cls, aliases))
+            self._declare(self._read(wire_name, cls, aliases, schema))
             return cls
 
         return declare

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
-from postline.contracts.schema import Field, ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
+from postline.contracts.schema import (
+    PATHS_MAX,
+    Field,
+    ListOf,
+    MapOf,
+    Record,
+    Reference,
+    Schema,
+    TupleOf,
+    Type,
+    UnionOf,
+    paired,
+)
 
 __all__ = ["fields_read"]
 
 
 def fields_read(reader: Schema, writer: Schema) -> frozenset[str]:
-    """The writer's fields that the reader has, too, by dotted paths; `[]` stands for items and values."""
-    return frozenset(_Pairs(reader, writer).types(reader.root, writer.root, ""))
+    """The writer's fields that the reader has, too, by dotted paths; `[]` stands for items and values.
+
+    Of a record that is held on many ways there are as many paths; the first 10,000 of all are told.
+    """
+    return frozenset(islice(_Pairs(reader, writer).types(reader.root, writer.root, ""), PATHS_MAX))
 
 
 class _Pairs:
@@ -51,11 +67,4 @@ class _Pairs:
 
 def _taken(reader: Record, writer: Record) -> Iterator[tuple[Field, Field]]:
     """Each field of the writer that the reader takes, with the reader's own for it."""
-    if reader.positional:
-        yield from zip(writer.fields, reader.fields, strict=False)
-        return
-    theirs = {field.name: field for field in writer.fields}
-    for field in reader.fields:
-        # Of its names the first that is written is the one it takes.
-        if (name := next((each for each in (field.name, *field.aliases) if each in theirs), None)) is not None:
-            yield theirs[name], field
+    return ((theirs, ours) for ours, theirs in paired(reader, writer))

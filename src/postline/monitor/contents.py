@@ -9,9 +9,10 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from postline.contracts import PLACED_BY
 from postline.contracts.formats import JSON, format_of_content
 from postline.contracts.frame import looks_framed, unframe
-from postline.contracts.masking import MASK, has_sensitive, masked
+from postline.contracts.masking import MASK, has_sensitive, hides, masked
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
 from postline.log.port import SCHEMA_ID_SHIFT, Record
@@ -37,6 +38,26 @@ class Contents:
         self._fingerprints: dict[int, str] = {}
         #: The newest schema of subjects whose records named none.
         self._newest: dict[str, Schema | None] = {}
+        self._hidden_keys: dict[str, bool] = {}
+
+    @property
+    def masks(self) -> bool:
+        """Whether anything may be masked."""
+        return self._registry is not None and not self._reveal
+
+    async def hides_keys(self, topic: str, key: str) -> bool:
+        """Whether a topic's key, declared as that text, is a sensitive field of any of its types.
+
+        One that a function makes tells nothing of where it comes from, and is shown.
+        """
+        path = key.partition(PLACED_BY)[0]
+        if self._registry is None or self._reveal or not path or path.endswith("()"):
+            return False
+        if topic not in self._hidden_keys:
+            subjects = [each for each in await self._registry.subjects() if each.startswith(f"{topic}-")]
+            newest = [await self._newest_of(self._registry, subject) for subject in subjects]
+            self._hidden_keys[topic] = any(schema is not None and hides(schema, path) for schema in newest)
+        return self._hidden_keys[topic]
 
     async def learn(self, topic: str, records: Sequence[Record]) -> None:
         """Have the schemas of these records. Raises LogUnavailable where the registry can't be asked."""
@@ -70,16 +91,16 @@ class Contents:
         schema = self._schemas.get(_id_of(record)) or self._newest.get(subject_of(topic, record[3]))
         made = format_of_content(content_type)
         payload = _without_frame(record, value, indexes=made is not None and made.schema_type == "PROTOBUF")
-        hides = not self._reveal and schema is not None and has_sensitive(schema)
-        if schema is None or (made is JSON and not hides):
+        is_masked = not self._reveal and schema is not None and has_sensitive(schema)
+        if schema is None or (made is JSON and not is_masked):
             is_json = made is JSON and _is_json(payload)
             return Shown(data=Raw(payload)) if is_json else Shown(data_base64=_base64(value))
         try:
             content = made.plain(schema)(payload) if made is not None else msgspec.json.decode(payload)
         except (*UNREADABLE, ContractError, ValueError):
             # Nobody can say which of its bytes are the sensitive ones.
-            return Shown(data=Raw(msgspec.json.encode(MASK))) if hides else Shown(data_base64=_base64(value))
-        return Shown(data=Raw(msgspec.json.encode(masked(schema, content) if hides else content)))
+            return Shown(data=Raw(msgspec.json.encode(MASK))) if is_masked else Shown(data_base64=_base64(value))
+        return Shown(data=Raw(msgspec.json.encode(masked(schema, content) if is_masked else content)))
 
 
 def _base64(value: bytes) -> str:

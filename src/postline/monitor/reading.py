@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
+import msgspec
+
 from postline.clock import Clock
 from postline.contracts import Bound
+from postline.contracts.masking import MASK
 from postline.errors import UnknownSubscription, UnknownTopic
 from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
 from postline.monitor.contents import Contents
@@ -103,26 +106,43 @@ class Monitor:
 
     # -- records ------------------------------------------------------------------------------
 
-    async def read(self, topic: str, offsets: dict[int, int], limit: int = 1000) -> list[RecordView]:
+    async def read(
+        self, topic: str, offsets: dict[int, int], limit: int = 1000, *, key: str | None = None
+    ) -> list[RecordView]:
         """The next records of these partitions, by their timestamps; moves `offsets` past what it gives.
 
-        Order is exact within a partition and by time between them, among what was read at once.
+        Order is exact within a partition and by time between them, among what was read at once. A sensitive key is
+        masked, but for `key`, which who asks knows.
         """
+        hidden = await self._hides_keys(topic)
         found: list[tuple[int, int, int, RecordView]] = []
         for partition, offset in offsets.items():
             records = await self._log.read(topic, partition, offset, limit=limit)
             await self._contents.learn(topic, records)
             for record in records:
-                found.append((record[1], partition, record[0], self._record_view(topic, partition, record)))
+                view = self._record_view(topic, partition, record, hidden, key)
+                found.append((record[1], partition, record[0], view))
         found.sort(key=lambda each: each[:3])
         for _, partition, offset, _ in found[:limit]:
             offsets[partition] = offset + 1
         return [view for *_, view in found[:limit]]
 
-    def _record_view(self, topic: str, partition: int, record: Record) -> RecordView:
+    def _record_view(
+        self, topic: str, partition: int, record: Record, hidden: bool, known: str | None = None
+    ) -> RecordView:
         envelope, contents = self._log.envelope(record), self._contents
         content = contents.shown(topic, record, envelope.content_type)
-        return record_view(topic, partition, record, envelope, content, contents.fingerprint(record))
+        view = record_view(topic, partition, record, envelope, content, contents.fingerprint(record))
+        return msgspec.structs.replace(view, key=_key_shown(record[2], hidden, known))
+
+    async def _hides_keys(self, topic: str) -> bool:
+        """Whether the keys of a topic are shown as masks; those of dead letters as their topic's are."""
+        if not self._contents.masks:
+            return False
+        if (of := topic.removesuffix(DEAD_LETTER_SUFFIX)) != topic:
+            topic = next((each.topic for each in await self._log.subscriptions() if each.name == of), topic)
+        spec = next((each for each in await self._log.topics() if each.name == topic), None)
+        return spec is not None and await self._contents.hides_keys(topic, spec.key)
 
     # -- subscriptions ------------------------------------------------------------------------
 
@@ -190,7 +210,7 @@ class Monitor:
 
     async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
         number, lag = stored.partition, lag_in(stored, bounds)
-        held = await self._held(info.name, number)
+        held = await self._held(info.name, number, hidden=True)  # of which only counts are told
         statuses = Counter(view.status for view in held)
         due = [view.next_attempt_ms for view in held if view.next_attempt_ms is not None]
         control = dict(await self._log.peek_state(info.name, number, CONTROL))
@@ -224,9 +244,11 @@ class Monitor:
 
     async def held(self, name: str) -> list[HeldView]:
         """The records that wait, by partition and offset. Raises UnknownSubscription."""
-        return [view for info in await self._log.partitions(name) for view in await self._held(name, info.partition)]
+        hidden = await self._hides_keys((await self.info(name)).topic)
+        partitions = await self._log.partitions(name)
+        return [view for info in partitions for view in await self._held(name, info.partition, hidden)]
 
-    async def _held(self, name: str, partition: int) -> list[HeldView]:
+    async def _held(self, name: str, partition: int, hidden: bool) -> list[HeldView]:
         holding = {dead.lane_key for _, dead in await self._dead(name, partition) if dead.holds}
         views = []
         async for offset, data in self._entries(name, partition, HELD):
@@ -234,7 +256,7 @@ class Monitor:
             views.append(
                 HeldView(
                     id=str(RecordId(partition, offset)),
-                    key=key_text(entry.lane_key),
+                    key=_key_shown(entry.lane_key, hidden),
                     status=_held_status(entry, entry.lane_key in holding),
                     attempts=entry.attempts,
                     next_attempt_ms=entry.due_ms or None,
@@ -250,6 +272,7 @@ class Monitor:
 
     async def dead_letters(self, name: str, *, key: str | None = None) -> list[DeadLetterView]:
         """What the subscription gave up, by partition and offset; of one key if given. Raises UnknownSubscription."""
+        hidden = await self._hides_keys((await self.info(name)).topic)
         views = []
         for info in await self._log.partitions(name):
             number = info.partition
@@ -260,7 +283,10 @@ class Monitor:
                     [decode_entry(data, HeldEntry).lane_key async for _, data in self._entries(name, number, HELD)]
                 )
             views += [
-                _dead_letter_view(number, offset, entry, behind[entry.lane_key] if entry.holds else 0)
+                msgspec.structs.replace(
+                    _dead_letter_view(number, offset, entry, behind[entry.lane_key] if entry.holds else 0),
+                    key=_key_shown(entry.key, hidden, key),
+                )
                 for offset, entry in dead
                 if key is None or key_text(entry.key) == key
             ]
@@ -276,7 +302,8 @@ class Monitor:
         copy = await self._copy(name, f"{info.topic}/{record.partition}/{record.offset}", found[0])
         stack = None if copy is None else self._log.envelope(copy).headers.get("postline-error-stack")
         await self._contents.learn(info.topic, records)
-        view = self._record_view(info.topic, record.partition, records[0]) if records else None
+        hidden = await self._hides_keys(info.topic)
+        view = self._record_view(info.topic, record.partition, records[0], hidden) if records else None
         return DeadLetterDetail(letter=found[0], record=view, stack=stack)
 
     async def _copy(self, name: str, origin: str, letter: DeadLetterView) -> Record | None:
@@ -350,6 +377,11 @@ def _partition_audit(stored: PartitionInfo, held_offsets: list[int] | None) -> P
         discarded_by_resets=progress.discarded_by_resets,
         balanced=missing == 0 and held in (None, progress.held) and min(counts.values()) >= 0,
     )
+
+
+def _key_shown(key: bytes | None, hidden: bool, known: str | None = None) -> str | None:
+    text = key_text(key)
+    return MASK if hidden and text is not None and text != known else text
 
 
 def _held_status(entry: HeldEntry, behind: bool) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+import msgspec
 
 from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
@@ -33,8 +35,8 @@ class Standing(NamedTuple):
     document: Document
     #: Under the type's own name.
     there: list[Version]
-    #: What the versions before it say, by number: those of its own name, else of a former one. What another program
-    #: registered and we can't read is left out, and judged by nobody.
+    #: What the versions before it say, by number; those of former names have 0 and numbers below. What another
+    #: program registered and we can't read is left out, and judged by nobody.
     meanings: dict[int, Schema]
     #: Its id, if it is one of those that are there.
     id: int | None
@@ -46,16 +48,28 @@ async def standing_of(registry: Registry, topic: str, reading: Reading, evolutio
     """Judge a type's present version as its app's start does; registers nothing. Raises LogUnavailable."""
     document = Document(reading.format.schema_type, reading.format.document(reading.schema))
     there = await registry.versions(subject_of(topic, reading.name))
-    before = there or await _under_former_names(registry, topic, reading)
-    known = await registry.schemas([each.id for each in before])
-    meanings = {each.number: known[each.id] for each in before if each.id in known}
+    former = await _under_former_names(registry, topic, reading)
+    known = await registry.schemas([each.id for each in there] + [each.id for _, each in former])
+    numbered = dict(enumerate(former, 1 - len(former)))
+    meanings = {number: known[each.id] for number, (_, each) in numbered.items() if each.id in known}
+    meanings |= {each.number: known[each.id] for each in there if each.id in known}
     for each in there:
         # Also if another version of ours, or another program, has written it down in other words.
         if each.document == document or (
             each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
         ):
             return Standing(document, there, meanings, each.id, [])
-    return Standing(document, there, meanings, None, findings(reading, meanings, evolution))
+    found = [_named(each, numbered) for each in findings(reading, meanings, evolution)]
+    return Standing(document, there, meanings, None, found)
+
+
+def _named(finding: Finding, former: Mapping[int, tuple[str, Version]]) -> Finding:
+    """The finding, with the name and number that a version had under a former name."""
+    if (found := former.get(finding.version)) is None:
+        return finding
+    name, version = found
+    said = finding.broken.replace(f"version {finding.version}", f"version {version.number} of {name}")
+    return msgspec.structs.replace(finding, broken=said)
 
 
 async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Evolution) -> int:
@@ -74,8 +88,9 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
     return await registry.register(subject, document, agreed=agreed)
 
 
-async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> list[Version]:
-    for alias in reading.aliases:
-        if found := await registry.versions(subject_of(topic, alias)):
-            return found
-    return []
+async def _under_former_names(registry: Registry, topic: str, reading: Reading) -> list[tuple[str, Version]]:
+    """All versions that the type had under other names, by name, in the order of their registration."""
+    found = [
+        (alias, version) for alias in reading.aliases for version in await registry.versions(subject_of(topic, alias))
+    ]
+    return sorted(found, key=lambda each: each[1].id)

@@ -40,6 +40,12 @@ _CONFLICT = 409
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
+class _Refusal(msgspec.Struct):
+    """An error, by the interface's own codes: HTTP's, or those and two digits."""
+
+    error_code: int
+
+
 class _Shown(msgspec.Struct):
     """A schema as the registry shows it."""
 
@@ -97,11 +103,22 @@ class RemoteRegistry:
         return number
 
     async def schemas(self, ids: Collection[int]) -> Mapping[int, Schema]:
-        """See `Registry`; those whose documents can't be read are left out."""
+        """See `Registry`; those whose documents can't be read are left out.
+
+        A refusal, or what is no registry's answer, is LogUnavailable here: somebody's login page, or a right taken away
+        for a while. Records whose ids are not known yet wait for it, and with them nobody else.
+        """
         for number in ids:
-            if number not in self._schemas and (document := await self._document(number)) is not None:
-                self._schemas[number] = readable(document, await self._referenced(document))
+            if number not in self._schemas:
+                try:
+                    await self._learn(number)
+                except ContractError as error:
+                    raise LogUnavailable(error.message, remedy=f"It is asked again. {error.remedy}") from error
         return {number: found for number in ids if (found := self._schemas.get(number)) is not None}
+
+    async def _learn(self, number: int) -> None:
+        if (document := await self._document(number)) is not None:
+            self._schemas[number] = readable(document, await self._referenced(document))
 
     async def versions(self, subject: str) -> list[Version]:
         """See `Registry`."""
@@ -172,7 +189,7 @@ class RemoteRegistry:
             if response.is_success:
                 return response.content
             said = _said(response)
-            if response.status_code == _NOT_FOUND and missing is not None:
+            if missing is not None and _is_missing(response):
                 return missing
             if response.status_code not in _PASSING:
                 raise ContractError(
@@ -216,6 +233,17 @@ def _said(response: httpx.Response) -> str:
         return str(msgspec.json.decode(response.content, type=dict[str, Any])["message"])
     except (*UNREADABLE, KeyError):
         return f"HTTP {response.status_code}"
+
+
+def _is_missing(response: httpx.Response) -> bool:
+    """Whether the registry itself says that there is none: what stands before it may know nothing of what is there."""
+    if response.status_code != _NOT_FOUND:
+        return False
+    try:
+        code = msgspec.json.decode(response.content, type=_Refusal).error_code
+    except UNREADABLE:
+        return False
+    return str(code).startswith(str(_NOT_FOUND))
 
 
 def _path(number: int) -> str:

@@ -17,6 +17,7 @@ __all__ = ["TYPES", "as_posted", "checked", "described", "posted", "same_as"]
 #: The schema types there are, by the interface's names.
 TYPES = ("JSON", "AVRO", "PROTOBUF")
 _DEFAULT_TYPE = "AVRO"
+_SIZE_MAX = 1 << 20
 _AVRO_NAMES = {"null", "boolean", "int", "long", "float", "double", "bytes", "string"}
 
 
@@ -32,6 +33,9 @@ class _Posted(msgspec.Struct):
 
 def posted(body: bytes) -> Document:
     """The document in a request's body. Raises ContractError for what is none."""
+    if len(body) > _SIZE_MAX:
+        # One loop serves everybody, and reading so much holds it for seconds.
+        raise ContractError(f"The schema has {len(body):,} bytes, more than {_SIZE_MAX:,}.", remedy="Split it.")
     try:
         content = msgspec.json.decode(body, type=_Posted)
     except UNREADABLE as error:

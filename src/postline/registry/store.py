@@ -8,14 +8,15 @@ versions it had compared with; where another came between, the rule is looked at
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
 import msgspec
 
-from postline.contracts.compatibility import Finding, Level, judge, report
+from postline.contracts.compatibility import Finding, Level, judge, judge_by, report
 from postline.contracts.formats import format_of_type
 from postline.contracts.frame import guid_behind
+from postline.contracts.readability import Found, found_between
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, LogUnavailable, UnknownTopic
 from postline.log.needs import TopicSpec
@@ -33,6 +34,10 @@ _SCHEMA, _LEVEL, _DELETED = "schema", "level", "deleted"
 _TYPE = "postline.Schema"
 _LEVELS = {level.value for level in Level}
 _DEFAULT_LEVEL = Level.FULL_TRANSITIVE
+
+
+#: What documents of ours have in them (`avro.MODEL`).
+_MODEL = '"x-postline"'
 
 
 class _Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -250,9 +255,24 @@ class LogRegistry:
         meanings = {each.number: self._meaning(each.document) for each in compared}
         read = {number: each for number, each in meanings.items() if each is not None}
         try:
+            if document.schema_type == "AVRO":
+                others = {each.number: each.document for each in compared if each.number in read}
+                return judge_by(self._avro_breaks, document, others, level)
             return judge(meaning, read, level, whole=format_of_type(document.schema_type).whole)
         except ContractError:  # nested too deep to be judged
             return []
+
+    def _avro_breaks(self, reader: Document, writer: Document) -> Iterable[Found]:
+        """By our rules between types of ours, which are read by our model; by Avro's own where others have a part."""
+        ours, theirs = self._meaning(reader), self._meaning(writer)
+        assert ours is not None
+        assert theirs is not None
+        documents = (reader, writer)
+        if all(_MODEL in each.text for each in documents) or any(each.references for each in documents):
+            return found_between(ours, theirs, whole=True)
+        from postline.contracts.avro_rules import document_breaks
+
+        return document_breaks(*(msgspec.json.decode(each.text) for each in documents))
 
     def _meaning(self, document: Document) -> Schema | None:
         return readable(document, self._referenced(document))

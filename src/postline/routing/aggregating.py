@@ -10,7 +10,7 @@ from typing import Any, TypedDict, get_args
 
 import msgspec
 
-from postline.contracts import ForeignTopic, Kind, Rule, Sensitive, Topic
+from postline.contracts import ForeignTopic, Kind, Reading, Rule, Sensitive, Topic
 from postline.contracts.keys import KeySpec
 from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
@@ -97,7 +97,7 @@ def aggregate(
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
     ticking = [(each, str) for each in ("key", "opened", "why")]
     tick = parts.event(f"{parts.name}.Tick")(msgspec.defstruct("Tick", ticking, frozen=True, module=__name__))
-    kinds = {name: kind for each in readings for kind in [Kind(each.cls)] for name in (each.name, *each.aliases)}
+    kinds = {name: kind for each in readings for kind in [_kind(each)] for name in (each.name, *each.aliases)}
     chosen: dict[str, Any] = {each: said for each, said in options.items() if each in GatheringPlan._fields}
     plan = GatheringPlan(name, kinds, completions, into, part, tick, **chosen)
     # A part that is given up holds nothing back: order among parts is not promised.
@@ -114,6 +114,11 @@ def aggregate(
     made.gathering.on(part)(gatherer(plan))
     made.gathering.on(tick)(ticker(plan))
     return made
+
+
+def _kind(reading: Reading) -> Kind:
+    """How kept parts of a type are read: as JSON, and without a word of what is sensitive in them."""
+    return Kind(reading.cls, name=reading.name, schema=lambda: reading.schema)
 
 
 def _check(

@@ -48,11 +48,12 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
     """Decode, filter, then drop duplicates, in offset order; gives the messages that are left."""
     messages: dict[int, Any] = {}
     digests: dict[int, list[bytes]] = {}
+    examines = owned.plan.examines
     for index, record in enumerate(records):
         handler = owned.plan.handlers.get(record[3])
         if chunk.outcomes[index] or (handler is None and record[3] not in owned.types):
             continue
-        if handler is not None and owned.plan.examines:
+        if handler is not None and examines:
             message = _read(owned, handler, record)
             if message is Outcome.FILTERED:
                 chunk.outcomes[index] = Outcome.FILTERED

@@ -177,8 +177,9 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
                 owned.learn_type(name)
         case "unschedule":
             await _unschedule(owned, op.token)
-        case "cancel" | "reply" if owned.answers is not None:
-            await owned.answers.obey(op)
+        case "cancel" | "reply":
+            if owned.answers is not None:  # else it watches commands that others serve
+                await owned.answers.obey(op)
         case "redrive" | "discard" if op.offset is not None:
             await _redrive_or_discard(owned, op, op.offset)
         case _:

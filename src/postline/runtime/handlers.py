@@ -10,8 +10,9 @@ from typing import Any
 
 from postline.contracts import Reading
 from postline.contracts.cloudevents_json import STRUCTURED, read_structured
+from postline.contracts.schema import Schema
 from postline.errors import DecodeError, UsageError
-from postline.log.port import UNREADABLE_TYPE
+from postline.log.port import SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Record
 from postline.runtime.limits import Limit
 from postline.runtime.retry import Retry
 
@@ -43,6 +44,9 @@ class Handler:
     #: By the id of the schema that a value was written under; 0 where a record names none.
     decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
 
+    #: What wrote the values that come, by the same ids, as far as it is known.
+    writers: dict[int, Schema] = field(default_factory=dict, compare=False)
+
     def __post_init__(self) -> None:
         self.decoders.setdefault(0, self.reading.decode)
 
@@ -50,6 +54,12 @@ class Handler:
     def decode(self) -> Callable[[bytes], Any]:
         """Reads values of the handler's own version."""
         return self.reading.decode
+
+    def fault(self, error: Exception, record: Record) -> tuple[str, str, Exception | None]:
+        """See `Reading.fault`; of a record that names no schema, any of the writers may have written it."""
+        writer = self.writers.get(record[5] >> SCHEMA_ID_SHIFT)
+        writers = self.writers.values() if writer is None else (writer,)
+        return self.reading.fault(error, record[4] or b"", *writers)
 
 
 @functools.cache

@@ -47,6 +47,7 @@ class Versions:
         if unknown := ids - self._schemas.keys():
             self._schemas |= await self._source.schemas(unknown)
         for handler in self._handlers.values():
+            handler.writers.update((number, self._schemas[number]) for number in ids & self._schemas.keys())
             for number in ids - handler.decoders.keys():
                 handler.decoders[number] = self._once_asked(handler, number)
         for name in {record[3] for record in records if _is_framed(record)} & self._handlers.keys():

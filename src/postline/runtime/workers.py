@@ -9,7 +9,6 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from postline.contracts.json_faults import reading_fault
 from postline.errors import DecodeError, LogError, Refused
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
@@ -263,12 +262,12 @@ class WorkerPool:
         record = item[2]
         try:
             return handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
-        except Exception as error:
-            said, remedy = reading_fault(error, record[4] or b"")
+        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
+            said, remedy, cause = handler.fault(error, record)
             raise DecodeError(
                 f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {said}.",
                 remedy=remedy or "Mend the contract or the handler's view of it, then redrive; or discard it.",
-            ) from error
+            ) from cause
 
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
         """Settle the lane's first record with an outcome that needs no more handling."""

@@ -228,6 +228,77 @@ def test_sensitive_fields_are_masked_where_records_are_shown(project: Project) -
     assert project.run("dlq", "show", "billing", record, "--reveal").json["record"]["data"]["total"] == -3
 
 
+@pytest.mark.parametrize(
+    ("field", "shown"),
+    [("    customer: Sensitive[str]", "***"), ("    customer: str", "ann")],
+    ids=["sensitive", "plain"],
+)
+def test_a_key_that_is_a_sensitive_field_is_masked_where_records_are_shown(
+    project: Project, field: str, shown: str
+) -> None:
+    text = APP.replace("import Struct", "import Struct\nfrom postline.contracts import Sensitive")
+    project.write("app.py", text.replace("    customer: str", field))
+    project.run(
+        "publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given='{"customer":"ann","total":-3}\n' * 2
+    )
+    project.handle_all()
+    assert all(json.loads(line)["key"] == shown for line in project.run("tail", "shop.orders").out.splitlines())
+    assert json.loads(project.run("tail", "shop.orders", "--reveal").out.splitlines()[0])["key"] == "ann"
+    # Who names a key has it already, and finds its records.
+    assert json.loads(project.run("tail", "shop.orders", "--key", "ann").out.splitlines()[0])["key"] == "ann"
+    (letter,) = project.run("dlq", "list", "billing").json[0]["dead_letters"]
+    assert letter["key"] == shown
+    assert len(project.run("dlq", "list", "billing", "--key", "ann").json[0]["dead_letters"]) == 1
+    detail = project.run("dlq", "show", "billing", letter["id"])
+    assert (detail.json["letter"]["key"], detail.json["record"]["key"]) == (shown, shown)
+    assert [each["key"] for each in project.run("subscriptions", "show", "billing").json["held"]] == [shown]
+    copies = [json.loads(line)["key"] for line in project.run("tail", "billing.dead-letters").out.splitlines()]
+    assert copies == [shown]
+    assert ("ann" in detail.out) is (shown == "ann")
+
+
+LOOSENED = BROKEN.replace("partitions=2)", 'partitions=2, schemas=Schemas(evolution="NONE"))').replace(
+    "from postline import App,", "from postline import App, Schemas,"
+)
+
+
+def test_a_rule_that_is_loosened_hides_no_break_of_the_same_change(written: Project) -> None:
+    changed = change(written, LOOSENED)
+    for command in ("check", "snapshot"):
+        result = written.run("contracts", command, changed)
+        assert result.code == 1
+        assert "currency: the reader wants it, the writer does not write it" in result.err
+    assert written.run("contracts", "snapshot", changed, "--force").code == 0
+    # Written down, it is what later changes are judged by.
+    assert written.run("contracts", "check", changed).code == 0
+
+
+def test_a_rule_alone_may_be_loosened_and_then_counts(written: Project) -> None:
+    written.write("looser.py", LOOSENED.replace("    currency: str\n", ""))
+    assert written.run("contracts", "snapshot", "looser.py").code == 0
+    (told,) = written.run("contracts", "diff", "app.py").json
+    assert (told["topic"], told["type"]) == ("shop.orders", "")
+    assert [each["said"] for each in told["changes"]] == ["its evolution was 'NONE' and is 'FULL_TRANSITIVE'"]
+    assert written.run("contracts", "check", change(written, LOOSENED)).code == 0
+
+
+def test_what_changes_of_the_topic_itself_is_shown(written: Project) -> None:
+    changed = APP.replace('owner="shop", key="customer"', 'owner="store", key="total", schemas=Schemas(format="avro")')
+    changed = changed.replace("import App,", "import App, Schemas,").replace('App("shop"', 'App("store"')
+    shown = written.run("contracts", "diff", change(written, changed), "--table").out
+    assert "topic shop.orders\n  its owner was 'shop' and is 'store'\n  its key was 'customer' and is 'total'" in shown
+    assert "its encoding was 'json' and is 'avro'" in shown
+
+
+def test_a_line_that_says_a_key_twice_is_refused(project: Project) -> None:
+    line = '{"customer":"ann","customer":"bob","total":3}\n'
+    result = project.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given=line)
+    assert result.code == 1
+    assert "It has the key 'customer' twice in one object" in result.err
+    result = project.run("publish", "shop.orders", "shop.OrderPlaced", given=line)
+    assert (result.code, "twice in one object" in result.err) == (1, True)
+
+
 # -- importing ----------------------------------------------------------------------------------------
 
 AVSC = """{"type": "record", "name": "Order", "namespace": "shop",
@@ -261,6 +332,13 @@ def test_typed_python_is_made_for_files_of_each_format(
     ("name", "content", "said"),
     [
         ("order.avsc", "{", "order.avsc: It is no JSON"),
+        ("order.avsc", AVSC.replace('"n"', '"\udcff"'), "order.avsc: It is no text in UTF-8"),
+        (
+            "order.avsc",
+            AVSC.replace('"namespace"', '"name": "Other", "namespace"'),
+            "It has 'name' twice in one object",
+        ),
+        ("order.json", '{"properties": {"a": {}, "a": {}}}', "order.json: It has 'a' twice in one object"),
         ("order.avsc", '{"type":"record"}', "order.avsc: It is no Avro schema"),
         ("order.avsc", '"string"', "root is no record"),
         ("order.proto", "message {", "order.proto"),
@@ -269,7 +347,7 @@ def test_typed_python_is_made_for_files_of_each_format(
     ],
 )
 def test_a_file_that_is_no_schema_is_refused_by_name(project: Project, name: str, content: str, said: str) -> None:
-    project.write(name, content)
+    (project.folder / name).write_bytes(content.encode("utf-8", "surrogateescape"))
     result = project.run("contracts", "import", name, "--topic", "shop.orders")
     assert result.code not in (0, 1)
     assert said in result.err

@@ -65,6 +65,18 @@ async def test_a_command_that_another_service_may_have_is_refused_at_start(first
         await t.settle()
 
 
+async def test_a_command_is_cancelled_whoever_of_those_that_share_has_it() -> None:
+    machine, people = service("machine", SMALL, share="loans.small"), service("people", LARGE, share="loans.large")
+    client = App("client", publishes_to=[LOANS])
+    async with TestApp(machine, people, client) as t:
+        await t.stop(people)
+        ticket = await client.send(Apply("anna", 5_000))
+        await ticket.cancel()
+        await t.start(people)
+        await t.settle()
+        assert (await ticket.status()).state == "cancelled"
+
+
 async def test_a_claim_ends_with_its_subscription() -> None:
     first, second = service("machine", SMALL, share="loans.small"), service("people", None)
     async with TestApp(first) as t:

@@ -604,3 +604,20 @@ def test_records_in_avros_own_files_are_read(shared_data: SharedData) -> None:
                 assert read(written(schema, each)) == each
                 count += 1
     assert count > 10
+
+
+def test_a_type_without_bytes_may_be_named_again() -> None:
+    nothing = {"type": "record", "name": "Nothing", "fields": []}
+    many = {"name": "many", "type": {"type": "array", "items": nothing}}
+    schema = parse({"type": "record", "name": "Root", "fields": [many, {"name": "one", "type": "Nothing"}]})
+    read = decoder(Any, "Root", schema, schema)
+    assert read(b"\x04\0") == {"many": [{}, {}], "one": {}}
+
+
+def test_defaults_of_defaults_are_bounded() -> None:
+    kind: Any = {"type": "record", "name": "R0", "fields": [{"name": "x", "type": "int", "default": 0}]}
+    for number in range(1, 40):
+        twice = [{"name": "l", "type": kind, "default": {}}, {"name": "r", "type": f"R{number - 1}", "default": {}}]
+        kind = {"type": "record", "name": f"R{number}", "fields": twice}
+    with pytest.raises(ContractError, match=r"R\d+\.l: its default has no end, or makes thousands of records"):
+        parse(kind)

@@ -15,10 +15,11 @@ from msgspec import Struct
 
 from postline import App, Topic
 from postline.contracts import Schemas
+from postline.contracts.cloudevents_http import read_events
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.frame import framed
 from postline.contracts.reading import Reading
-from postline.errors import ContractError, EncodeError
+from postline.errors import ContractError, DecodeError, EncodeError
 from postline.log.port import SCHEMA_ID_SHIFT, Append
 from postline.message import Envelope
 from postline.testing import TestApp
@@ -42,6 +43,16 @@ class Invoice(Struct):
 
 def reading(format: FormatName, cls: Any = Invoice) -> Reading:
     return Reading(cls, "shop.Invoice", format_named(format))
+
+
+class Keyed(Struct):
+    notes: dict[str, int] = {}
+    price: Decimal = Decimal(0)
+
+
+class KeyedModel(pydantic.BaseModel):
+    notes: dict[str, int] = {}
+    price: Decimal = Decimal(0)
 
 
 # -- at publish -----------------------------------------------------------------------------
@@ -375,3 +386,42 @@ def test_a_required_field_of_proto2_is_refused_in_a_contract_of_ones_own_and_rea
     with pytest.raises(ContractError, match=r"A\.a is a required field of proto2"):
         parse(text)
     assert parse(text, foreign=True).record
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("cls", [Keyed, KeyedModel])
+@pytest.mark.parametrize(
+    "wrong", [{"notes": {1: 2}}, {"price": Decimal("NaN")}, {"price": Decimal("-Infinity")}], ids=str
+)
+def test_keys_of_another_type_and_decimals_without_end_are_refused(
+    format: FormatName, cls: Any, wrong: dict[str, Any]
+) -> None:
+    make = cls.model_construct if cls is KeyedModel else cls
+    with pytest.raises(EncodeError, match=r"Expected `str`|finite|valid string|str.*expected"):
+        reading(format, cls).codec.encode(make(**wrong))
+    fine = cls(notes={"NaN": 1}, price=Decimal("-1.50"))
+    assert reading(format, cls).codec.decode(reading(format, cls).codec.encode(fine)) == fine
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (
+            {"content-type": "application/cloudevents+json"},
+            b'{"specversion":"1.0","id":"1","id":"2","source":"s","type":"t"}',
+        ),
+        (
+            {"content-type": "application/cloudevents+json"},
+            b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":{"k":"a","k":"b"}}',
+        ),
+        (
+            {"content-type": "application/cloudevents-batch+json"},
+            b'[{"specversion":"1.0","id":"1","source":"s","type":"t","type":"u"}]',
+        ),
+        ({"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}, b'{"k":{"id":1,"id":2}}'),
+    ],
+    ids=["attribute", "data", "batch", "binary"],
+)
+def test_an_event_over_http_that_says_a_key_twice_is_refused(headers: dict[str, str], body: bytes) -> None:
+    with pytest.raises(DecodeError, match=r"It has the key '.*' twice in one object"):
+        read_events(headers, body)

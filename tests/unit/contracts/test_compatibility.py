@@ -186,8 +186,12 @@ def test_a_field_of_another_type_under_its_old_name_breaks() -> None:
 
 def test_positions_count_where_values_are_lists() -> None:
     old = fields(("a", int), ("b", str), array_like=True)
-    assert rules(fields(("x", int), ("y", str), array_like=True), old) == []
-    assert rules(fields(("b", str), ("a", int), array_like=True), old) == [("b", "type"), ("a", "type")]
+    renamed = fields(("x", Annotated[int, was("a")]), ("b", str), array_like=True)
+    assert rules(renamed, old) == []
+    assert rules(fields(("x", int), ("b", str), array_like=True), old) == [("x", "place")]
+    assert rules(fields(("b", str), ("a", int), array_like=True), old) == [("b", "place"), ("a", "place")]
+    three = fields(("a", int), ("b", int, 2), ("c", int, 3), array_like=True)
+    assert rules(fields(("a", int), ("c", int, 3), array_like=True), three) == [("c", "place")]
     longer = [("a", int), ("b", str), ("c", int)]
     assert rules(fields(*longer, array_like=True), old) == [("c", "field-without-default")]
     closed = fields(("a", int), array_like=True, forbid_unknown_fields=True)
@@ -298,3 +302,112 @@ def test_every_schema_reads_itself(drawn: list[tuple[str, Any, bool]]) -> None:
     ordered = sorted(named.values(), key=len)
     assert breaks(fields(*ordered), fields(*ordered)) == []
     assert rules(fields(*ordered), fields(*reversed(ordered), kw_only=True), whole=True) == []
+
+
+class X(Struct, tag="X"):
+    a: int = 0
+
+
+class Y(Struct, tag="Y"):
+    a: int = 0
+
+
+class Loop(Struct):
+    """Contains itself by way of a union, of which one branch fails."""
+
+    next: Loop | None = None
+    of: X | None = None
+
+
+class OtherLoop(Struct):
+    next: OtherLoop | None = None
+    of: Y | None = None
+
+
+def test_a_branch_that_fails_leaves_nothing_behind() -> None:
+    old = fields(("u", Y), ("v", Y))
+    assert rules(fields(("u", X | Y), ("v", X)), old) == [("v", "tag")]
+    # What failed once is said again wherever it is met, a sentence a place.
+    assert rules(fields(("u", X), ("v", X)), old) == [("u", "tag"), ("v", "tag")]
+    assert rules(schema_of(Loop, name="L"), schema_of(OtherLoop, name="L")) == [("of", "tag")]
+
+
+def test_what_was_readable_by_a_pair_that_is_not_is_compared_again() -> None:
+    class Inner(Struct):
+        back: Outer | None = None
+
+    class Outer(Struct):
+        inner: Inner
+        need: int
+
+    class OldInner(Struct):
+        back: OldOuter | None = None
+
+    class OldOuter(Struct):
+        inner: OldInner
+
+    space = {"Inner": Inner, "Outer": Outer, "OldInner": OldInner, "OldOuter": OldOuter}
+    for cls in space.values():
+        cls.__annotations__ = {name: eval(hint, globals(), space) for name, hint in cls.__annotations__.items()}
+    # The outer pair fails, so that the inner one, readable while it was assumed, is not.
+    assert rules(fields(("u", Outer | int), ("v", Inner)), fields(("u", int), ("v", OldInner))) == [
+        ("v.back.need", "field-without-default")
+    ]
+
+
+def test_chains_of_records_in_each_other_twice_are_compared_in_no_time() -> None:
+    new: Any = int
+    old: Any = str
+    for number in range(40):
+        new = msgspec.defstruct(f"R{number}", [("a", new), ("b", new)])
+        old = msgspec.defstruct(f"R{number}", [("a", old), ("b", old)])
+    found = rules(schema_of(new), schema_of(old))
+    assert len(found) == 41
+
+
+SHORT = Annotated[str, Meta(min_length=2)]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "rule"),
+    [
+        (SHORT, Many, "limit"),
+        (Annotated[str, Meta(max_length=4)], Annotated[bytes, Meta(max_length=4)], "limit"),
+        (Annotated[str, Meta(pattern="^a")], uuid.UUID, "limit"),
+        (Annotated[str, Meta(max_length=1)], Many, None),
+        (dict[float, int], dict[int, int], "merged"),
+        (set[float], set[int], "merged"),
+        (list[float], set[int], None),
+        (dict[Forgiving, int], dict[Many, int], "merged"),
+        (dict[Forgiving, int], dict[Few, int], None),
+    ],
+)
+def test_what_would_be_refused_or_become_one_breaks(new: Any, old: Any, rule: str | None) -> None:
+    assert [each for _, each in rules(one(new), one(old))] == ([] if rule is None else [rule])
+
+
+def test_a_name_that_a_field_has_is_no_former_one_of_another() -> None:
+    old = fields(("a", int))
+    moved = fields(("c", Annotated[int, was("a")]), ("a", int, 99))
+    assert rules(moved, old) == [("c", "field-without-default")]
+    assert rules(fields(("c", Annotated[int, was("a", "b")]), ("a", int, 99)), fields(("a", int), ("b", int))) == []
+
+
+def test_an_optional_text_that_gets_a_limit_is_told_of_it() -> None:
+    found = breaks(one(SHORT | None), one(str | None))
+    assert [(each.path, each.said) for each in found] == [
+        ("value", "the reader's limit min_length is 2, the writer has no such limit")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one_rule", "other", "both"),
+    [
+        ("FULL", "NONE", "FULL"),
+        ("NONE", "NONE", "NONE"),
+        ("BACKWARD", "FORWARD_TRANSITIVE", "FULL_TRANSITIVE"),
+        ("BACKWARD_TRANSITIVE", "BACKWARD", "BACKWARD_TRANSITIVE"),
+    ],
+)
+def test_two_rules_together_ask_for_all_that_either_does(one_rule: str, other: str, both: str) -> None:
+    assert Level(one_rule).together_with(Level(other)) is Level(other).together_with(Level(one_rule)) is Level(both)

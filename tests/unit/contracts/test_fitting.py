@@ -114,3 +114,22 @@ def test_a_default_that_contains_itself_is_endless_and_one_that_ends_is_not() ->
 
     assert is_endless(schema([{}]), Reference(name="Node"), {})
     assert not is_endless(schema([{"next": []}]), Reference(name="Node"), {})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_refused"),
+    [
+        ("^a+$", True),
+        (r"^[A-Z]{2}([0-9]{4}){2}$", True),
+        ("^.*a.*b.*c$", True),
+        ("^(a+)+$", False),
+        ("^(a|a)*b", False),
+        ("^(a{1,2}){30}b", False),
+        ("^(a?){30}b", False),
+        ("^.*a.*a.*a.*a.*b", False),
+        ("a*a*a*b", False),
+    ],
+)
+def test_a_pattern_that_may_take_a_search_long_refuses_nothing(pattern: str, is_refused: bool) -> None:
+    part = Scalar(kind="text", limits=Limits(pattern=pattern))
+    assert fits(Schema(root=part), part, "a" * 200 + "!") is not is_refused

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Annotated, Any
 
 import msgspec
+import pydantic
 import pytest
 from msgspec import Struct
 
+from postline.contracts.formats import format_named
+from postline.contracts.kinds import Kind
 from postline.contracts.marks import Sensitive, was
 from postline.contracts.masking import MASK, has_sensitive, masked
+from postline.contracts.reading import Reading
 from postline.contracts.reflection import schema_of
 
 
@@ -84,3 +89,76 @@ def test_a_value_of_an_unknown_tag_is_masked_by_the_names_of_all_options() -> No
 def test_a_contract_says_whether_it_has_anything_sensitive() -> None:
     assert has_sensitive(SCHEMA)
     assert not has_sensitive(schema_of(msgspec.defstruct("Plain", [("id", str)])))
+
+
+SECRET = "S3CRET"
+BIG = 41_110_000_000_000_000_000_000_000
+
+
+class Item(Struct):
+    card: Sensitive[int] = 0
+
+
+class Paid(Struct):
+    k: str
+    card: Sensitive[int] = 0
+    note: Sensitive[str] = ""
+    lines: list[Item] = []
+
+
+class ItemModel(pydantic.BaseModel):
+    card: Sensitive[int] = 0
+
+
+class PaidModel(pydantic.BaseModel):
+    k: str
+    card: Sensitive[int] = 0
+    note: Annotated[Sensitive[str], pydantic.Field(max_length=3)] = ""
+    lines: list[ItemModel] = []
+
+
+def said_by(call: Any) -> str:
+    """All that an error and the stack under it say."""
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - of any library
+        call()
+    # Without lines of this file, which have the value.
+    return "".join(traceback.format_exception(refused.value, limit=0))
+
+
+@pytest.mark.parametrize("name", ["json", "avro", "protobuf"])
+@pytest.mark.parametrize(
+    "fields",
+    [{"card": BIG}, {"card": SECRET}, {"note": [SECRET]}, {"note": SECRET + "\ud800"}, {"lines": BIG}],
+    ids=str,
+)
+@pytest.mark.parametrize("cls", [Paid, PaidModel])
+def test_no_error_of_writing_tells_a_sensitive_value(name: str, fields: dict[str, Any], cls: Any) -> None:
+    make = cls.model_construct if cls is PaidModel else cls
+    encode = Reading(cls, "t.Paid", format_named(name)).codec.encode
+    if "lines" in fields:
+        item = ItemModel(card=BIG) if cls is PaidModel else Item(BIG)
+        fields = {"lines": [item]}
+    if name == "json" and BIG in (fields.get("card"), *(each.card for each in fields.get("lines", ()))):
+        return  # JSON has room for it
+    said = said_by(lambda: encode(make(k="a", **fields)))
+    assert SECRET not in said
+    assert str(BIG) not in said
+    assert next(iter(fields)) in said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"k":"a","card":"S3CRET"}', b'{"k":"a","note":["S3CRET"]}', b'{"note":"S3CRET"}', b'{"k":"a","note":"S3CRET'],
+)
+@pytest.mark.parametrize("cls", [Paid, PaidModel])
+def test_no_error_of_reading_tells_a_sensitive_value(data: bytes, cls: Any) -> None:
+    assert SECRET not in said_by(lambda: Kind(cls).read(data))
+    assert SECRET not in said_by(lambda: Kind(cls).decode(data))
+
+
+def test_errors_tell_values_where_nothing_is_sensitive() -> None:
+    class Plain(Struct):
+        count: int
+
+    encode = Reading(Plain, "t.Plain", format_named("avro")).codec.encode
+    assert f"count: {BIG} is not from" in said_by(lambda: encode(Plain(BIG)))

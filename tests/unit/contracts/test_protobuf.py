@@ -252,3 +252,8 @@ def test_without_the_library_the_remedy_names_the_extra(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "google.protobuf", None)
     with pytest.raises(SettingsError, match=r"pip install 'postline\[protobuf\]'"):
         document(record())
+
+
+def test_of_a_file_with_many_messages_that_lead_to_each_other_one_is_read() -> None:
+    chain = "".join(f"message M{n} {{ M{max(n - 1, 0)} a = 1; M{n} b = 2; }}\n" for n in range(3000))
+    assert list(parse(f'syntax = "proto3";\n{chain}').definitions) == ["M0"]

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from postline.contracts import Catalog, Compaction, ForeignTopic, Retention, Schemas, Topic
-from postline.errors import ContractError, EncodeError, UsageError
+from postline.contracts.reflection import schema_of
+from postline.errors import ContractError, DecodeError, EncodeError, UsageError
 
 
 class Placed(msgspec.Struct):
@@ -209,3 +210,36 @@ def test_a_service_may_have_several_views_of_one_topic() -> None:
 def test_all_problems_between_topics_are_told_together() -> None:
     topics = [_topic("a", "shop.A", Placed), _topic("b", "shop.A", Placed), _topic("a", "shop.C", Other)]
     assert len(Catalog(topics).problems) == 3
+
+
+class OldPlaced(msgspec.Struct):
+    customer: int
+
+
+def _upcasting(function: Any) -> Any:
+    """What reads an old record through an upcast."""
+    topic = Topic("shop.orders", owner="shop", key="customer")
+    topic.event("shop.OrderPlaced")(Placed)
+    topic.upcast(OldPlaced, Placed)(function)
+    return topic.reading_of("shop.OrderPlaced").decoder(schema_of(OldPlaced))
+
+
+def test_an_upcast_gives_the_new_class_or_the_record_cannot_be_read() -> None:
+    assert _upcasting(lambda old: Placed(str(old.customer)))(b'{"customer":7}') == Placed("7")
+    for function in (lambda old: None, lambda old: old, lambda old: {"customer": "7"}):
+        with pytest.raises(DecodeError, match=r"The upcast .* gave a \w+, not a Placed"):
+            _upcasting(function)(b'{"customer":7}')
+
+
+async def _waiting(old: Any) -> Placed:
+    return Placed("")
+
+
+def _generating(old: Any) -> Any:
+    yield Placed("")
+
+
+@pytest.mark.parametrize("function", [_waiting, _generating, None])
+def test_an_upcast_that_gives_no_value_is_refused_where_it_is_declared(function: Any) -> None:
+    with pytest.raises(ContractError, match="is no plain function"):
+        _upcasting(function)

@@ -201,3 +201,35 @@ async def test_references_of_null_are_none() -> None:
     shown = {"schema": avro().text, "references": None, "id": 7, "version": 1}
     remote = remote_with(lambda request: httpx.Response(200, json=shown))
     assert set(await remote.schemas([7])) == {7}
+
+
+SHOWN = {"schema": avro().text, "id": 7, "version": 1}
+
+
+@pytest.mark.parametrize(
+    "passing",
+    [
+        httpx.Response(401, json={"error_code": 40101, "message": "who are you?"}),
+        httpx.Response(403),
+        httpx.Response(302, headers={"location": "https://login"}),
+        httpx.Response(200, html="<html>"),
+        httpx.Response(200, content=b'{"schema": "'),
+        httpx.Response(200, content=b"null"),
+        httpx.Response(404, html="<html>nginx"),
+        httpx.Response(404, json={"message": "no Route matched"}),
+    ],
+    ids=lambda each: f"{each.status_code}-{each.content[:9]}",
+)
+async def test_ids_are_asked_for_again_whatever_stands_before_the_registry(passing: httpx.Response) -> None:
+    answers = iter([passing, httpx.Response(200, json=SHOWN)])
+    remote = remote_with(lambda request: next(answers))
+    with pytest.raises(LogUnavailable) as told:
+        await remote.schemas([7])
+    assert told.value.retryable
+    assert set(await remote.schemas([7])) == {7}
+
+
+@pytest.mark.parametrize("code", [404, 40401, 40403])
+async def test_only_the_registry_itself_says_that_an_id_is_unknown(code: int) -> None:
+    remote = remote_with(lambda request: httpx.Response(404, json={"error_code": code, "message": "Schema not found"}))
+    assert await remote.schemas([7]) == {}

@@ -309,3 +309,27 @@ async def test_a_body_that_a_web_page_may_have_a_browser_send_is_refused(registr
         body = json.dumps({"schema": V1})
         response = await client.post("/subjects/o/versions", content=body, headers={"content-type": "text/plain"})
     assert (response.status_code, await registry.ask("GET", "/subjects")) == (415, (200, []))
+
+
+def doubling(levels: int) -> str:
+    """A record whose default makes two of the level below, and so on."""
+    made: Any = {"type": "record", "name": "R0", "fields": [{"name": "x", "type": "int", "default": 0}]}
+    for level in range(1, levels):
+        right = {"name": "r", "type": f"R{level - 1}", "default": {}}
+        made = {"type": "record", "name": f"R{level}", "fields": [{"name": "l", "type": made, "default": {}}, right]}
+    return avro(("r", made), default={})
+
+
+async def test_a_small_document_does_not_hold_the_registry_for_long(registry: Registry) -> None:
+    status, said = await registry.ask("POST", "/subjects/bomb/versions", {"schema": doubling(30)})
+    assert (status, said["error_code"]) == (422, 42201)
+    assert "default" in said["message"]
+    await registry.register(doubling(5), "small")
+    slow = {"type": "string", "pattern": "^(a+)+$", "default": "a" * 60 + "b"}
+    shown = json.dumps({"type": "object", "title": "t", "properties": {"a": slow}})
+    await registry.register(shown, "slow", schemaType="JSON")
+    chain = "".join(f"message M{n} {{ M{max(n - 1, 0)} a = 1; M{n} b = 2; }}\n" for n in range(1000))
+    await registry.register(f'syntax = "proto3";\n{chain}', "chain", schemaType="PROTOBUF")
+    await registry.register(f'syntax = "proto3";\n{chain}message Z {{}}\n', "chain", schemaType="PROTOBUF")
+    status, _ = await registry.ask("POST", "/subjects/large/versions", {"schema": '"string"' + " " * (1 << 20)})
+    assert status == 422

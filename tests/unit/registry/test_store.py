@@ -260,3 +260,31 @@ async def test_where_a_version_stands_is_told_without_registering_it(log: Sqlite
     assert {why.path for each in standing.findings for why in each.breaks} == {"line"}
     assert (standing.id, [each.number for each in standing.there]) == (None, [1])
     assert len(await log.read(TOPIC, 0, 0)) == before
+
+
+async def test_versions_under_all_former_names_are_judged_also_beside_own_ones(log: SqliteLog) -> None:
+    registry = registry_on(log)
+    first = msgspec.defstruct("A", [("k", str), ("a", int)])
+    between = msgspec.defstruct("B", [("k", str)])
+    await enroll(registry, "shop.o", Reading(first, "A"), "BACKWARD_TRANSITIVE")
+    await enroll(registry, "shop.o", Reading(between, "B", aliases=["A"]), "BACKWARD_TRANSITIVE")
+    other = msgspec.defstruct("B", [("k", str), ("a", str, "")])
+    for name, aliases in (("B", ["A"]), ("C", ["B", "A"])):
+        with pytest.raises(IncompatibleSchema, match="records of version 1 of A, which stay in the log:\n  a: "):
+            await enroll(registry, "shop.o", Reading(other, name, aliases=aliases), "BACKWARD_TRANSITIVE")
+    # By a rule for the last version alone, and by an upcast, it may be.
+    await enroll(registry, "shop.o", Reading(other, "C", aliases=["B", "A"]), "BACKWARD")
+
+
+async def test_avro_of_others_is_judged_by_avros_rules(log: SqliteLog) -> None:
+    registry = registry_on(log)
+
+    def document(kind: Any) -> Document:
+        content = {"type": "record", "name": "A", "fields": [{"name": "a", "type": kind}]}
+        return Document("AVRO", msgspec.json.encode(content).decode())
+
+    await registry.set_level("a", Level.BACKWARD)
+    await registry.register("a", document({"type": "int", "logicalType": "date"}))
+    with pytest.raises(IncompatibleSchema, match="the reader wants string, the writer writes int"):
+        await registry.register("a", document("string"))
+    assert await registry.register("a", document("double"))
