@@ -29,6 +29,7 @@ _ON_A_FILE = {
     "callers": ("publishing", "callers"),
     "one-at-a-time": ("publishing", "one_at_a_time"),
     "publish-many": ("publishing", "many"),
+    "tasks": ("tasks", "tasks"),
     "latency": ("latency", "latency"),
     "lock-hold": ("locking", "lock_hold"),
     "schema-ids": ("contracts", "schema_ids"),

@@ -51,8 +51,8 @@ def huey_publish(number: int) -> float | None:
 
 
 @contextmanager
-def redis_server(result: Result) -> Iterator[int | None]:
-    """The port of a Redis of our own, its log flushed once a second; None, and a note, if it can't be had."""
+def redis_server(result: Result, synced: str = "everysec") -> Iterator[int | None]:
+    """The port of a Redis of our own, its log flushed once a second, or "always"; None and a note if there is none."""
     missing = _missing()
     if missing:
         result.notes.append(f"FastStream on Redis skipped: {missing}")
@@ -63,7 +63,7 @@ def redis_server(result: Result) -> Iterator[int | None]:
         port = int(probe.getsockname()[1])
         probe.close()
         command = ["redis-server", "--port", str(port), "--dir", place, "--save", "", "--bind", "127.0.0.1"]
-        command += ["--appendonly", "yes", "--appendfsync", "everysec"]
+        command += ["--appendonly", "yes", "--appendfsync", synced]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
             try:
                 _until_it_answers(port)

@@ -22,7 +22,8 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (2, ("log", "store")),
     (3, ("runtime",)),
     (4, ("events", "entities", "outbox", "registry", "schedules")),
-    (4, ("commands", "queues", "routing")),  # served by subscriptions, as events declares them
+    (4, ("commands", "routing")),  # served by subscriptions, as events declares them
+    (4, ("queues",)),  # tasks are commands
     (5, ("workflows", "streams", "connect")),
     (6, ("monitor",)),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads
@@ -210,7 +211,7 @@ def test_a_tree_that_keeps_the_layers_is_accepted(tmp_path: Path) -> None:
     [
         pytest.param("message.py", "from postline.runtime import consumer", "imports go down", id="upward"),
         pytest.param("errors.py", "import postline.message", "imports go down", id="upward inside layer 0"),
-        pytest.param("queues.py", "from postline.commands import send", "siblings on layer 4", id="sibling"),
+        pytest.param("routing.py", "from postline.commands import send", "siblings on layer 4", id="sibling"),
         pytest.param("store/sql.py", "from postline.log.port import Log", "siblings on layer 2", id="sibling folder"),
         pytest.param("monitor.py", "def f():\n    from postline.app import App", "imports go down", id="deferred"),
         pytest.param(

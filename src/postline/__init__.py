@@ -9,7 +9,7 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  schedules/  commands/  routing/
+# 4 patterns      events.py  registry/  schedules/  commands/  routing/  queues/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
@@ -49,6 +49,7 @@ from postline.errors import (
 )
 from postline.events import Subscription
 from postline.message import Envelope
+from postline.queues import ContextTask, Queue, Task, TaskTicket
 from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
@@ -64,6 +65,7 @@ __all__ = [
     "CommandTopic",
     "Compaction",
     "Context",
+    "ContextTask",
     "ContractError",
     "DeadLetter",
     "DecodeError",
@@ -84,6 +86,7 @@ __all__ = [
     "Priorities",
     "PublishTimeout",
     "Published",
+    "Queue",
     "Rate",
     "Refused",
     "ReplyOutcome",
@@ -96,6 +99,8 @@ __all__ = [
     "Schemas",
     "SettingsError",
     "Subscription",
+    "Task",
+    "TaskTicket",
     "Ticket",
     "TicketStatus",
     "TimedOut",

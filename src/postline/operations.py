@@ -21,7 +21,7 @@ from postline.log.needs import Repartitioning
 from postline.log.planning import no_repartition
 from postline.log.port import Bounds, Capability, Log, PartitionInfo
 from postline.message import Envelope
-from postline.monitor import Monitor, RecordId, SubscriptionView, TopicView
+from postline.monitor import Monitor, RecordId, SubscriptionView, TaskView, TopicView
 from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position, control_record
 from postline.runtime.delays import DelayToken
 from postline.runtime.entries import CONTROL, DEAD, HELD, TIMER_NOTES, USER_STATE, offset_key, offset_of
@@ -123,6 +123,11 @@ class Operations:
         await self._require(subscription, records, (DEAD, HELD), "dead letter or held record")
         ops = [(each, ControlOp(op="discard", offset=each.offset, reason=reason)) for each in records]
         return msgspec.structs.replace(await self._ask(subscription, ops), discards=tuple(records))
+
+    async def cancel_task(self, subscription: str, task: TaskView) -> Request:
+        """Ask that a task, or any command of a record and a client, not be begun. Raises UnknownSubscription."""
+        op = ControlOp(op="cancel", client=task.client, request=task.request_id)
+        return await self._ask(subscription, [(RecordId.parse(task.id), op)])
 
     async def cancel(self, token: str) -> Request:
         """Ask for a delayed message to be cancelled; `cancelled` tells how that ended, once it is `obeyed`.

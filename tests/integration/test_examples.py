@@ -17,6 +17,7 @@ from examples import (
     global_order,
     lifespan_and_middleware,
     shop,
+    thumbnails,
     totals_per_customer,
 )
 from examples.dedup_and_retries import BankBusy, NoSuchAccount, PaymentReceived
@@ -82,6 +83,23 @@ async def test_the_cheapest_of_all_quotes_is_awarded_the_load():
             "l-2": best_quote.Award("l-2", "river", 450_900),
         }
         assert t.published(best_quote.HeavyLoad) == [best_quote.HeavyLoad("l-2", 501)]
+
+
+async def test_an_upload_is_published_once_an_hour_and_scaled_in_other_processes():
+    async with TestApp(thumbnails.app, patience_seconds=60) as t:
+        assert [each.path for each in await thumbnails.upload(["cat.jpg", "dog.jpg"])] == ["cat.jpg@80", "dog.jpg@80"]
+        for by in ("kim", "lou"):
+            assert await thumbnails.publish.request("cat.jpg", by=by) == 2
+        await t.settle()
+        assert t.audit() == {"photos.pictures": {"done": 4}, "photos.tasks": {"done": 1, "duplicate": 1}}
+
+
+async def test_thumbnails_run_as_processes_that_share_the_work(tmp_path):
+    url = f"sqlite:///{tmp_path}/photos.db"
+    async with running_service("thumbnails.py", url=url) as service, publisher(url, []) as outside:
+        said = await run_program("thumbnails.py", "cat.jpg", "dog.jpg", POSTLINE_URL=url)
+        assert said.split() == ["cat.jpg@80", "dog.jpg@80"]
+        await handled(outside, service, "photos.pictures", done=2)
 
 
 async def test_totals_are_kept_by_customer_and_forgotten_when_the_account_is_closed():

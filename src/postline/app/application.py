@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, TypeVar, Unpack
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need, TopicSpec
 from postline.log.port import Log
+from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
@@ -44,7 +46,7 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
     return running.topology.need(running.checked_plans(), principal)
 
 
-class App(Routing):
+class App(Routing, Queueing):
     """One service: its name, the topics it owns, and its subscriptions.
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
@@ -77,6 +79,8 @@ class App(Routing):
         self.subscriptions: dict[str, Subscription] = {}
         #: What begins and ends with the app, after its subscriptions have begun and until they have stopped.
         self.companions: list[Companion] = []
+        #: By the names that `task(queue=…)` gives.
+        self.queues: dict[str, Queue] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
         self.schedules: Schedules | None = None
@@ -119,6 +123,12 @@ class App(Routing):
         if start is None:
             raise _without_start(name)
         return self._added(ReplySubscription(name, topic, start, Policy(**options)))
+
+    def take_up(self, queue: Queue) -> None:
+        """Own a queue's topic and serve it; `queue` and `task` do this. Raises UsageError for a name in use."""
+        self._added(queue)
+        self.owns += queue.commands.topics
+        self.commands += (queue.commands,)
 
     def _added(self, subscription: SubscriptionT) -> SubscriptionT:
         if subscription.name in self.subscriptions:
@@ -293,6 +303,19 @@ class App(Routing):
         leaving = None if delay is None and at is None else running.leaving(delay, at)
         return await running.requests(topic).send(command, request_id, timeout, leaving)
 
+    async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
+        """Send commands of one topic in order, many to a commit; all are durable when this returns.
+
+        Each thousand (or less, as `publish_many` says) is stored whole or not at all. Raises as `send`, and
+        ContractError for a command of another topic; `published` of a BackPressure says how many were stored before.
+        """
+        running = self._for_publishing("app.send_many", "ctx.send")
+        rest = iter(commands)
+        for first in rest:
+            requests = running.requests(running.commanding.topic_of(first))
+            return await requests.send_many(chain((first,), rest), timeout, running.store, running.at_once)
+        return []
+
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.
 
@@ -374,12 +397,19 @@ class App(Routing):
         except asyncio.CancelledError:
             await running.abort()
             raise
+        finally:
+            await self._close_queues()
 
     async def abort(self) -> None:
         """Let go at once: what was not committed is handled again by whoever comes next."""
         running, self._running = self._running, None
         if running is not None:
             await running.abort()
+            await self._close_queues()
+
+    async def _close_queues(self) -> None:
+        for queue in self.queues.values():
+            await queue.close()
 
     async def wait_failed(self) -> BaseException:
         """Wait until a subscription can't go on; gives its error."""

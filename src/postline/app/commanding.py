@@ -14,6 +14,7 @@ from postline.errors import ContractError, UsageError
 from postline.events import Subscription
 from postline.log.port import Append, Log
 from postline.message import Envelope
+from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX, Plan
@@ -39,9 +40,13 @@ class Commanding:
         self._requests: dict[str, Requests] = {}
         self._writers: dict[str, ReplyWriter] = {}
 
-    def is_command(self, topic_name: str) -> bool:
-        """Whether the messages of a topic are sent rather than published."""
-        return topic_name in self._topics
+    def sending(self, topic_name: str, cls: type) -> dict[str, Any]:
+        """What a `Route` says of commands, which are sent rather than published; nothing for other messages."""
+        if topic_name not in self._topics:
+            return {}
+        spec = self._topics[topic_name].spec_of(cls)
+        expires_ms = None if spec.expires is None else milliseconds_of(spec.expires)
+        return {"is_command": True, "own_id": spec.own_id, "expires_ms": expires_ms}
 
     def requests(self, topic: CommandTopic, around: tuple[Log, Clock, SchemaSource]) -> Requests:
         """The requests to one command topic."""

@@ -318,7 +318,7 @@ class Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
-            is_command=self.commanding.is_command(topic.name),
+            **self.commanding.sending(topic.name, contract.cls),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
@@ -327,9 +327,14 @@ class Running:
     ) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
         fresh, rest = partial(self.outlet.fresh, priority=priority), iter(messages)
-        number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+        number = self.at_once
         while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    @property
+    def at_once(self) -> int:
+        """Most records that are stored together."""
+        return min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
 
     async def store(self, appends: Sequence[Append]) -> list[Published]:
         """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""

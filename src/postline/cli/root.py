@@ -32,6 +32,7 @@ _COMMANDS = {
     "serve": ("postline.cli.serve:command", "Take commands over HTTP."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),
+    "tasks": ("postline.cli.tasks:command", "List queues; list, show and cancel the tasks in them."),
     "tickets": ("postline.cli.tickets:command", "List the outcomes of requests."),
     "topics": ("postline.cli.topics:command", "List, show, plan and make topics."),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, NamedTuple
 
 from postline.clock import Clock
@@ -16,7 +17,7 @@ from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
 from postline.contracts.cloudevents import CALLBACK
 from postline.contracts.commands import CommandTopic
-from postline.errors import RequestTimeout, UnknownSubscription
+from postline.errors import BackPressure, RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
@@ -34,6 +35,10 @@ class Leaving(NamedTuple):
 
     at_ms: int
     put_off: Callable[[Append], Awaitable[object]]
+
+
+#: Stores records, all or none.
+Store = Callable[[Sequence[Append]], Awaitable[object]]
 
 
 class Requests:
@@ -65,9 +70,7 @@ class Requests:
         leaving: Leaving | None = None,
     ) -> Ticket:
         """Store a command, or have it leave later; its ticket. Durable when this returns. Raises as `App.send`."""
-        leaves_ms = self.clock.now_ms() if leaving is None else leaving.at_ms
-        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
-        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
+        append, is_own = self._made(command, request_id, timeout, leaving)
         # Replies are listened to first: one that comes at once must not be missed.
         if not self._inbox.listening:
             await self._inbox.open()
@@ -76,9 +79,43 @@ class Requests:
             await self._log.append((append,))
         else:
             await leaving.put_off(append)
-        if request_id is not None:
+        if is_own:
             await self._recall(ticket)
         return ticket
+
+    async def send_many(
+        self, commands: Iterable[Any], timeout: timedelta | float | None, store: Store, together: int
+    ) -> list[Ticket]:
+        """Store commands, so many with one call of `store`; their tickets. Raises as `App.send_many`."""
+        await self._inbox.open()
+        tickets: list[Ticket] = []
+        rest = iter(commands)
+        while some := list(islice(rest, together)):
+            for command in some:
+                self._topic.spec_of(type(command))
+            made = [self._made(command, None, timeout, None) for command in some]
+            stored = [Ticket(each.envelope.id, self, self._inbox.expect(each.envelope.id)) for each, _ in made]
+            try:
+                await store([append for append, _ in made])
+            except BackPressure as error:
+                error.published = len(tickets)
+                raise
+            for ticket, (_, is_own) in zip(stored, made, strict=True):
+                if is_own:
+                    await self._recall(ticket)
+            tickets += stored
+        return tickets
+
+    def _made(
+        self, command: Any, request_id: str | None, timeout: timedelta | float | None, leaving: Leaving | None
+    ) -> tuple[Append, bool]:
+        """The record, and whether its id may have been used before."""
+        if request_id is None:
+            request_id = self._outlet.own_id(command)
+        leaves_ms = self.clock.now_ms() if leaving is None else leaving.at_ms
+        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
+        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms, leaves_ms)
+        return append, request_id is not None
 
     async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
         """Store a command for somebody behind this client, and the note of it, in one step.

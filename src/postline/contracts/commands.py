@@ -33,6 +33,10 @@ class CommandSpec:
     refusals: tuple[type, ...]
     #: Changes nothing: its handler may not publish.
     is_query: bool = False
+    #: How long a command may wait to be begun, where its sender says nothing else.
+    expires: timedelta | float | None = None
+    #: Of a command and the time in milliseconds: the request id, where its sender gives none.
+    own_id: Callable[[Any, int], str] | None = None
 
 
 def ticket_key(client_id: str, request_id: str) -> bytes:

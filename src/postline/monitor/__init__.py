@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
+from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
     BoundView,
@@ -39,10 +40,14 @@ __all__ = [
     "PartitionAudit",
     "PartitionView",
     "PriorityView",
+    "QueueView",
     "RecordId",
     "RecordView",
     "ScheduleView",
     "SubscriptionView",
+    "TaskDetail",
+    "TaskView",
+    "Tasks",
     "TopicView",
     "WaitingView",
     "key_text",

@@ -52,8 +52,10 @@ class Desk(Protocol):
     def cancellation(self, context: Context[Any], token: str) -> Append:
         """The record that asks for a delayed message to be cancelled."""
 
-    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
-        """The record that sending `command` from this context makes."""
+    def command(
+        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+    ) -> Append:
+        """The record that sending `command` from this context makes, to leave at `leaves_ms` if not now."""
 
     def promise(self, context: Context[Any]) -> str:
         """The token of a reply that comes later."""
@@ -224,9 +226,14 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         return None
 
     def _put_off(self, message: Any, headers: Mapping[str, str] | None, priority: str | None, due: Due) -> str:
+        self._count_ordinals()
+        return self._let_leave(self.desk.output(self, message, headers, priority), due)
+
+    def _count_ordinals(self) -> None:
         if self.ordinals is None and self.outbox is None:
             self.ordinals = {}  # counted from the first on, since the outbox does not have it
-        append = self.desk.output(self, message, headers, priority)
+
+    def _let_leave(self, append: Append, due: Due) -> str:
         order = order_of(self.offset, len(self.delayed or ()))
         self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
         return str(DelayToken(self.desk.subscription, self.desk.partition, due.at_ms, order, append.envelope.id))
@@ -280,14 +287,10 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         leaves_ms = self.desk.now_ms() if due is None else due.at_ms
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         if due is None:
-            append = self.desk.command(self, command, expires_ms)
-            self.put_out(append)
+            self.put_out(append := self.desk.command(self, command, expires_ms))
         else:
-            if self.ordinals is None and self.outbox is None:
-                self.ordinals = {}  # counted from the first on, since the outbox does not have it
-            append = self.desk.command(self, command, expires_ms)
-            order = order_of(self.offset, len(self.delayed or ()))
-            self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
+            self._count_ordinals()
+            self._let_leave(append := self.desk.command(self, command, expires_ms, leaves_ms), due)
         return append.envelope.id
 
     @property

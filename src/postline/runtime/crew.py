@@ -29,6 +29,7 @@ class Worker:
         "dropped",
         "handled",
         "last_attempt",
+        "limit",
         "owned",
         "settled",
         "since_yield",
@@ -42,6 +43,8 @@ class Worker:
         self.owned: OwnedPartition | None = None
         #: Counts attempts, so that the deadline sweeper sees whether one goes on.
         self.attempt = 0
+        #: The running handler's own time limit, in seconds.
+        self.limit: float | None = None
         #: Records that it settled.
         self.handled = 0
         #: The attempt after which the worker lets go of its lane.

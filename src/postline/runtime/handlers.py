@@ -14,6 +14,7 @@ from postline.contracts.schema import Schema
 from postline.errors import DecodeError, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Record
 from postline.runtime.limits import Limit
+from postline.runtime.retry import Retry
 
 __all__ = ["Handler", "HandlerFunction", "inspect_handler", "refusing"]
 
@@ -35,6 +36,9 @@ class Handler:
     is_async: bool
     wants_context: bool
     where: Callable[[Any], bool] | None = None
+    #: Its own policy and limit of an attempt, instead of the subscription's.
+    retry: Retry | None = None
+    timeout_seconds: float | None = None
     #: How many attempts run at once, and begin in a time, in each process.
     limit: Limit | None = None
     #: By the id of the schema that a value was written under; 0 where a record names none.

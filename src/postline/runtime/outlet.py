@@ -45,6 +45,9 @@ class Route:
     flags: int = 0
     #: A command or query: it is sent, not published.
     is_command: bool = False
+    #: Of a command and the time: its id, where its sender gives none; and how long it may wait to be begun.
+    own_id: Callable[[Any, int], str] | None = None
+    expires_ms: int | None = None
     #: Where they go by their priority; {} where the topic has none.
     siblings: Mapping[str, Route] = field(default_factory=dict)
 
@@ -113,16 +116,27 @@ class Outlet:
             _require_room(route, append.value or b"", append.key, append.envelope)
         return append
 
-    def sent(self, command: Any, request_id: str, expires_ms: int | None = None) -> Append:
+    def sent(
+        self, command: Any, request_id: str, expires_ms: int | None = None, leaves_ms: int | None = None
+    ) -> Append:
         """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
         _check_id(request_id)
         route = self._routes.get(type(command)) or self.route(command)
         if not route.is_command:
             raise _not_to_be_sent(route)
-        return self._made(route, command, request_id, self._of_request(request_id, expires_ms))
+        return self._made(route, command, request_id, self._of_request(route, request_id, expires_ms, leaves_ms))
 
-    def _of_request(self, request_id: str, expires_ms: int | None) -> dict[str, str]:
+    def own_id(self, command: Any) -> str | None:
+        """The request id that follows from what the command says, if its contract has one made of that."""
+        route = self._routes.get(type(command)) or self.route(command)
+        return None if route.own_id is None else route.own_id(command, self._clock.now_ms())
+
+    def _of_request(
+        self, route: Route, request_id: str, expires_ms: int | None, leaves_ms: int | None
+    ) -> dict[str, str]:
         headers = {CLIENT_ID: self.service, REQUEST_ID: request_id}
+        if expires_ms is None and route.expires_ms is not None:
+            expires_ms = (self._clock.now_ms() if leaves_ms is None else leaves_ms) + route.expires_ms
         return headers if expires_ms is None else {**headers, EXPIRY: timestamp(expires_ms)}
 
     def _made(self, route: Route, message: Any, own_id: str | None, headers: dict[str, str]) -> Append:
@@ -162,25 +176,34 @@ class Outlet:
             route = route.of(priority)
         return self._derived(context, route, message, headers)
 
-    def derive_command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+    def derive_command(
+        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+    ) -> Append:
         """The record of a command sent by a handler; its id, which is the request's, follows from what is handled."""
         route = self._routes.get(type(command)) or self.route(command)
         if not route.is_command:
             raise _not_to_be_sent(route)
-        append = self._derived(context, route, command, None)
+        append = self._derived(context, route, command, None, self.own_id(command))
         trace = {name: value for name, value in append.envelope.headers.items() if name in TRACE}
-        headers = trace | self._of_request(append.envelope.id, expires_ms)
+        headers = trace | self._of_request(route, append.envelope.id, expires_ms, leaves_ms)
         append.envelope = msgspec.structs.replace(append.envelope, headers=headers)
         append.flags |= FLAG_OWN_ID
         return append
 
-    def _derived(self, context: Context[Any], route: Route, message: Any, headers: Mapping[str, str] | None) -> Append:
+    def _derived(
+        self,
+        context: Context[Any],
+        route: Route,
+        message: Any,
+        headers: Mapping[str, str] | None,
+        own_id: str | None = None,
+    ) -> Append:
         value, key = route.encode(message), route.key_of(message)
         cause = context.envelope
         cause_id = cause.id or context.message_id
         type_name = route.type_name
         ordinal = context.next_ordinal(type_name, key)
-        own = derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
+        own = own_id or derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
         placed_by = route.placed_by(message, key) or own.encode()
         if cause.headers:
             kept = {name: cause.headers[name] for name in HANDED_ON if name in cause.headers}

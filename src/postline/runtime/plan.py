@@ -123,8 +123,7 @@ class Plan:
         problems += self._limit_problems()
         if self.batch is not None and self.answering is not None:
             problems.append("commands are answered one by one; leave out batch=.")
-        if self.timeout_seconds is not None:
-            problems += self._timeout_problems(self.timeout_seconds)
+        problems += self._timeout_problems()
         if self.dedup is not None and self.dedup.window < timedelta(seconds=self.ladder_seconds):
             problems.append(
                 f"the dedup window ({self.dedup.window}) is shorter than the retry ladder "
@@ -145,10 +144,13 @@ class Plan:
             )
         return problems
 
-    def _timeout_problems(self, timeout_seconds: float) -> list[str]:
-        if timeout_seconds <= 0:
+    def _timeout_problems(self) -> list[str]:
+        own = [each for each in self.handlers.values() if each.timeout_seconds is not None]
+        limits = [self.timeout_seconds, *(each.timeout_seconds for each in own)]
+        if any(limit is not None and limit <= 0 for limit in limits):
             return ["timeout must be above zero."]
-        plain = sorted({handler.function.__qualname__ for handler in self.handlers.values() if not handler.is_async})
+        limited = own if self.timeout_seconds is None else list(self.handlers.values())
+        plain = sorted({handler.function.__qualname__ for handler in limited if not handler.is_async})
         if plain:
             return [f"a thread can't be stopped, so timeout= can't limit {', '.join(plain)}; make it `async def`."]
         return []

@@ -138,6 +138,7 @@ class WorkerPool:
             if worker.timed_out:
                 self.undo_cancel(worker)
             worker.attempt += 1
+            worker.limit = handler.timeout_seconds
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
                 if answers is not None:
@@ -206,6 +207,7 @@ class WorkerPool:
     async def _run_in_thread(self, worker: Worker, owned: OwnedPartition, lane: Lane, handler: Handler) -> None:
         """Run a stretch of the lane's records, all for one plain function, in one call to a thread."""
         calls: list[tuple[Any, Context[Any]]] = []
+        worker.limit = None  # a thread can't be stopped
         most = min(_THREAD_RECORDS, worker.last_attempt - worker.attempt)
         if self._forestalled(owned, lane):
             return
@@ -286,7 +288,8 @@ class WorkerPool:
         lane.attempts += 1
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints
-        match decide(self._plan.retry, lane.attempts, error, owned.around.random):
+        policy = (item[3].retry if item[3] is not None else None) or self._plan.retry
+        match decide(policy, lane.attempts, error, owned.around.random):
             case Again():
                 return True
             case Later(delay_seconds):
@@ -311,10 +314,10 @@ class WorkerPool:
         """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
         if self._crew.stopping or worker.dropped:
             raise cancelled
-        timed_out = worker.timed_out
+        timed_out, limit = worker.timed_out, worker.limit or self._plan.timeout_seconds
         self.undo_cancel(worker)
         if timed_out:
-            return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
+            return TimeoutError(f"the attempt took longer than its limit of {limit:g} s")
         return RuntimeError("the handler let a CancelledError out, although nobody else cancelled its attempt")
 
     async def stop(self) -> None:

@@ -66,7 +66,9 @@ class _FakeDesk:
     def cancellation(self, context: Context[Any], token: str) -> Append:
         return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
 
-    def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
+    def command(
+        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+    ) -> Append:
         """As `output`; the request id is the message's id."""
         return self.output(context, command, None)
 

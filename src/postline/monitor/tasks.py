@@ -1,0 +1,221 @@
+"""Queues and their tasks, as operators see them: what waits, what is retried, and how calls ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, OUTCOME, REQUEST_ID
+from postline.contracts.commands import COMMANDS, TICKETS
+from postline.errors import DecodeError, UsageError
+from postline.log.port import Log, PartitionInfo, Record
+from postline.message import Envelope
+from postline.monitor.reading import Monitor
+from postline.monitor.views import HeldView, RecordId, RecordView, SubscriptionView
+from postline.runtime.outcomes import Outcome
+from postline.runtime.progress import Progress
+
+__all__ = ["QueueView", "TaskDetail", "TaskView", "Tasks"]
+
+_STATES = {"success": "succeeded", "refusal": "refused", "fault": "failed", "timeout": "timed-out"}
+_CANCELLED = "postline.Cancelled"
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue, and how many of its tasks are where; counts of ends are since the last reset."""
+
+    name: str
+    service: str
+    #: As `SubscriptionView.status`.
+    status: str
+    workers: int
+    #: Waiting, or being run: the log does not tell these apart. An upper bound, as `lag_records` is.
+    open: int
+    #: Age of the oldest of them.
+    lag_seconds: float
+    retrying: int
+    done: int
+    failed: int
+    expired: int
+    cancelled: int
+    duplicates: int
+    #: Those among the failed that can be redriven.
+    dead_letters: int
+
+
+class TaskView(msgspec.Struct, frozen=True, kw_only=True):
+    """A call of a task."""
+
+    request_id: str
+    client: str
+    #: The task's wire name.
+    task: str
+    #: "open" (waits or is being run), "retrying", "succeeded", "failed", "timed-out", "refused" or "cancelled".
+    state: str
+    #: Where it lies in its queue, as `3:1042`.
+    id: str
+    sent_ms: int
+    expires: str = ""
+    attempts: int = 0
+    next_attempt_ms: int | None = None
+    error: str = ""
+
+
+class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A call with its arguments and, once it has ended, its reply; sensitive fields are masked."""
+
+    task: TaskView
+    call: RecordView
+    reply: RecordView | None
+
+
+class _Place(NamedTuple):
+    partition: int
+    record: Record
+    envelope: Envelope
+
+
+class Tasks:
+    """Reads queues without touching them. Event loop only."""
+
+    def __init__(self, log: Log, monitor: Monitor) -> None:
+        self._log, self._monitor = log, monitor
+
+    async def queues(self) -> list[QueueView]:
+        """All queues: command topics without keys. Raises LogUnavailable."""
+        keyless = {topic.name for topic in await self._monitor.topics() if not topic.key}
+        views = [each for each in await self._monitor.subscriptions() if each.topic in keyless]
+        return [await self._queue(each) for each in views if each.topic == each.name + COMMANDS]
+
+    async def _queue(self, view: SubscriptionView) -> QueueView:
+        outcomes = (await self._monitor.audit(view.name)).outcomes
+        return QueueView(
+            name=view.name,
+            service=view.service,
+            status=view.status,
+            workers=len(view.members),
+            open=view.lag_records,
+            lag_seconds=view.lag_seconds,
+            retrying=view.held,
+            done=outcomes[Outcome.DONE.label],
+            failed=outcomes[Outcome.DEAD_LETTERED.label],
+            expired=outcomes[Outcome.EXPIRED.label],
+            cancelled=outcomes[Outcome.DISCARDED.label],
+            duplicates=outcomes[Outcome.DUPLICATE.label],
+            dead_letters=view.dead_letters,
+        )
+
+    async def open(self, queue: str, *, limit: int) -> list[TaskView]:
+        """The tasks of a queue that have not ended, oldest first, `limit` at most. Raises UnknownSubscription."""
+        held = {each.id: each for each in await self._monitor.held(queue)}
+        found = [each async for each in self._held(queue, held)]
+        for info in await self._log.partitions(queue):
+            found += [_view(each) async for each in self._waiting(queue, info, limit)]
+        return sorted(found, key=lambda each: each.sent_ms)[:limit]
+
+    async def _held(self, queue: str, held: dict[str, HeldView]) -> AsyncIterator[TaskView]:
+        for text, each in held.items():
+            partition, offset = RecordId.parse(text)
+            for record in await self._log.read_offsets(queue + COMMANDS, partition, [offset]):
+                view = _view(_Place(partition, record, self._log.envelope(record)))
+                yield msgspec.structs.replace(
+                    view,
+                    state="retrying",
+                    attempts=each.attempts,
+                    next_attempt_ms=each.next_attempt_ms,
+                    error=each.error,
+                )
+
+    async def _waiting(self, queue: str, info: PartitionInfo, limit: int) -> AsyncIterator[_Place]:
+        """Those neither settled nor held, which lie from the position on."""
+        ahead = Progress.decode(info.progress, info.position).ahead
+        left = limit
+        async for place in self._records(queue + COMMANDS, info.partition, info.position):
+            if not _covered(place.record[0], ahead):
+                yield place
+                left -= 1
+            if not left:
+                return
+
+    async def _records(self, topic: str, partition: int, offset: int) -> AsyncIterator[_Place]:
+        while page := await self._log.read(topic, partition, offset):
+            for record in page:
+                try:
+                    yield _Place(partition, record, self._log.envelope(record))
+                except DecodeError:
+                    continue  # it does not tell who asked; `postline dlq` shows it
+            offset = page[-1][0] + 1
+
+    async def find(self, queue: str, request_id: str) -> list[TaskDetail]:
+        """The calls under a request id: several if several clients chose the same. Reads what the queue keeps.
+
+        Raises UnknownTopic.
+        """
+        replies = {each.envelope.headers.get(CLIENT_ID): each async for each in self._of(queue + TICKETS, request_id)}
+        held = {each.id: each for each in await self._monitor.held(queue)}
+        found: dict[str, TaskDetail] = {}
+        async for place in self._of(queue + COMMANDS, request_id):
+            view = _view(place)
+            if view.client in found:
+                continue  # a repetition
+            reply = replies.get(view.client)
+            if reply is not None:
+                view = msgspec.structs.replace(view, state=_state(reply))
+            elif (waiting := held.get(view.id)) is not None:
+                view = msgspec.structs.replace(
+                    view, state="retrying", attempts=waiting.attempts, next_attempt_ms=waiting.next_attempt_ms
+                )
+            call = await self._shown(queue + COMMANDS, place)
+            answer = None if reply is None else await self._shown(queue + TICKETS, reply)
+            found[view.client] = TaskDetail(task=view, call=call, reply=answer)
+        return list(found.values())
+
+    async def only(self, queue: str, request_id: str, client: str | None) -> TaskView:
+        """The one call that is meant. Raises UsageError if there is none, or `client` has to say which."""
+        found = [each.task for each in await self.find(queue, request_id)]
+        matching = [each for each in found if client in (None, each.client)]
+        if len(matching) == 1:
+            return matching[0]
+        if not matching:
+            raise UsageError(
+                f"Queue {queue!r} has no call {request_id!r}.",
+                remedy="`postline tasks list` shows those that wait; retention may have taken it.",
+            )
+        clients = ", ".join(each.client for each in matching)
+        raise UsageError(f"Calls {request_id!r} of {clients} are there.", remedy="Say whose: --client NAME.")
+
+    async def _of(self, topic: str, request_id: str) -> AsyncIterator[_Place]:
+        for partition, bounds in enumerate(await self._log.bounds(topic)):
+            async for place in self._records(topic, partition, bounds.start):
+                told = place.envelope.headers
+                is_note = topic.endswith(TICKETS) and OUTCOME not in told
+                if told.get(REQUEST_ID) == request_id and not is_note:
+                    yield place
+
+    async def _shown(self, topic: str, place: _Place) -> RecordView:
+        (view,) = await self._monitor.read(topic, {place.partition: place.record[0]}, limit=1)
+        return view
+
+
+def _view(place: _Place) -> TaskView:
+    told = place.envelope.headers
+    return TaskView(
+        request_id=told.get(REQUEST_ID, ""),
+        client=told.get(CLIENT_ID, ""),
+        task=place.record[3],
+        state="open",
+        id=str(RecordId(place.partition, place.record[0])),
+        sent_ms=place.envelope.time_ms or place.record[1],
+        expires=told.get(EXPIRY, ""),
+    )
+
+
+def _state(reply: _Place) -> str:
+    outcome = reply.envelope.headers[OUTCOME]
+    return "cancelled" if reply.record[3] == _CANCELLED else _STATES.get(outcome, outcome)
+
+
+def _covered(offset: int, runs: Iterable[tuple[int, int, int]]) -> bool:
+    return any(first <= offset <= last for first, last, _ in runs)

@@ -1,0 +1,151 @@
+"""Queues: command topics without keys or order, served by workers that compete for their tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Literal
+
+from postline.commands import Serving
+from postline.contracts.commands import CommandTopic
+from postline.contracts.topics import DEFAULT_PARTITIONS
+from postline.errors import UsageError
+from postline.events import Policy
+from postline.queues.definitions import Definition
+from postline.queues.isolation import Children, refuse_isolation
+from postline.queues.unique import unique_id
+from postline.runtime.context import Context, milliseconds_of
+from postline.runtime.handlers import Handler
+from postline.runtime.limits import Rate
+from postline.runtime.retry import Retry
+
+__all__ = ["Queue", "QueueOptions", "TaskOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueOptions:
+    """What may be said of a queue; see `App.queue`."""
+
+    concurrency: int = 64
+    rate: Rate | None = None
+    retry: Retry | None = None
+    results_kept: timedelta = timedelta(days=7)
+    partitions: int = DEFAULT_PARTITIONS
+    retention: timedelta = timedelta(days=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions:
+    """What may be said of one task; see `App.task`."""
+
+    retry: Retry | None = None
+    timeout: timedelta | float | None = None
+    expires: timedelta | float | None = None
+    aliases: Sequence[str] = ()
+    concurrency: int | None = None
+    rate: Rate | None = None
+    unique: timedelta | None = None
+    unique_by: Callable[..., object] | None = None
+    isolation: Literal["process"] | None = None
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """The limit of one attempt, in seconds."""
+        return self.timeout.total_seconds() if isinstance(self.timeout, timedelta) else self.timeout
+
+
+class Queue(Serving):
+    """One queue of a service: the topic of its tasks, and the subscription that its workers share."""
+
+    def __init__(self, service: str, name: str, options: QueueOptions) -> None:
+        self.service = service
+        topic = CommandTopic(
+            f"{service}.{name}",
+            owner=service,
+            partitions=options.partitions,
+            retention=options.retention,
+            tickets_kept=options.results_kept,
+        )
+        policy = Policy(
+            order="none",
+            after="continue",
+            concurrency=options.concurrency,
+            rate=options.rate,
+            retry=options.retry,
+        )
+        super().__init__(topic, policy)
+        self.tasks: dict[str, tuple[Definition, TaskOptions]] = {}
+        self._children: Children | None = None
+
+    def add(self, definition: Definition, options: TaskOptions) -> None:
+        """Take a task in. Raises ContractError and UsageError for what contradicts itself."""
+        if options.unique_by is not None and options.unique is None:
+            raise UsageError(
+                f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."
+            )
+        if options.timeout_seconds is not None and options.timeout_seconds <= 0:
+            raise UsageError(f"Task {definition.name} has a timeout of {options.timeout}.", remedy="Give more than 0.")
+        if options.expires is not None:
+            milliseconds_of(options.expires)
+        if options.isolation is not None:
+            refuse_isolation(definition)
+        topic = self.commands
+        reply = definition.result
+        if reply is not None:
+            topic.reply(f"{definition.name}.result", aliases=[f"{each}.result" for each in options.aliases])(reply)
+        topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
+        own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
+        topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires, own_id=own_id)
+        called = self._handler(definition, options)
+        self.on(definition.message, concurrency=options.concurrency, rate=options.rate)(called)
+        self.tasks[definition.name] = (definition, options)
+
+    def _handlers(self) -> dict[str, Handler]:
+        found = super()._handlers()
+        # One for all names of a type, as they come: what is counted of a handler is counted once.
+        own = {id(handler): self._with_own_policy(handler) for handler in found.values()}
+        return {name: own[id(handler)] for name, handler in found.items()}
+
+    def _with_own_policy(self, handler: Handler) -> Handler:
+        _, options = self.tasks[handler.type_name]
+        # A child's time is measured from where it begins, not from where an attempt waits for a free one.
+        limit = None if options.isolation else options.timeout_seconds
+        return replace(handler, retry=options.retry, timeout_seconds=limit)
+
+    def _handler(self, definition: Definition, options: TaskOptions) -> Callable[..., Any]:
+        if options.isolation is None:
+            return _handler(definition)
+
+        async def run_apart(message: Any) -> Any:
+            if self._children is None:
+                self._children = Children()
+            return await self._children.call(definition, message, options.timeout_seconds)
+
+        run_apart.__qualname__ = run_apart.__name__ = definition.name
+        return run_apart
+
+    async def close(self) -> None:
+        """End the processes of isolated tasks. Idempotent."""
+        children, self._children = self._children, None
+        if children is not None:
+            await children.close()
+
+
+def _handler(definition: Definition) -> Callable[..., Any]:
+    """The handler of a task's messages: it calls the function, and makes the reply of what that returns."""
+    function, arguments, reply_of = definition.function, definition.arguments, definition.reply_of
+
+    def call(message: Any, context: Context[Any]) -> Any:
+        args, kwargs = arguments(message)
+        return function(context, *args, **kwargs) if definition.wants_context else function(*args, **kwargs)
+
+    async def run(message: Any, context: Context[Any]) -> Any:
+        return reply_of(await call(message, context))
+
+    def run_plain(message: Any, context: Context[Any]) -> Any:
+        return reply_of(call(message, context))
+
+    handler = run if definition.is_async else run_plain
+    handler.__qualname__ = handler.__name__ = definition.name
+    return handler

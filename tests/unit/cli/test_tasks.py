@@ -1,0 +1,117 @@
+"""`postline tasks`: queues and their tasks from the shell."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from typing import Any
+
+import pytest
+
+from postline.app import open_environment
+from tests.unit.cli.conftest import Project
+
+IMAGES = """
+from typing import Annotated
+from postline import App, Retry
+
+app = App("images")
+
+@app.task(retry=Retry(immediate=0, delays=(3600,)))
+async def resize(path: str, width: int = 80) -> int:
+    if path == "bad":
+        raise ValueError("no picture")
+    return width
+
+@app.task(queue="mails", retry=Retry(immediate=0, delays=()))
+async def mail(to: str) -> None:
+    raise RuntimeError("no route")
+"""
+
+
+def send(project: Project, *calls: tuple[str, str]) -> list[str]:
+    """Calls as the service sends them; their request ids."""
+    ids = []
+    for name, arguments in calls:
+        given = ("send", "images_app:app", name, arguments, "--json", "--as", "images")
+        sent = project.run(*given)
+        assert sent.code == 0, sent.err
+        ids.append(sent.json["request_id"])
+    return ids
+
+
+def handle(project: Project) -> None:
+    """Run the service until nothing waits."""
+
+    async def work() -> None:
+        app = importlib.import_module("images_app").app
+        environment = open_environment()
+        await app.start(environment)
+        while not await app.caught_up():
+            await asyncio.sleep(0)
+        await app.stop()
+        await environment.log.close()
+
+    asyncio.run(work())
+
+
+@pytest.fixture
+def images(project: Project) -> Project:
+    """A project with two queues."""
+    project.write("images_app.py", IMAGES)
+    return project
+
+
+def queues(project: Project) -> dict[str, Any]:
+    """The queues by name."""
+    return {each["name"]: each for each in project.run("tasks", "--json").json}
+
+
+def test_queues_are_listed_with_what_became_of_their_tasks(images: Project) -> None:
+    send(
+        images,
+        ("images.resize", '{"path": "cat"}'),
+        ("images.resize", '{"path": "bad"}'),
+        ("images.mail", '{"to": "x"}'),
+    )
+    handle(images)
+    send(images, ("images.resize", '{"path": "dog"}'))
+    found = queues(images)
+    tasks, mails = found["images.tasks"], found["images.mails"]
+    assert (tasks["done"], tasks["retrying"], tasks["open"], tasks["status"]) == (1, 1, 1, "idle")
+    assert (mails["failed"], mails["dead_letters"], mails["open"]) == (1, 1, 0)
+    shown = images.run("tasks", "queues", "--table")
+    assert shown.code == 0
+    assert "images.mails" in shown.out
+
+
+def test_tasks_are_listed_shown_and_cancelled(images: Project) -> None:
+    done, bad = send(images, ("images.resize", '{"path": "cat"}'), ("images.resize", '{"path": "bad"}'))
+    handle(images)
+    (waiting,) = send(images, ("images.resize", '{"path": "dog", "width": 3}'))
+    listed = images.run("tasks", "list", "images.tasks", "--table")
+    assert "no picture" in listed.out
+    assert done not in listed.out
+    by_id = {bad: "retrying", waiting: "open"}
+    for request, state in by_id.items():
+        shown = images.run("tasks", "show", "images.tasks", request, "--json").json
+        assert shown["task"]["state"] == state
+    assert images.run("tasks", "show", "images.tasks", done, "--json").json["reply"]["data"] == {"value": 80}
+    assert '"width":3' in images.run("tasks", "show", "images.tasks", waiting, "--table").out
+    assert images.run("tasks", "show", "images.tasks", "nothing").code == 1
+    cancelled = images.run("tasks", "cancel", "images.tasks", waiting, "--json")
+    assert (cancelled.code, cancelled.json["status"]) == (0, "asked")
+    handle(images)
+    assert images.run("tasks", "show", "images.tasks", waiting, "--json").json["task"]["state"] == "cancelled"
+    assert images.run("tasks", "cancel", "images.tasks", done).code == 1
+    assert queues(images)["images.tasks"]["cancelled"] == 1
+
+
+def test_what_is_not_there_is_told(images: Project) -> None:
+    send(images, ("images.resize", '{"path": "cat"}'))
+    handle(images)
+    assert images.run("tasks", "list", "images.nothing").code == 3
+    missing = images.run("tasks", "cancel", "images.tasks", "nothing")
+    assert (missing.code, "has no call 'nothing'" in missing.err) == (2, True)
+    misplaced = images.run("tasks", "--json", "list", "images.tasks")
+    assert (misplaced.code, "stand after it" in misplaced.err) == (2, True)
