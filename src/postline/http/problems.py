@@ -20,6 +20,8 @@ RETRY_SECONDS = 1
 
 #: In msgspec's words, where the fault lies: "… - at `$.lines[0].amount`"; "`key` in `$…`" speaks of a key.
 _PATH = re.compile(r" - at (?:`key` in )?`\$([^`]*)`")
+#: pydantic tells all faults at once.
+_SEVERAL = re.compile(r"(?<=`); ")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
 _MISSING = re.compile(r"missing required field `([^`]+)`")
 
@@ -84,9 +86,8 @@ def invalid(error: ContractError) -> Problem:
     """What its contract refuses, with JSON pointers to the faults."""
     if isinstance(error, MessageTooLarge):
         return Problem(413, "too-large", "The command is too large", error.message)
-    cause = error.__cause__
-    said = getattr(cause, "errors", None)
-    faults = _of_pydantic(cause) if callable(said) else [_fault(str(cause) if cause is not None else error.message)]
+    said = error.message if error.__cause__ is None else str(error.__cause__)
+    faults = [_fault(each) for each in _SEVERAL.split(said)]
     return Problem(422, "invalid", "The command is not as its contract has it", error.message, faults=faults)
 
 
@@ -101,13 +102,6 @@ def _fault(said: str) -> dict[str, str]:
 def _pointer_of(path: str) -> str:
     steps = (name or number or key for name, number, key in _STEP.findall(path))
     return "".join("/" + _escaped(step) for step in steps)
-
-
-def _of_pydantic(error: Any) -> list[dict[str, str]]:
-    return [
-        {"pointer": "#" + "".join("/" + _escaped(str(step)) for step in each["loc"]), "detail": each["msg"]}
-        for each in error.errors()
-    ]
 
 
 def _escaped(step: str) -> str:
