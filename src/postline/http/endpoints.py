@@ -103,6 +103,7 @@ class Endpoints:
         await self.catch_up()
         following = None
         if consuming:
+            await self._sweep()
             await self._serve()
             following = asyncio.create_task(self._follow(), name=f"{app.name} webhooks")
         try:
@@ -234,17 +235,25 @@ class Endpoints:
         await self._app.remove(served.subscription, _GRACE_SECONDS)
         await served.caller.close()
         if served.endpoint.id in self.deleted:
-            await self._forget(served)
+            for consumer in served.consumers:
+                await self._remove(consumer.plan.name)
 
-    async def _forget(self, served: _Served) -> None:
+    async def _sweep(self) -> None:
+        """Forget what was deleted while nobody ran who could."""
+        ours = {self._app.full_name(f"{topic}.{each}") for topic in self.readers for each in self.deleted}
+        for info in await self._app.log.subscriptions():
+            declared = info.name.removesuffix("." + info.name.rpartition(".")[2])
+            if info.service == self._app.name and not ours.isdisjoint((info.name, declared)):
+                await self._remove(info.name)
+
+    async def _remove(self, name: str) -> None:
         """Forget a deleted endpoint's position; the last process that served it does."""
-        for name in [consumer.plan.name for consumer in served.consumers]:
-            try:
-                await self._app.log.remove_subscription(name)
-            except UnknownSubscription:
-                pass  # another process was faster
-            except UsageError:
-                _log.info("subscription %s is left to the process that serves it still", name)
+        try:
+            await self._app.log.remove_subscription(name)
+        except UnknownSubscription:
+            pass  # another process was faster
+        except UsageError:
+            _log.info("subscription %s is left to the process that serves it still", name)
 
 
 def _failure(served: _Served) -> BaseException | None:

@@ -128,6 +128,9 @@ def _cors(origins: tuple[str, ...]) -> Middleware:
         CORSMiddleware,
         allow_origins=list(origins),
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID"),
+            "Postline-Callback",
+        ],
         expose_headers=["Location", "Retry-After", "ETag", "Preference-Applied"],
     )

@@ -232,6 +232,22 @@ async def test_webhooks_are_served_again_after_a_restart_and_by_every_process():
         assert len(set(partner.ids)) == 1
 
 
+async def test_what_was_deleted_while_nobody_served_it_is_forgotten_at_the_next_start():
+    async with hooked() as web:
+        made = await web.make()
+        kept = await web.make()
+        await web.harness.crash(web.shop.app)
+        front, back = Shop(), Shop()
+        other = Hooked(front, web.harness, web.partner, hooking(front, web.partner))
+        await front.app.start(web.harness.environment(), consume=False)
+        assert (await other.ask("DELETE", f"/webhooks/{made['id']}")).status_code == 204
+        await front.app.stop()
+        hooking(back, web.partner)
+        await web.harness.start(back.app)
+        names = [info.name for info in await back.app.log.subscriptions()]
+        assert names == [f"shop.orders.{kept['id']}"]
+
+
 async def test_a_process_that_sends_alone_takes_webhooks_and_serves_none():
     async with hooked() as web:
         front = Shop()
