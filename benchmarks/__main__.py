@@ -35,6 +35,9 @@ _ON_A_FILE = {
     "resolution": ("contracts", "resolution"),
     "contracts-check": ("contracts", "check"),
     "import": ("importing", "import_time"),
+    "flood": ("flood", "flood"),
+    "requests": ("requests", "requests"),
+    "timers": ("timers", "timers"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {

@@ -21,7 +21,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (1, ("contracts",)),
     (2, ("log", "store")),
     (3, ("runtime",)),
-    (4, ("events", "entities", "outbox", "registry")),
+    (4, ("events", "entities", "outbox", "registry", "schedules")),
     (4, ("commands", "queues", "routing")),  # served by subscriptions, as events declares them
     (5, ("workflows", "streams", "connect")),
     (6, ("monitor",)),

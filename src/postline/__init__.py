@@ -9,17 +9,29 @@ from __future__ import annotations
 # 7 composition   app/
 # 6 reading       monitor/  operations.py
 # 5 processing    (workflows/  streams/  connect/ come later)
-# 4 patterns      events.py  registry/  commands/  routing/
+# 4 patterns      events.py  registry/  schedules/  commands/  routing/
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
 # 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
-from postline.contracts import Compaction, ForeignTopic, Retention, Rule, Schemas, Topic, disjoint, field
+from postline.contracts import (
+    Bound,
+    Compaction,
+    ForeignTopic,
+    Priorities,
+    Retention,
+    Rule,
+    Schemas,
+    Topic,
+    disjoint,
+    field,
+)
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import (
+    BackPressure,
     ContractError,
     DecodeError,
     EncodeError,
@@ -40,10 +52,14 @@ from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
+from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
+from postline.schedules import Run
 
 __all__ = [
     "App",
+    "BackPressure",
+    "Bound",
     "Cancelled",
     "CommandTopic",
     "Compaction",
@@ -65,8 +81,10 @@ __all__ = [
     "Outcome",
     "OutcomeError",
     "PostlineError",
+    "Priorities",
     "PublishTimeout",
     "Published",
+    "Rate",
     "Refused",
     "ReplyOutcome",
     "RequestTimeout",
@@ -74,6 +92,7 @@ __all__ = [
     "Retry",
     "RetryLater",
     "Rule",
+    "Run",
     "Schemas",
     "SettingsError",
     "Subscription",

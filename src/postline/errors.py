@@ -10,6 +10,7 @@ PostlineError
 ├── UsageError               a call in the wrong place or of the wrong shape
 ├── LogError                 the durable log could not do what was asked
 │   ├── LogUnavailable       locked, unreachable, closed; asking again may help
+│   ├── BackPressure         the topic's bound is reached: nothing stored, publish again later
 │   ├── LogFull              no room on the disk; asking again helps once there is
 │   ├── LogCorrupt           damaged, truncated, or not a Postline file
 │   ├── LogVersionError      written by a version that this one can't read
@@ -30,7 +31,10 @@ PostlineError
 
 from __future__ import annotations
 
+from functools import partial
+
 __all__ = [
+    "BackPressure",
     "ContractError",
     "DecodeError",
     "EncodeError",
@@ -121,6 +125,36 @@ class LogUnavailable(LogError):
     """The log is locked, unreachable or closed."""
 
     retryable = True
+
+
+class BackPressure(LogError):
+    """A topic's bound is reached, because a subscription that must keep up lags: nothing of the call was stored.
+
+    `topic` and `subscription` are names as the log has them; `retry_after_seconds` says when there may be room, going
+    by how fast the subscription has drained lately. Of `publish_many`, the first `published` messages were stored.
+    """
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        topic: str = "",
+        subscription: str = "",
+        retry_after_seconds: float = 1.0,
+        published: int = 0,
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.topic, self.subscription = topic, subscription
+        self.retry_after_seconds = retry_after_seconds
+        self.published = published
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled whole, with what it tells programs."""
+        names = ("remedy", "topic", "subscription", "retry_after_seconds", "published")
+        return partial(BackPressure, **{name: getattr(self, name) for name in names}), (self.message,)
 
 
 class LogFull(LogError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
@@ -12,6 +12,7 @@ from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, HandlerFunction, inspect_handler
+from postline.runtime.limits import Limit, Rate
 from postline.runtime.plan import After, Middleware, Order, Plan, StateCodec
 from postline.runtime.retry import Retry
 
@@ -30,11 +31,13 @@ class Policy:
     `order`: "key" (default), "partition" or "none". `after` a record was given up: "hold" its key
     until someone redrives or discards it (default where there is a key and order), or "continue".
     `batch`: most messages given to a batch handler at once. `timeout` of one async attempt, in
-    seconds or as timedelta. `state`: the type of the handlers' keyed state.
+    seconds or as timedelta. `state`: the type of the handlers' keyed state. `concurrency`: most attempts
+    at the same time, and `rate`: most that begin in a time, both in each process.
     """
 
     aliases: Sequence[str] = ()
     concurrency: int = 64
+    rate: Rate | None = None
     retry: Retry | None = None
     order: Order = "key"
     after: After | None = None
@@ -52,6 +55,7 @@ class PolicyOptions(TypedDict, total=False):
 
     aliases: Sequence[str]
     concurrency: int
+    rate: Rate | None
     retry: Retry | None
     order: Order
     after: After | None
@@ -69,6 +73,7 @@ class _Registration:
     kind: type
     function: HandlerFunction
     where: Callable[[Any], bool] | None
+    limit: Limit
 
 
 class Subscription:
@@ -82,17 +87,30 @@ class Subscription:
         self.topic = topic
         self.start = start
         self.policy = policy
+        #: For patterns: as in `Plan`.
+        self.timers: dict[str, Callable[[Any, Any], None]] = {}
+        self.taken_up: Callable[[Any], Awaitable[None]] | None = None
         self._registrations: dict[str, _Registration] = {}
 
-    def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
+    def on(
+        self,
+        kind: type,
+        *,
+        where: Callable[[Any], bool] | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
         """Handle messages of `kind` with the decorated function, which is given back unchanged.
 
         The function takes the message (a list of them where `batch=` is set) and, if it has a
         second parameter, the `Context`. It may be async or plain; what it returns is published.
         `where` runs after decoding and before deduplication; what it turns down counts as
         filtered, and an exception in it is a failure of the handler. It may be a `Rule`, which is
-        checked against the type. Raises UsageError for a wrong signature or a second handler of a
-        type, ContractError for a type that the topic doesn't declare, or a rule on other fields.
+        checked against the type. `concurrency` and `rate` limit, in each process, how many attempts
+        run at once and begin in a time; what waits for that is in nobody's way.
+
+        Raises UsageError for a wrong signature or a second handler of a type, ContractError for a type that the topic
+        doesn't declare, or a rule on other fields.
         """
 
         def register(function: FunctionT) -> FunctionT:
@@ -105,7 +123,7 @@ class Subscription:
                     f"Subscription {self.name!r} has two handlers for {type_name!r}.",
                     remedy="Keep one; several subscriptions can handle the same type independently.",
                 )
-            self._registrations[type_name] = _Registration(kind, function, where)
+            self._registrations[type_name] = _Registration(kind, function, where, Limit(concurrency, rate))
             return function
 
         return register
@@ -122,6 +140,7 @@ class Subscription:
             keyed=self.topic.keyed,
             aliases=tuple(policy.aliases),
             concurrency=policy.concurrency,
+            rate=policy.rate,
             retry=policy.retry or Retry(),
             order=policy.order,
             after=policy.after or self._after_by_default(),
@@ -133,6 +152,8 @@ class Subscription:
             middleware=tuple(policy.middleware),
             in_flight_records_max=policy.in_flight_records_max,
             held_records_max=policy.held_records_max,
+            timers=self.timers,
+            taken_up=self.taken_up,
         )
 
     def _after_by_default(self) -> After:
@@ -178,6 +199,7 @@ class Subscription:
                 is_async=is_async,
                 wants_context=wants_context,
                 where=registered.where,
+                limit=registered.limit or None,
             )
             handlers |= dict.fromkeys(handler.reading.aliases, handler)
         if len(self._registrations) == 1 and self.topic.declares_one_type:

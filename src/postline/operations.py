@@ -23,9 +23,11 @@ from postline.log.port import Bounds, Capability, Log, PartitionInfo
 from postline.message import Envelope
 from postline.monitor import Monitor, RecordId, SubscriptionView, TopicView
 from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position, control_record
-from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_key, offset_of
+from postline.runtime.delays import DelayToken
+from postline.runtime.entries import CONTROL, DEAD, HELD, TIMER_NOTES, USER_STATE, offset_key, offset_of
 from postline.runtime.placing import state_placer
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
+from postline.runtime.revoked import outcome_key
 
 __all__ = ["Operations", "PartitionReset", "Request", "ResetPlan", "ResetTarget"]
 
@@ -121,6 +123,30 @@ class Operations:
         await self._require(subscription, records, (DEAD, HELD), "dead letter or held record")
         ops = [(each, ControlOp(op="discard", offset=each.offset, reason=reason)) for each in records]
         return msgspec.structs.replace(await self._ask(subscription, ops), discards=tuple(records))
+
+    async def cancel(self, token: str) -> Request:
+        """Ask for a delayed message to be cancelled; `cancelled` tells how that ended, once it is `obeyed`.
+
+        Raises UsageError for what is no token, UnknownSubscription.
+        """
+        named = DelayToken.read(token)
+        partitions = {each.partition for each in await self._log.partitions(named.subscription)}
+        if named.partition not in partitions:
+            raise UsageError(
+                f"Subscription {named.subscription!r} has no partition {named.partition}, which the token names.",
+                remedy="Use the token with the log that it came from.",
+            )
+        return await self._ask(
+            named.subscription, [(RecordId(named.partition, 0), ControlOp(op="unschedule", token=token))]
+        )
+
+    async def cancelled(self, token: str) -> bool:
+        """Of an obeyed request, whether the message will not leave; False if it had left when the owner looked."""
+        named, key = DelayToken.read(token), outcome_key(DelayToken.read(token).id)
+        found = await self._log.peek_state(
+            named.subscription, named.partition, TIMER_NOTES, after=key[:-1], limit=1 + key[-1]
+        )
+        return dict(found).get(key) == b"1"
 
     async def plan_reset(
         self,

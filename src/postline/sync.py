@@ -16,6 +16,7 @@ import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from postline.app import DEFAULT_TIMEOUT_SECONDS, App, Published
@@ -152,25 +153,34 @@ class Connection:
         *,
         id: str | None = None,
         headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
         timeout_seconds: float | None = None,
     ) -> Published:
         """As `App.publish`: the message is durable when this returns; it blocks until then.
 
         Raises PublishTimeout after `timeout_seconds`, and UsageError inside an event loop.
         """
-        return self._call(lambda app: app.publish(message, id=id, headers=headers), timeout_seconds)
+        told: dict[str, Any] = {"id": id, "headers": headers, "priority": priority, "delay": delay, "at": at}
+        return self._call(lambda app: app.publish(message, **told), timeout_seconds)
+
+    def cancel(self, token: str, *, timeout_seconds: float | None = None) -> bool | None:
+        """As `App.cancel`: blocks until a worker has answered, for some seconds at most."""
+        return self._call(lambda app: app.cancel(token), timeout_seconds)
 
     def publish_many(
         self,
         messages: Iterable[Any],
         *,
         id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
         timeout_seconds: float | None = None,
     ) -> list[Published]:
         """As `App.publish_many`: in order, many to a commit, all durable when this returns."""
         # Taken here, so that a generator runs in the caller's thread and not on the loop.
         taken = list(messages)
-        return self._call(lambda app: app.publish_many(taken, id_of=id_of), timeout_seconds)
+        return self._call(lambda app: app.publish_many(taken, id_of=id_of, priority=priority), timeout_seconds)
 
     def request(
         self, command: Any, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None
@@ -260,6 +270,7 @@ class Connection:
         ]
         owned = [topic for topic in declared.owns if topic not in of_commands]
         app = App(declared.name, owns=owned, publishes_to=sent, url=self._url)
+        app.schedules = declared.schedules  # its topic is among what the app owns
         await app.start(consume=False)
         _BACKGROUND.remember(self)
         return app

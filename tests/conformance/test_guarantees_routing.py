@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 from msgspec import Struct
 
 from postline import App, Retry, Topic, field
-from postline.routing import Count, TapTopic, Whole
+from postline.routing import After, Count, TapTopic, Whole
 from tests.conformance.apps import World, eventually
 from tests.conformance.harness import Engine, turns
 
@@ -74,6 +75,14 @@ class Round(Struct, frozen=True):
     numbers: list[int]
 
 
+@TOTALS.event("desk.Timed")
+class Timed(Struct, frozen=True):
+    """What came of a customer within a time."""
+
+    basket: str
+    numbers: list[int]
+
+
 class Doors:
     """Where functions of routes can be made to stand."""
 
@@ -122,6 +131,13 @@ def desk(doors: Doors) -> App:
     app.split("cutting", BASKETS, start="earliest", into=cut, retry=retry)
     app.aggregate("adding", LINES, start="earliest", complete=Whole(), into=add, retry=retry)
     app.aggregate("per-customer", BASKETS, start="earliest", key="customer", complete=Count(3), into=gather)
+    app.aggregate(
+        *("timed", BASKETS),
+        start="earliest",
+        key="customer",
+        complete=[Count(100), After(timedelta(milliseconds=200))],
+        into=lambda baskets: Timed(baskets[0].customer, [each.number for each in baskets]),
+    )
     app.tap("watching", BASKETS, start="earliest", to=COPIES)
     return app
 
@@ -141,6 +157,17 @@ async def judged(world: World, published: list[Basket]) -> None:
         await world.balanced(name, done=count)
     sent = Counter((type(each.message), each.message.number) for each in await world.read(REVIEWS))
     assert sent == Counter((Review if each.number < 10 else Passed, each.number) for each in published)
+    wanted = Counter(each.number for each in published)
+
+    async def timed() -> Counter[int]:
+        results = [each.message for each in await world.read(TOTALS)]
+        return Counter(number for each in results if isinstance(each, Timed) for number in each.numbers)
+
+    async def all_timed() -> bool:
+        return (await timed()).total() >= len(published)
+
+    await eventually(all_timed, "the time has come for every customer")
+    assert await timed() == wanted
     results = [each.message for each in await world.read(TOTALS)]
     totals = sorted((each.basket, each.total, each.skus) for each in results if isinstance(each, Total))
     assert totals == sorted(
@@ -148,7 +175,7 @@ async def judged(world: World, published: list[Basket]) -> None:
         for each in published
     )
     rounds = [each for each in results if isinstance(each, Round)]
-    assert Counter(number for each in rounds for number in each.numbers) == Counter(each.number for each in published)
+    assert Counter(number for each in rounds for number in each.numbers) == wanted
     assert {len(each.numbers) for each in rounds} == {3}
     copied = Counter((each.message.partition, each.message.offset) for each in await world.read(COPIES))
     assert copied == Counter((each.partition, each.offset) for each in await world.read(BASKETS))

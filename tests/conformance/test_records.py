@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from postline.errors import LogUnavailable, TopicMismatch, UnknownTopic
-from postline.log.port import Append, Bounds, Log
+from postline.errors import LogUnavailable, MissingCapability, TopicMismatch, UnknownTopic
+from postline.log.port import Append, Bounds, Capability, Log
 from postline.message import Envelope
 from tests.conformance.harness import Engine, appended, message, topic, turns, values
 
@@ -322,3 +322,17 @@ async def test_what_was_acknowledged_outlives_the_process(engine: Engine, log: L
     await appended(log, b"kept")
     await engine.kill(log)
     assert values(await other.read("shop.orders", 0, 0)) == [b"kept"]
+
+
+async def test_spans_of_records_are_weighed_where_the_engine_says_so(log: Log) -> None:
+    await log.create_topic(topic())
+    await appended(log, b"x" * 100, b"y" * 1_000, b"z" * 10_000)
+    if Capability.SIZES not in log.capabilities:
+        with pytest.raises(MissingCapability):
+            await log.size_between("shop.orders", 0, 0, 3)
+        return
+    first, both, last = [await log.size_between("shop.orders", 0, *span) for span in ((0, 1), (0, 2), (2, 3))]
+    assert 100 <= first < 1_000 <= both - first < 2_000
+    assert 10_000 <= last < 11_000
+    assert await log.size_between("shop.orders", 0, 0, 1_000) == both + last
+    assert await log.size_between("shop.orders", 0, 3, 3) == 0

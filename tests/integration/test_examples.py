@@ -12,6 +12,7 @@ from examples import (
     batch_archive,
     best_quote,
     dedup_and_retries,
+    flood,
     foreign_view,
     global_order,
     lifespan_and_middleware,
@@ -21,6 +22,8 @@ from examples import (
 from examples.dedup_and_retries import BankBusy, NoSuchAccount, PaymentReceived
 from examples.totals_per_customer import AccountClosed, Bought, CustomerTotals
 from postline import Topic
+from postline.clock import SystemClock
+from postline.monitor import Monitor
 from postline.runtime.control import ControlOp
 from postline.testing import TestApp
 from tests.integration.processes import EXAMPLES, handled, publisher, run_program, running_service
@@ -171,6 +174,26 @@ async def test_resources_last_as_long_as_the_service_and_middleware_sees_every_a
     assert capsys.readouterr().out == "greeter: sent 1 greetings\n"
 
 
+async def test_a_flood_is_accepted_whole_and_counted_at_the_backends_pace():
+    async with TestApp(flood.app) as t:
+        submitted = await flood.submit(flood.app, 300)
+        assert submitted == flood.Flood(accepted=300, asked_to_wait=0)
+        await t.settle()
+        assert t.audit()["counting"] == {"done": 300}
+
+
+@pytest.mark.parametrize("bound", [{}, {"BOUND": "20"}], ids=["unbounded", "bounded"])
+async def test_a_flood_runs_as_processes_and_a_bound_slows_it(bound, tmp_path):
+    url = f"sqlite:///{tmp_path}/votes.db"
+    async with running_service("flood.py", url=url, **bound) as service, publisher(url, [flood.votes]) as outside:
+        said = await run_program("flood.py", "400", POSTLINE_URL=url, **bound)
+        assert said.startswith("400 votes accepted in ")
+        assert said.endswith("asked to wait 0 times\n") or bound
+        view = await Monitor(outside.log, SystemClock()).subscription("counting")
+        assert view.bound is None if not bound else view.bound is not None and view.bound.used <= 1.0
+        await handled(outside, service, "counting", done=400)
+
+
 async def test_shop_runs_as_a_process(tmp_path):
     url = f"sqlite:///{tmp_path}/shop.db"
     async with running_service("shop.py", url=url) as service, publisher(url, [shop.orders]) as outside:
@@ -220,7 +243,7 @@ async def test_the_other_examples_run_as_processes(name, tmp_path):
 
 
 def test_no_example_goes_untested():
-    tested = {"shop.py", "foreign_view.py", "script.py", *PROCESSES}
+    tested = {"flood.py", "shop.py", "foreign_view.py", "script.py", *PROCESSES}
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
 
 

@@ -250,6 +250,12 @@ class SimulatedLog:
         await self.read_pause("offset_at")
         return self.cluster.offset_at(self.cluster.topic(topic).partitions[partition], time_ms)
 
+    async def size_between(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Bytes of keys and values from `start` to before `end`."""
+        await self.read_pause("size_between")
+        records = self.cluster.topic(topic).partitions[partition].at(range(start, end))
+        return sum(len(record[2] or b"") + len(record[4] or b"") for record in records)
+
     async def read_pause(self, point: str) -> None:
         await self.pause(point)
         if (refusal := self.faults.refusal("read")) is not None:

@@ -14,6 +14,7 @@ from postline.runtime.holding import Holding
 from postline.runtime.lanes import Lane
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
+from postline.runtime.timers import Timers
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Window
 
@@ -80,6 +81,13 @@ def _lost_uncounted(original: Callable[..., int]) -> Callable[..., int]:
     return lose
 
 
+def _forgets_timers(original: object) -> Callable[..., Any]:
+    async def load(timers: Timers) -> None:
+        timers.upcoming.horizon = None
+
+    return load
+
+
 #: By name: what is replaced, and by what. The names say what the runtime then does wrong.
 RUNTIME_MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "position_before_effects": (Committer, "_commit", _effects_later),
@@ -91,6 +99,9 @@ RUNTIME_MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "state_kept_at_reset": (PendingUnit, "clear", _nothing),
     "types_forgotten_at_reassignment": (OwnedPartition, "load", _forgets_types),
     "lost_uncounted": (Window, "lose", _lost_uncounted),
+    "timers_forgotten_at_reassignment": (Timers, "load", _forgets_timers),
+    "fired_timers_kept": (Timers, "_settle", _nothing),
+    "cancelled_timers_kept": (Timers, "cancel", _nothing),
 }
 
 

@@ -14,6 +14,7 @@ import click
 
 from tests.simulation.aging import run_aging
 from tests.simulation.cluster import ENGINE_MUTANTS
+from tests.simulation.delaying import run_delaying
 from tests.simulation.faults import FaultPlan
 from tests.simulation.mutants import RUNTIME_MUTANTS, mutated
 from tests.simulation.resetting import run_resetting
@@ -30,10 +31,11 @@ SCENARIOS: dict[str, Callable[..., Result]] = {
     "resetting": run_resetting,
     "aging": run_aging,
     "upgrading": run_upgrading,
+    "delaying": run_delaying,
     "toy": run_toy,
 }
-#: Of six consecutive seeds each scenario gets its share.
-_MIXTURE = ("shop", "resetting", "shop", "aging", "shop", "upgrading")
+#: Of seven consecutive seeds each scenario gets its share.
+_MIXTURE = ("shop", "resetting", "shop", "aging", "shop", "upgrading", "delaying")
 ALL_MUTANTS = (*ENGINE_MUTANTS, *RUNTIME_MUTANTS)
 
 _CHUNK = 20

@@ -17,7 +17,7 @@ def test_a_seed_of_the_runtime_repeats_exactly(seed: int) -> None:
 
 
 def test_every_scenario_is_among_a_few_seeds() -> None:
-    assert {scenario_of(seed) for seed in range(60)} == {"shop", "resetting", "aging", "upgrading"}
+    assert {scenario_of(seed) for seed in range(60)} == {"shop", "resetting", "aging", "upgrading", "delaying"}
 
 
 def test_the_runtime_is_sound_under_a_few_seeds() -> None:

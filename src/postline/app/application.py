@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar, Unpack
+from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Lifespan, Published, Running, append_all
+from postline.app.running import Lifespan, Published, Running
 from postline.commands import ReplySubscription, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
-from postline.errors import UsageError
+from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need
 from postline.log.port import Log
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
+from postline.runtime.limits import Limit, Rate
+from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
 
 _DEFAULT_GRACE_SECONDS = 10.0
+_CANCEL_SECONDS = 5.0
+
 DEFAULT_TIMEOUT_SECONDS = 30.0
 
+ScheduledT = TypeVar("ScheduledT", bound=Callable[..., Any])
 SubscriptionT = TypeVar("SubscriptionT", bound=Subscription)
 
 
@@ -41,7 +47,10 @@ class App(Routing):
 
     Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
     `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log.
+    that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
+    topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
+    `concurrency` and `rate` limit the attempts of all its subscriptions together, in each process: how many run at
+    once, and begin in a time.
     """
 
     def __init__(
@@ -52,8 +61,12 @@ class App(Routing):
         publishes_to: Iterable[Topic | CommandTopic] = (),
         lifespan: Lifespan | None = None,
         url: str | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+        schedules: bool = False,
     ) -> None:
         self.name = name
+        self.limit = Limit(concurrency, rate)
         self.url = url
         owns, publishes_to = tuple(owns), tuple(publishes_to)
         self.owns = tuple(_spread(owns))
@@ -62,6 +75,9 @@ class App(Routing):
         self.subscriptions: dict[str, Subscription] = {}
         self._lifespan = lifespan
         self._running: Running | None = None
+        self.schedules: Schedules | None = None
+        if schedules:
+            self._with_schedules()
 
     def subscribe(
         self, name: str, topic: Topic | ForeignTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -76,15 +92,18 @@ class App(Routing):
             raise _without_start(name)
         return self._added(Subscription(name, topic, start, Policy(**options)))
 
-    def serve(self, topic: CommandTopic, *, takes_over: str = "", **options: Unpack[PolicyOptions]) -> Serving:
+    def serve(
+        self, topic: CommandTopic, *, name: str = "", takes_over: str = "", **options: Unpack[PolicyOptions]
+    ) -> Serving:
         """Handle the commands and queries of `topic`; put its `.on(Command)` above the handlers.
 
         It is a durable subscription named as the topic, from the first command on. One service at a time serves it:
         another one's start is refused with SubscriptionConflict, unless it says whom it `takes_over` from. Then members
         of both work until the old ones are stopped, each command with one of them, and the old service can't start
-        again. The options are `postline.events.Policy`'s.
+        again. With a `name` it shares the topic with others of other names: each command with one of them, by its type
+        or by rules in `.on(…, where=)` that exclude each other. The options are `postline.events.Policy`'s.
         """
-        return self._added(Serving(topic, Policy(**options), takes_over))
+        return self._added(Serving(topic, Policy(**options), name, takes_over))
 
     def replies(
         self, name: str, topic: CommandTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]
@@ -105,43 +124,121 @@ class App(Routing):
         self.subscriptions[subscription.name] = subscription
         return subscription
 
+    # -- schedules ----------------------------------------------------------------------------
+
+    def _with_schedules(self) -> Schedules:
+        if self.schedules is None:
+            schedules = self.schedules = Schedules(self.name)
+            self.owns += (schedules.topic,)
+            subscription = self.subscribe(schedules.topic.name, schedules.topic, start="earliest", after="continue")
+            subscription.timers, subscription.taken_up = schedules.timers, schedules.periodics.taken_up
+            subscription.on(schedules.topic.delayed)(schedules.take)
+            subscription.on(schedules.topic.run)(schedules.periodics.run)
+        return self.schedules
+
+    def every(
+        self, interval: timedelta | float, *, name: str, missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function at multiples of an interval (seconds or timedelta) since 1970, in UTC.
+
+        See `cron` for everything else. Raises UsageError.
+        """
+        return self._scheduled(name, Every(interval), missed)
+
+    def cron(
+        self, expression: str, *, name: str, tz: str | ZoneInfo = "UTC", missed: Missed = "once"
+    ) -> Callable[[ScheduledT], ScheduledT]:
+        """Run the decorated function when a cron expression says so in a time zone.
+
+        It may be async or plain, takes a `Run` or nothing, and is given back unchanged; what it returns is published.
+        Each planned time has one run in the whole group; a failed one is retried and given up as any message, and
+        later ones of its name come after it. `missed` says what becomes of runs whose time passed while no worker was
+        there: "once" makes up for them with the last one, "all" with each, "skip" with none. Daylight saving: an hour
+        that is skipped runs as soon as it is over, one that comes twice runs the first time. A schedule that the code
+        does not have any more stops; under another rule it begins anew. Raises UsageError, SettingsError.
+        """
+        return self._scheduled(name, Cron(expression, tz), missed)
+
+    def _scheduled(self, name: str, rule: Rule, missed: Missed) -> Callable[[ScheduledT], ScheduledT]:
+        def register(function: ScheduledT) -> ScheduledT:
+            self._with_schedules().periodics.add(Periodic.of(function, name, rule, missed))
+            return function
+
+        return register
+
+    async def cancel(self, token: str, *, wait: timedelta | float = _CANCEL_SECONDS) -> bool | None:
+        """Cancel a delayed message, by the token that publishing it gave back; may be repeated.
+
+        True: it will not leave. False: it has left, so nothing was cancelled. None: nobody has answered within `wait`
+        (seconds or timedelta); the request is durable and will be obeyed. Raises UsageError for what is no token,
+        UnknownSubscription, LogError.
+        """
+        running = self._for_publishing("app.cancel", "ctx.cancel")
+        return await running.cancel(token, wait.total_seconds() if isinstance(wait, timedelta) else wait)
+
     # -- publishing ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
         """Publish one message; it is durable when this returns.
 
-        If it raises anything but MessageError or UsageError, or is cancelled, the outcome is
+        `priority` is one of its topic's, "normal" unless it is said; a repetition must have the same.
+
+        With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then, and what is checked is
+        checked now; `Published` says where it waits and by which token it is cancelled. That needs
+        `App(…, schedules=True)`.
+
+        Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
+        If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
         unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
         is one message of this service, whatever its type: "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
-        append = running.outlet.fresh(message, id, headers)
+        append = running.outlet.fresh(message, id, headers, priority)
+        if delay is not None or at is not None:
+            return await running.put_off(append, delay, at, own_id=id is not None)
+        if running.gates.bounded:
+            await running.gates.room(append.topic, 1)
         (offset,) = await running.log.append((append,))
         return Published(append.envelope.id, append.topic, append.partition, offset)
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order, many to a commit; all are durable when this returns.
 
-        Each thousand is stored whole or not at all; `id_of` gives the own id that makes repeating safe.
+        Each thousand (or a tenth of the smallest bound of the app's topics, if that is less) is stored whole or not at
+        all; `id_of` gives the own id that makes repeating safe, `priority` is that of all. Where there is no room in
+        time it raises BackPressure, whose `published` says how many were stored before.
         """
         running = self._for_publishing()
         published: list[Published] = []
         storing: asyncio.Task[list[Published]] | None = None
         try:
             # One thousand is made while the log stores the one before; never more, so that order is kept.
-            for appends in running.thousands(messages, id_of):
+            for appends in running.thousands(messages, id_of, priority):
                 if storing is not None:
                     published += await storing
-                storing = asyncio.create_task(append_all(running.log, appends))
+                storing = asyncio.create_task(running.store(appends))
                 await asyncio.sleep(0)
             return published + (await storing if storing is not None else [])
-        except BaseException:
+        except BaseException as error:
             if storing is not None:
                 await asyncio.gather(storing, return_exceptions=True)
+            if isinstance(error, BackPressure):
+                error.published = len(published)
             raise
 
     async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
@@ -149,11 +246,11 @@ class App(Routing):
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
         this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
-        every subscription handles the first. Raises ContractError and LogError.
+        every subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
         """
         running = self._for_publishing()
         appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
-        return await append_all(running.log, appends) if appends else []
+        return await running.store(appends) if appends else []
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -171,14 +268,26 @@ class App(Routing):
         return await (await self.send(command, request_id=request_id, timeout=seconds)).outcome(seconds)
 
     async def send(
-        self, command: Any, *, request_id: str | None = None, timeout: timedelta | float | None = None
+        self,
+        command: Any,
+        *,
+        request_id: str | None = None,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
 
-        A command that no attempt has begun within `timeout` expires. See `request` for `request_id` and errors.
+        With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
+        command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait,
+        and raise BackPressure with nothing stored. See `request` for `request_id` and errors.
         """
         running = self._for_publishing("app.send", "ctx.send")
-        return await running.requests(running.commanding.topic_of(command)).send(command, request_id, timeout)
+        topic = running.commanding.topic_of(command)
+        if running.gates.bounded:
+            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+        leaving = None if delay is None and at is None else running.leaving(delay, at)
+        return await running.requests(topic).send(command, request_id, timeout, leaving)
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
         """The ticket of a request that this service sent before, in this process or another.

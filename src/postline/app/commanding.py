@@ -79,7 +79,7 @@ class Commanding:
             topic = subscription.commands
             return replace(
                 plan,
-                answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic)),
+                answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic), shares=subscription.shares),
                 takes_over=subscription.takes_over,
             )
         if isinstance(subscription, ReplySubscription):

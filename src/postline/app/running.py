@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -15,22 +17,39 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
-from postline.commands import Requests
-from postline.contracts import Catalog, Partitioner, Topic
+from postline.app.prioritizing import crews_of, doubled, sibling_plans, with_siblings
+from postline.commands import Claims, Leaving, Requests, Serving
+from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import Relaying
-from postline.errors import PostlineError, SettingsError
+from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
-from postline.registry import SCHEMAS_TOPIC, Registry, Usage, View, enroll, open_registry, schemas_topic, view_of
+from postline.operations import Operations, Request
+from postline.registry import (
+    SCHEMAS_TOPIC,
+    DeclaredBounds,
+    Registry,
+    Usage,
+    View,
+    enroll,
+    open_registry,
+    schemas_topic,
+    view_of,
+)
 from postline.registry.unread import ForeignReading, require_readable
 from postline.runtime.announce import announce_types
 from postline.runtime.consumer import Consumer
+from postline.runtime.crew import Crew
+from postline.runtime.delays import DelayToken, due_of, order_of
+from postline.runtime.gates import Gates
+from postline.runtime.limits import Limit, Limiter
 from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
+from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
@@ -49,6 +68,8 @@ _log = logging.getLogger("postline")
 HANDLER_THREAD = " handler"
 
 _PUBLISH_MANY_RECORDS = 1_000
+#: So long a request to an owner in this process takes in memory, where no time passes.
+_TURNS_OF_THE_LOOP = 100
 
 
 class Declared(Protocol):
@@ -58,6 +79,9 @@ class Declared(Protocol):
     owns: tuple[Topic, ...]
     publishes_to: tuple[Topic, ...]
     subscriptions: dict[str, Subscription]
+    #: Of all attempts in this process.
+    limit: Limit
+    schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
 
@@ -73,6 +97,8 @@ class Published(msgspec.Struct, frozen=True, gc=False):
     topic: str
     partition: int
     offset: int
+    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
+    token: str = ""
 
 
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
@@ -121,10 +147,13 @@ class Running:
         self.relaying = Relaying(published)
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
-        self.topology = Topology(environment.log, app.name, self._catalog, environment.settings, published, shared)
+        settings, written = environment.settings, with_siblings(published)
+        self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
+        self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)
         self.consumers: list[Consumer] = []
+        self._crews: dict[str, Crew] = {}
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
@@ -134,9 +163,11 @@ class Running:
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
         """Check everything, make topics, register contracts, and begin. Raises as `App.start`."""
         plans = self.checked_plans()
+        self.gates.check()
         await self.log.start()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
+        await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
         resources = await self._enter(lifespan) if lifespan else None
@@ -144,7 +175,10 @@ class Running:
             return
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        clock, limit = self._environment.clock, self._app.limit
+        self._crews = crews_of(plans, clock, Limiter(limit, clock) if limit else None)
         for plan in plans:
+            await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
         await self._name_unserved(plans)
@@ -155,6 +189,13 @@ class Running:
             for name, contract in topic.contracts.items():
                 full, rule = self._settings.full_name(topic.name), topic.schemas.evolution
                 self._schema_ids[topic.name, name] = await enroll(self.registry, full, contract.reading, rule)
+
+    async def _tell_bounds(self) -> None:
+        """Let whoever looks on know how far subscriptions of the app's topics may lag."""
+        full = self._settings.full_name
+        if owned := [full(topic.name) for topic in self._app.owns]:
+            declared = DeclaredBounds(self.log, self._schemas)
+            await declared.note(owned, self.topology.bounds(), self.outlet.fresh_id)
 
     async def _enter(self, lifespan: Lifespan) -> Any:
         try:
@@ -168,7 +209,8 @@ class Running:
 
     def checked_plans(self) -> list[Plan]:
         """The subscriptions as plans. Raises SettingsError with every contradiction at once."""
-        problems = list(self._catalog.problems)
+        problems = [*self._catalog.problems, *self.topology.problems()]
+        problems += [f"App {self._app.name!r}: {problem}" for problem in self._app.limit.problems()]
         problems += [
             f"App {self._app.name!r} owns topic {topic.name!r}, whose contract names {topic.owner!r} as owner."
             for topic in self._app.owns
@@ -181,8 +223,10 @@ class Running:
             except SettingsError as error:
                 problems.append(str(error))
                 continue
-            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in plan.check()]
-            plans.append(plan)
+            found = sibling_plans(plan, subscription.topic, self._settings.full_name)
+            problems += [f"Subscription {subscription.name!r}: {problem}" for problem in found[0].check()]
+            plans += found
+        problems += doubled(plans)
         if problems:
             raise SettingsError(
                 "\n".join([f"App {self._app.name!r} can't start:", *problems]), remedy="Mend what is listed above."
@@ -200,7 +244,12 @@ class Running:
 
     def _route_of(self, cls: type) -> Route:
         contract = self._catalog.contract_for(cls)
-        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[contract.topic]
+        topic = self._catalog.topics[contract.topic]
+        siblings = {priority: self._route_to(sibling, contract) for priority, sibling in topic.siblings.items()}
+        return replace(self._route_to(topic, contract), siblings=siblings)
+
+    def _route_to(self, sibling: Topic, contract: MessageContract) -> Route:
+        topic, spec = self._catalog.topics[contract.topic], self.topology.specs[sibling.name]
         schema_id = self._schema_ids.get((topic.name, contract.name), 0)
         framed = topic.schemas.framed and schema_id
         return Route(
@@ -217,11 +266,63 @@ class Running:
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 
-    def thousands(self, messages: Iterable[Any], id_of: Callable[[Any], str] | None) -> Iterator[list[Append]]:
+    def thousands(
+        self, messages: Iterable[Any], id_of: Callable[[Any], str] | None, priority: str | None = None
+    ) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
-        fresh, rest = self.outlet.fresh, iter(messages)
-        while some := list(islice(rest, _PUBLISH_MANY_RECORDS)):
+        fresh, rest = partial(self.outlet.fresh, priority=priority), iter(messages)
+        number = min(_PUBLISH_MANY_RECORDS, self.gates.records_at_once)
+        while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
+
+    async def store(self, appends: Sequence[Append]) -> list[Published]:
+        """Store these, all or none, once there is room; where they went. Raises BackPressure with nothing stored."""
+        if self.gates.bounded:
+            await self.gates.room_for(appends)
+        return await append_all(self.log, appends)
+
+    async def put_off(
+        self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool
+    ) -> Published:
+        """Have a record leave later; durable when this returns. Raises UsageError."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        schedules = self._app.schedules
+        if schedules is None:
+            raise UsageError(
+                f"App {self._app.name!r} has no schedules, so that publish(…, delay=) has nowhere to keep a message.",
+                remedy=f"Say App({self._app.name!r}, …, schedules=True); in a handler, ctx.publish needs none.",
+            )
+        own = append.envelope.id
+        message = schedules.delayed(append, self.outlet.partitions_of(append.topic), due, own_id=own_id)
+        asked = self.outlet.fresh(message, own if own_id else None)
+        (offset,) = await self.log.append((asked,))
+        subscription = self._settings.full_name(schedules.topic.name)
+        token = str(DelayToken(subscription, asked.partition, due.at_ms, order_of(offset, 0), own))
+        return Published(own, asked.topic, asked.partition, offset, token)
+
+    async def cancel(self, token: str, wait_seconds: float) -> bool | None:
+        """As `App.cancel`."""
+        operations = Operations(self.log, self._environment.clock, self._environment.random, source=self._app.name)
+        request = await operations.cancel(token)
+        for _ in range(_TURNS_OF_THE_LOOP):
+            if self._obeyed_here(request):
+                break
+            await asyncio.sleep(0)
+        if not request.live or not await operations.obeyed(request, wait_seconds):
+            return None
+        return await operations.cancelled(token)
+
+    def _obeyed_here(self, request: Request) -> bool:
+        """Whether a consumer of this process has done, and committed, what was asked."""
+        for consumer in self.consumers:
+            if consumer.plan.name == request.subscription:
+                return all(
+                    (owned := consumer.owned.get(partition)) is not None
+                    and owned.control_offset > offset
+                    and not (owned.unit or owned.committing)
+                    for partition, offset in request.asked.items()
+                )
+        return False
 
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
@@ -239,15 +340,21 @@ class Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
-        plan = self.commanding.answering(self._by_full_name(plan.name), plan)
+        plan = self.commanding.answering(self._by_full_name(plan.declared_as), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
-        around.resources = resources
+        around.resources, around.gates = resources, self.gates
         around.later = self.later
-        consumer = Consumer(around, self._executor, self._settings.instance)
+        consumer = Consumer(around, self._executor, self._settings.instance, self._crews[plan.declared_as])
         self.consumers.append(consumer)
         await consumer.start()
         if not announced:
             await announce_types(self.log, plan, envelope)
+
+    async def _claim(self, plan: Plan) -> None:
+        subscription = self._by_full_name(plan.declared_as)
+        if isinstance(subscription, Serving):
+            claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
+            await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
 
     def _by_full_name(self, name: str) -> Subscription:
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)
@@ -255,6 +362,11 @@ class Running:
     def requests(self, topic: CommandTopic) -> Requests:
         """What the app sends to one command topic."""
         return self.commanding.requests(topic, (self.log, self._environment.clock, self.registry))
+
+    def leaving(self, delay: timedelta | float | None, at: datetime | None) -> Leaving:
+        """When a command leaves that is put off. Raises UsageError for what is no time."""
+        due = due_of(delay, at, self._environment.clock.now_ms())
+        return Leaving(due.at_ms, lambda append: self.put_off(append, delay, at, own_id=True))
 
     def later(self, token: str, reply: Any) -> Append:
         """The record that gives a later reply."""
@@ -286,6 +398,7 @@ class Running:
         await self._close()
 
     async def _close(self) -> None:
+        self.gates.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
         try:
             await self._stack.aclose()

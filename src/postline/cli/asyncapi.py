@@ -47,6 +47,9 @@ def _service(app: App) -> Service:
     served = {each.commands.name for each in app.subscriptions.values() if isinstance(each, Serving)}
     commands = [Commanded(topic, topic.name in served) for topic in app.command_topics]
     of_commands = {topic for each in commands for topic in each.topic.topics}
-    sends = [topic for topic in dict.fromkeys((*app.owns, *app.publishes_to)) if topic not in of_commands]
-    others = (each for each in app.subscriptions.values() if not isinstance(each, Serving))
+    # What goes over the topic of its schedules is nobody else's.
+    inner = None if app.schedules is None else app.schedules.topic
+    topics = [topic for topic in dict.fromkeys((*app.owns, *app.publishes_to)) if topic is not inner]
+    sends = [topic for topic in topics if topic not in of_commands]
+    others = [each for each in app.subscriptions.values() if not isinstance(each, Serving) and each.topic is not inner]
     return Service(app.name, sends, [Receiving(each.name, each.topic, each.types) for each in others], commands)

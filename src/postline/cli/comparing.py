@@ -29,6 +29,7 @@ from postline.registry import (
     topic_and_type,
     unread_of,
 )
+from postline.schedules import SchedulesTopic
 
 __all__ = [
     "Before",
@@ -152,7 +153,8 @@ def snapshot_path(directory: Path, topic: str) -> Path:
 
 
 def _written_down(apps: Sequence[App], directory: Path, revision: str | None) -> Compared:
-    topics = [topic for app in apps for topic in app.owns]
+    # The types of its schedules are Postline's own.
+    topics = [topic for app in apps for topic in app.owns if not isinstance(topic, SchedulesTopic)]
     views = _as_declared(_saved_views(directory, topics), apps, str)
     known = {topic.name: _snapshot(topic.name, directory, revision) for topic in topics}
     found = [before_in(known[topic.name], topic, views) for topic in topics]
@@ -194,7 +196,7 @@ def _written_in(known: Snapshot | None, of: ForeignReading) -> list[Written]:
 def known_snapshot(directory: Path, topic: str) -> Snapshot | None:
     """The snapshot that lies there, if there is one. Raises ContractError for one that can't be read."""
     path = snapshot_path(directory, topic)
-    return read_snapshot(path.read_bytes(), str(path)) if path.exists() else None
+    return read_snapshot(path.read_bytes(), str(path)) if path.is_file() else None
 
 
 def before_in(known: Snapshot | None, topic: Topic, views: Iterable[View] = ()) -> Before:

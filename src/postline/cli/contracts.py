@@ -35,6 +35,7 @@ from postline.contracts.schema import Record, Schema
 from postline.contracts.snapshot import snapshot_of, updated, write_snapshot
 from postline.errors import UsageError
 from postline.registry import BrokenConsumer, Readers, broken_consumers
+from postline.schedules import SchedulesTopic
 
 __all__ = ["command"]
 
@@ -246,7 +247,8 @@ def show(target: str, type_name: str | None, format_name: str) -> int:
 
 
 def _owned(apps: Sequence[App]) -> Iterator[Topic]:
-    return (topic for app in apps for topic in app.owns)
+    # The types of its schedules are Postline's own.
+    return (topic for app in apps for topic in app.owns if not isinstance(topic, SchedulesTopic))
 
 
 def _checked(before: Before) -> Iterator[_Checked]:

@@ -12,7 +12,7 @@ from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
 from postline.cli.planning import tell_beyond
-from postline.monitor import SubscriptionView
+from postline.monitor import PriorityView, SubscriptionView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,6 +27,9 @@ Examples:
   postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
   postline lag --fail-on dead,unserved  # exit code 1 if any has such records
 """
+
+#: How long one call looks for the rate.
+_RATE_SECONDS = 0.5
 
 #: What `--fail-on` may name, and how many of it a subscription has.
 _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
@@ -47,7 +50,14 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
 @click.option("--partitions", is_flag=True, help="A line for each partition.")
 @click.option("--watch", is_flag=True, help="Go on showing until interrupted; with --json a line each time.")
-@click.option("--every", default=1.0, show_default=True, metavar="SECONDS", help="How often --watch looks.")
+@click.option(
+    "--every",
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks. Else, where anything is behind: how long to look for the rate, at most "
+    "half a second; 0 looks once.",
+)
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
 @click.option(
     "--fail-on", metavar="held,dead,unserved", callback=_kinds, help="Exit with 1 if there are such records; any of."
@@ -67,7 +77,8 @@ def command(
     """Show how far subscriptions are behind.
 
     Lag counts records that are neither settled nor held, and the age of the oldest of them. Held
-    records (retrying, and blocked behind them) and dead letters are counted by themselves.
+    records (retrying, and blocked behind them) and dead letters are counted by themselves. If anything
+    is behind, it looks twice, and tells how fast it drains and when it will be at the end.
     """
     json = wants_json(as_json)
 
@@ -76,6 +87,9 @@ def command(
             await _watch(opened, names, partitions, max(every, 0.1), json)
             return OK
         views = await _views(opened, names)
+        if every > 0 and any(view.lag_records for view in views):
+            await opened.clock.sleep(min(every, _RATE_SECONDS))
+            views = await _views(opened, names)
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
             tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)
         if json:
@@ -117,12 +131,17 @@ async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
     if partitions:
         return _by_partition(views, now_ms)
+    shares = any(view.priority for view in views)
     columns = (
         "subscription",
         "topic",
         "status",
+        *(("priority", ">share") if shares else ()),
         ">lag",
         ">behind",
+        ">a second",
+        "at the end",
+        ">of bound",
         ">retrying",
         ">blocked",
         ">unserved",
@@ -136,8 +155,12 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
                 view.name,
                 view.topic,
                 _status(view),
+                *(_priority(view.priority) if shares else ()),
                 number(view.lag_records),
                 duration(view.lag_seconds),
+                _rate(view),
+                _drains(view),
+                _used(view),
                 number(view.retrying),
                 number(view.blocked),
                 number(view.unserved),
@@ -147,6 +170,31 @@ def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> 
             for view in views
         ],
     )
+
+
+def _rate(view: SubscriptionView) -> str:
+    rate = view.drained_per_second
+    return "-" if rate is None or not (rate or view.lag_records) else f"{rate:,.0f}"
+
+
+def _drains(view: SubscriptionView) -> str:
+    """When it will be at the end, in words."""
+    drained, added = view.drained_per_second, view.added_per_second
+    if not view.lag_records:
+        return "now"
+    if view.drains_in_seconds is not None:
+        return f"in {duration(view.drains_in_seconds)}"
+    if drained is None or added is None:
+        return "-"
+    return "growing" if added > drained else "standing still"
+
+
+def _used(view: SubscriptionView) -> str:
+    return "-" if view.bound is None else f"{view.bound.used:.0%}"
+
+
+def _priority(priority: PriorityView | None) -> tuple[str, str]:
+    return ("-", "-") if priority is None else (priority.name, f"{priority.share:.0%}" if priority.share else "-")
 
 
 def _status(view: SubscriptionView) -> str:

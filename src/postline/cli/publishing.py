@@ -107,6 +107,7 @@ class _ContractPublisher:
             )
         self._app = app
         self._contract = declared.contracts[type_name]
+        self._priority = declared.priority.name if declared.priority else None
         #: Lines are JSON, however the topic's values are written.
         self._read = Kind(self._contract.cls, name=type_name).decode
         self._bytes_max = declared.message_bytes_max
@@ -134,11 +135,12 @@ class _ContractPublisher:
             return next(ids)
 
         values = [message.value for message in messages]
-        await self._app.publish_many(values, id_of=id_of if self._id_of else None)
+        await self._app.publish_many(values, id_of=id_of if self._id_of else None, priority=self._priority)
 
 
 def _declared(app: App, name: str) -> Topic:
-    topics = {topic.name: topic for topic in (*app.owns, *app.publishes_to)}
+    declared = (*app.owns, *app.publishes_to)
+    topics = {each.name: each for topic in declared for each in (topic.siblings.values() or (topic,))}
     if name not in topics:
         raise UsageError(
             f"App {app.name!r} does not publish to topic {name!r}.",

@@ -27,6 +27,7 @@ _COMMANDS = {
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
+    "schedules": ("postline.cli.schedules:command", "List and cancel what waits for its time."),
     "send": ("postline.cli.asking:send", "Send a command, and print its request's id."),
     "subscriptions": ("postline.cli.subscriptions:command", "List, pause, resume, reset and remove subscriptions."),
     "tail": ("postline.cli.tail:command", "Show the records of a topic, and follow it."),

@@ -20,16 +20,18 @@ from postline.runtime.context import Context
 from postline.runtime.control import ControlOp
 from postline.runtime.deadletters import describe
 from postline.runtime.dedup import identity_digest
-from postline.runtime.entries import ANSWERED, CANCELLED, LATER, offset_key, offset_of
+from postline.runtime.entries import ANSWERED, CANCELLED, LATER, TimerEntry, offset_key, offset_of
 from postline.runtime.outcomes import Outcome
 
 if TYPE_CHECKING:
     from postline.runtime.partition import OwnedPartition
 
-__all__ = ["PartitionAnswers", "ServiceAnswering"]
+__all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "expire_promise"]
 
 _log = logging.getLogger("postline.runtime")
 
+#: The kind of timers that answer where a promised reply did not come in time.
+OVERDUE = "reply-overdue"
 #: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
 _CANCELLED_MAX = 10_000
 _decode = msgspec.msgpack.Decoder(Envelope).decode
@@ -39,8 +41,10 @@ _encode = msgspec.msgpack.Encoder().encode
 class ServiceAnswering:
     """Makes the answers of one served command topic; see `Answering`."""
 
-    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec]) -> None:
+    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec], *, shares: bool) -> None:
         self.writer = writer
+        #: What has no handler here may be another service's.
+        self.shares = shares
         #: By wire name, former ones too.
         self.specs = specs
 
@@ -54,6 +58,7 @@ class PartitionAnswers:
 
     def __init__(self, answering: ServiceAnswering, owned: OwnedPartition) -> None:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
+        self._shares = answering.shares
         #: Marks of commands that shall not begin.
         self._cancelled: dict[bytes, None] = {}
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
@@ -151,6 +156,11 @@ class PartitionAnswers:
         self._answer(record, self._owned.envelope(record), written)
         return True
 
+    def unhandled(self, record: Record) -> None:
+        """Answer that nobody handles the command, unless it may be another service's."""
+        if not self._shares:
+            self.fault(record, LookupError(f"{self._owned.plan.service} handles no {record[3]!r}"))
+
     def fault(self, record: Record, error: BaseException) -> None:
         """Answer that the service could not do it; a redrive later adds to the ticket."""
         try:
@@ -183,6 +193,12 @@ class PartitionAnswers:
         context.put_entry(LATER, mark, _encode(envelope))
         owned = self._owned
         return ReplyToken(owned.subscription, owned.partition, context.record[3], client, request).text()
+
+    def promised(self, context: Context[Any]) -> None:
+        """A command that expires before its later reply comes is answered by then, with a timeout."""
+        due = _expiry(context.envelope)
+        if due is not None:
+            self._owned.timers.set(due, _timer(context.envelope), OVERDUE, _encode(context.envelope))
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""
@@ -218,4 +234,30 @@ class PartitionAnswers:
         how, content_type = op.names
         written = Written(op.type, op.value, op.flags, content_type, ReplyOutcome(how))
         self._owned.unit.delete(LATER, mark)
+        if (due := _expiry(cause)) is not None:
+            self._owned.timers.cancel(due, _timer(cause))
         self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms())
+
+    def overdue(self, cause: Envelope) -> None:
+        """The promised reply did not come before the command expired."""
+        mark = identity_digest(cause)
+        assert mark is not None, "only what has an identity is promised a reply"
+        self._owned.unit.delete(LATER, mark)
+        said = TimedOut(f"The reply that was promised did not come before {cause.headers[EXPIRY]}.")
+        written = self._writer.written(said, ReplyOutcome.TIMEOUT)
+        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms())
+
+
+def expire_promise(owned: OwnedPartition, entry: TimerEntry) -> None:
+    """What a timer of the kind OVERDUE does: the reply is still owed, else it would have been cancelled."""
+    if isinstance(owned.answers, PartitionAnswers):
+        owned.answers.overdue(_decode(entry.payload))
+
+
+def _expiry(envelope: Envelope) -> int | None:
+    told = envelope.headers.get(EXPIRY)
+    return None if told is None else time_of(told)
+
+
+def _timer(envelope: Envelope) -> str:
+    return f"{envelope.source}/{envelope.id}"

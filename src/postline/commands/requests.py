@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from postline.clock import Clock
 from postline.commands.finding import Tickets
@@ -14,7 +15,7 @@ from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.contracts.commands import COMMANDS, CommandTopic
 from postline.errors import RequestTimeout
 from postline.log.needs import TopicSpec
-from postline.log.port import Log
+from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
@@ -22,7 +23,14 @@ from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
-__all__ = ["Requests"]
+__all__ = ["Leaving", "Requests"]
+
+
+class Leaving(NamedTuple):
+    """When a command leaves, and who keeps it until then."""
+
+    at_ms: int
+    put_off: Callable[[Append], Awaitable[object]]
 
 
 class Requests:
@@ -46,14 +54,24 @@ class Requests:
         #: The control topic that reaches the owners of the commands' partitions.
         self._control = commands.name.removesuffix(COMMANDS) + CONTROL_SUFFIX
 
-    async def send(self, command: Any, request_id: str | None, timeout: timedelta | float | None) -> Ticket:
-        """Store a command; its ticket. Durable when this returns. Raises as `App.send`."""
-        expires_ms = None if timeout is None else self._clock.now_ms() + milliseconds_of(timeout)
+    async def send(
+        self,
+        command: Any,
+        request_id: str | None,
+        timeout: timedelta | float | None,
+        leaving: Leaving | None = None,
+    ) -> Ticket:
+        """Store a command, or have it leave later; its ticket. Durable when this returns. Raises as `App.send`."""
+        leaves_ms = self._clock.now_ms() if leaving is None else leaving.at_ms
+        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms)
         # Replies are listened to first: one that comes at once must not be missed.
         await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
-        await self._log.append((append,))
+        if leaving is None:
+            await self._log.append((append,))
+        else:
+            await leaving.put_off(append)
         if request_id is not None:
             await self._recall(ticket)
         return ticket

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from postline.commands.answering import OVERDUE, expire_promise
+from postline.commands.claims import Claim
 from postline.contracts.commands import CommandTopic
+from postline.contracts.rules import Rule
+from postline.errors import UsageError
 from postline.events import Policy, Start, Subscription
 from postline.runtime.handlers import HandlerFunction
+from postline.runtime.limits import Rate
 from postline.runtime.plan import After
 
 __all__ = ["ReplySubscription", "Serving"]
@@ -22,15 +27,49 @@ class Serving(Subscription):
     it raises goes through the retries and ends, at last, in a fault for the client and a dead letter here.
     """
 
-    def __init__(self, topic: CommandTopic, policy: Policy, takes_over: str = "") -> None:
-        super().__init__(topic.name, topic.commands, "earliest", policy)
+    def __init__(self, topic: CommandTopic, policy: Policy, name: str = "", takes_over: str = "") -> None:
+        super().__init__(name or topic.name, topic.commands, "earliest", policy)
         self.commands = topic
+        #: Serves a part of the topic, beside others.
+        self.shares = bool(name)
         #: The service that served the topic before.
         self.takes_over = takes_over
+        self._rules: dict[str, Rule] = {}
+        self.timers[OVERDUE] = expire_promise
 
-    def on(self, kind: type, *, where: Callable[[Any], bool] | None = None) -> Callable[[FunctionT], FunctionT]:
-        """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`."""
-        return super().on(kind, where=where)
+    def on(
+        self,
+        kind: type,
+        *,
+        where: Callable[[Any], bool] | None = None,
+        concurrency: int | None = None,
+        rate: Rate | None = None,
+    ) -> Callable[[FunctionT], FunctionT]:
+        """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.
+
+        `where` is a `Rule`, so that it can be proven that no other service has the same command; only a service that
+        shares the topic by `serve(…, name=…)` may leave commands to others.
+        """
+        if where is not None:
+            name = self.commands.commands.type_name_of(kind)
+            if not isinstance(where, Rule):
+                raise UsageError(
+                    f"Where {name!r} is served is said by a function, which nothing can be proven of.",
+                    remedy='Give a rule: where=field("amount") < 1000.',
+                )
+            if not self.shares:
+                raise UsageError(
+                    f"{name!r} is served where a rule says, so others of it are for other services.",
+                    remedy=f'Name this share: app.serve(…, name="{self.name}.small").',
+                )
+            where.require(kind)
+            self._rules[name] = where
+        return super().on(kind, where=where, concurrency=concurrency, rate=rate)
+
+    def claim(self, service: str, topic_name: str, name: str) -> Claim:
+        """What it handles, under the full names that a namespace gives."""
+        rules = {each: self._rules[each].to_data() if each in self._rules else None for each in self.types}
+        return Claim(topic=topic_name, subscription=name, service=service, commands=rules, everything=not self.shares)
 
     def _after_by_default(self) -> After:
         return "continue"  # whoever asked has been answered

@@ -207,6 +207,15 @@ def _facts(topic: _AnyTopic) -> dict[str, Any]:
         "x-owner": topic.owner,
         "x-evolution": topic.schemas.evolution,
         **({"x-key": topic.key_text} if topic.keyed else {}),
+        **({"x-priorities": _priorities(topic)} if topic.siblings else {}),
+    }
+
+
+def _priorities(topic: Topic) -> dict[str, Any]:
+    """From the highest to the lowest: where records of a priority lie, and its guaranteed share."""
+    return {
+        name: {"address": sibling.name, "share": sibling.priority.share if sibling.priority else 0}
+        for name, sibling in topic.siblings.items()
     }
 
 

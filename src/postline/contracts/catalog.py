@@ -28,6 +28,25 @@ class Catalog:
         self._topic_of_name: dict[str, str] = {}
         for topic in dict.fromkeys(topics):
             self._add(topic)
+        known: list[Topic | ForeignTopic] = [*self.topics.values(), *self.foreign.values()]
+        for topic in known:
+            self._add_siblings(topic)
+
+    def _add_siblings(self, topic: Topic | ForeignTopic) -> None:
+        """The topics of its other priorities: its own contracts, which are looked up on it alone."""
+        for sibling in topic.siblings.values():
+            known = self.topics.get(sibling.name) or self.foreign.get(sibling.name)
+            if sibling is topic:
+                continue
+            if known is not None:
+                self.problems.append(
+                    f"Topic {sibling.name!r} is declared, and is the priority "
+                    f"{sibling.priority.name if sibling.priority else ''!r} of topic {topic.name!r}, too; rename one."
+                )
+            elif isinstance(sibling, Topic):
+                self.topics[sibling.name] = sibling
+            else:
+                self.foreign[sibling.name] = sibling
 
     def _add(self, topic: Topic | ForeignTopic) -> None:
         if isinstance(topic, Topic):
@@ -78,7 +97,7 @@ class Catalog:
 
 def _differences(first: Topic, second: Topic) -> str:
     """What two declarations of one name say differently, as words in brackets."""
-    names = ("owner", "key_text", "partitions", "retention", "compaction", "message_bytes_max")
+    names = ("owner", "key_text", "partitions", "retention", "compaction", "message_bytes_max", "priorities")
     said = [
         f"{name.removesuffix('_text')} {a!r} and {b!r}"
         for name in names

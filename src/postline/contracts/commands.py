@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
+from postline.contracts.bounds import Bound
 from postline.contracts.keys import KeySpec
 from postline.contracts.reading import Reading
 from postline.contracts.replies import BUILT_IN, built_in_name
@@ -76,13 +77,21 @@ class ReplyTopic(Topic):
         return False
 
 
+class CommandOptions(TypedDict, total=False):
+    """What more can be said of a command topic."""
+
+    #: How many commands may wait; of no subscriptions it means the one that serves the topic.
+    bound: Bound | None
+
+
 class CommandTopic:
     """The commands and queries that one service handles, and its replies to them.
 
     It is three topics: `commands`, with order and placement by `key`; `replies`, by client; and `tickets`, each
     request's outcome, kept for `tickets_kept`. It stands wherever an app lists topics: in `owns` of the service that
     the contract belongs to, in `publishes_to` of those that send. `retention` is of commands and replies; one that no
-    attempt has begun when it ends is lost to retention, which is an outcome and an alarm.
+    attempt has begun when it ends is lost to retention, which is an outcome and an alarm. `bound` says how many may
+    wait before senders at the edge do, too.
     """
 
     def __init__(
@@ -95,12 +104,16 @@ class CommandTopic:
         retention: timedelta | Retention | None = timedelta(days=7),
         tickets_kept: timedelta = timedelta(days=7),
         schemas: Schemas | None = None,
+        **options: Unpack[CommandOptions],
     ) -> None:
         self.name, self.owner = name, owner
+        bound = options.get("bound")
+        if bound is not None and not bound.subscriptions:
+            bound = replace(bound, subscriptions=(name,))
         rule = schemas or Schemas(evolution="BACKWARD_TRANSITIVE")
         kept = retention if isinstance(retention, Retention) else Retention(age=retention)
         shape = {"owner": owner, "partitions": partitions}
-        self.commands = Topic(name + COMMANDS, key=key, retention=kept, schemas=rule, **shape)  # type: ignore[arg-type]
+        self.commands = Topic(name + COMMANDS, key=key, retention=kept, schemas=rule, bound=bound, **shape)  # type: ignore[arg-type]
         # Clients are the readers here, and they are of older versions while a service goes ahead.
         told = replace(rule, evolution="FULL_TRANSITIVE" if rule.evolution == "BACKWARD_TRANSITIVE" else rule.evolution)
         self.replies = ReplyTopic(name + REPLIES, key=client_id, retention=kept, schemas=told, **shape)  # type: ignore[arg-type]

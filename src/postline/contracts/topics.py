@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
+from postline.contracts.bounds import Bound
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.given import given_schema
 from postline.contracts.keys import KeySpec, compile_key, describe_key
 from postline.contracts.kinds import is_message_class
+from postline.contracts.priorities import NORMAL, Priorities, Priority, sibling_name
 from postline.contracts.reading import Reading, Upcast
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
@@ -26,6 +29,7 @@ __all__ = [
     "Retention",
     "Schemas",
     "Topic",
+    "TopicOptions",
 ]
 
 #: In a topic's key as text, before what places its records instead of the key.
@@ -102,6 +106,30 @@ class _Declared:
         self.format = format_named(format)
         self._names: dict[type, str] = {}
         self._readings: dict[str, Reading] = {}
+        self.priorities: Priorities | None = None
+        #: On a sibling, the priority that its records have; the topic itself has the normal one, where there are any.
+        self.priority: Priority | None = None
+        #: The declared name, which siblings have in common.
+        self.base_name = name
+        #: By priority, the topics that hold its records, from the highest to the lowest; {} without priorities.
+        self.siblings: dict[str, Self] = {}
+
+    def _prioritize(self: Self, priorities: Mapping[str, float] | Priorities | None) -> list[str]:
+        """Make the sibling topics, which are the same but for their names; what is wrong with the priorities."""
+        if priorities is None:
+            return []
+        self.priorities = priorities if isinstance(priorities, Priorities) else Priorities(priorities)
+        if problems := self.priorities.problems():
+            return problems
+        for each in self.priorities.all:
+            # Whatever is declared later is declared on all: they share what holds it.
+            sibling = self if each.name == NORMAL else copy(self)
+            sibling.name, sibling.priority = sibling_name(self.name, each.name), each
+            self.siblings[each.name] = sibling
+        for sibling in self.siblings.values():
+            if sibling is not self:
+                sibling.siblings = {}
+        return []
 
     def type_name_of(self, cls: type) -> str:
         """The wire name of a class on this topic. Raises ContractError if it has none."""
@@ -228,6 +256,21 @@ class Schemas:
     message_bytes_max: int = DEFAULT_MESSAGE_BYTES_MAX
 
 
+class TopicOptions(TypedDict, total=False):
+    """What few topics need besides; see `Topic`."""
+
+    compaction: Compaction | None
+    priorities: Mapping[str, float] | Priorities | None
+    bound: Bound | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Further:
+    compaction: Compaction | None = None
+    priorities: Mapping[str, float] | Priorities | None = None
+    bound: Bound | None = None
+
+
 class Topic(_Declared):
     """A named log owned by one service, cut into partitions by key.
 
@@ -235,6 +278,9 @@ class Topic(_Declared):
     follows `partition_by` if given, which must be the same for all messages of a key. `retention`
     is an age, or a `Retention` with a size as well; None keeps everything. `compaction` keeps the
     newest message of each key. `schemas` says how values are written, how large, and who must be able to read whom.
+    `priorities` names priorities from the highest to the lowest, each with the share that it is guaranteed: a mapping
+    or `Priorities`. Each but "normal" is a sibling topic, `<name>.<priority>`, alike in all else.
+    `bound` makes publishers wait while a subscription that is required to keep up lags too far.
     """
 
     def __init__(
@@ -246,17 +292,18 @@ class Topic(_Declared):
         partition_by: KeySpec | None = None,
         partitions: int = DEFAULT_PARTITIONS,
         retention: timedelta | Retention | None = None,
-        compaction: Compaction | None = None,
         schemas: Schemas | None = None,
+        **options: Unpack[TopicOptions],
     ) -> None:
         self.schemas = schemas or Schemas()
         super().__init__(name, self.schemas.format)
         self.owner, self.partitions = owner, partitions
         self.key, self.partition_by = key, partition_by
         self.retention = retention if isinstance(retention, Retention) else Retention(age=retention)
-        self.compaction = compaction
+        further = _Further(**options)
+        self.compaction, self.bound = further.compaction, further.bound
         self.contracts: dict[str, MessageContract] = {}
-        if problems := self._problems():
+        if problems := [*self._problems(), *self._prioritize(further.priorities)]:
             raise ContractError(f"Topic {name!r} can't be declared: " + " ".join(problems))
 
     def _problems(self) -> list[str]:
@@ -274,6 +321,8 @@ class Topic(_Declared):
             problems.append(f"message_bytes_max of its schemas must be from 1 to {_MESSAGE_BYTES_MAX:,}.")
         if self.schemas.framed and self.schemas.structured:
             problems.append("a framed value can't stand in a structured event; use one of framed=, structured=.")
+        if self.bound is not None:
+            problems += self.bound.problems()
         return problems
 
     @property
@@ -315,12 +364,22 @@ class Topic(_Declared):
 class ForeignTopic(_Declared):
     """A consumer's own view of a topic: only the types and fields it uses, without the owner's code.
 
-    It can be subscribed to, not published to; its partitions and retention are the log's.
+    It can be subscribed to, not published to; its partitions and retention are the log's. `priorities` are the
+    owner's, in whose absence only what is normal is read.
     """
 
-    def __init__(self, name: str, *, keyed: bool = True, format: FormatName = "json") -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        keyed: bool = True,
+        format: FormatName = "json",
+        priorities: Mapping[str, float] | Priorities | None = None,
+    ) -> None:
         super().__init__(name, format)
         self.keyed = keyed
+        if problems := self._prioritize(priorities):
+            raise ContractError(f"Topic {name!r} can't be viewed so: " + " ".join(problems))
 
     def reads(
         self, wire_name: str, *, aliases: Sequence[str] = (), schema: str | Schema | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from postline.app import App
 from postline.errors import (
+    BackPressure,
     ContractError,
     DecodeError,
     LogError,
@@ -41,8 +43,9 @@ def receiver(
 
     202 once all of them are stored durably; a sender that hears anything else, or nothing, sends them again, and
     repetitions are dropped by source and id. Else none is stored: 400 for what is no event, 413 over `body_bytes_max`
-    or a topic's limit, 422 for a type that no contract of the app declares or data that it refuses, 503 while the log
-    can't store. `OPTIONS` answers the handshake of CloudEvents' web hooks for senders in `origins` ("*" is all). It
+    or a topic's limit, 422 for a type that no contract of the app declares or data that it refuses, 429 with
+    `Retry-After` while a topic's bound is reached, 503 while the log can't store. `OPTIONS` answers the handshake of
+    CloudEvents' web hooks for senders in `origins` ("*" is all). It
     asks nobody who they are: put what does before it.
     """
 
@@ -60,6 +63,8 @@ def receiver(
             return _refusal(413, error)
         except ContractError as error:
             return _refusal(422, error)
+        except BackPressure as full:
+            return _refusal(429, full, {"Retry-After": str(math.ceil(full.retry_after_seconds))})
         except (LogError, UsageError) as error:  # which is that the app is not running
             return _refusal(503, error, {"Retry-After": str(_RETRY_SECONDS)})
         return Response(status_code=202)

@@ -101,6 +101,8 @@ class Capability(enum.Enum):
     CREATES_TOPICS = "topics made when a service starts"
     #: A topic's partitions can become more, with the state of its subscriptions.
     REPARTITIONS = "partitions added to a topic in place"
+    #: How many bytes records take can be told for a span of offsets.
+    SIZES = "the size of a span of records"
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -361,6 +363,12 @@ class Log(Protocol):
 
     async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end."""
+
+    async def size_between(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Bytes of keys, values and envelopes from offset `start` to before `end`, of those records that are there.
+
+        Raises MissingCapability where an engine can't tell.
+        """
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`."""

@@ -10,32 +10,41 @@ from postline.monitor.contents import Contents
 from postline.monitor.reading import Monitor
 from postline.monitor.views import (
     AuditView,
+    BoundView,
     DeadLetterDetail,
     DeadLetterView,
     HeldView,
     MemberView,
     PartitionAudit,
     PartitionView,
+    PriorityView,
     RecordId,
     RecordView,
     SubscriptionView,
     TopicView,
     key_text,
 )
+from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
     "AuditView",
+    "BoundView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterView",
+    "DelayedView",
     "HeldView",
     "MemberView",
     "Monitor",
     "PartitionAudit",
     "PartitionView",
+    "PriorityView",
     "RecordId",
     "RecordView",
+    "ScheduleView",
     "SubscriptionView",
     "TopicView",
+    "WaitingView",
     "key_text",
+    "waiting_of",
 ]

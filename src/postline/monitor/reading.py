@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from postline.clock import Clock
+from postline.contracts import Bound
 from postline.contracts.masking import MASK
 from postline.errors import UnknownSubscription, UnknownTopic
 from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
 from postline.monitor.contents import Contents
+from postline.monitor.forecasts import Forecasts
 from postline.monitor.views import (
     AuditView,
     DeadLetterDetail,
@@ -20,6 +22,7 @@ from postline.monitor.views import (
     MemberView,
     PartitionAudit,
     PartitionView,
+    PriorityView,
     RecordId,
     RecordView,
     SubscriptionView,
@@ -29,7 +32,18 @@ from postline.monitor.views import (
 )
 from postline.registry import SCHEMAS_TOPIC
 from postline.runtime.control import PAUSED
-from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
+from postline.runtime.entries import (
+    CONTROL,
+    DEAD,
+    HELD,
+    PRIORITY,
+    DeadEntry,
+    HeldEntry,
+    PriorityEntry,
+    decode_entry,
+    offset_of,
+)
+from postline.runtime.lagging import lag_in, oldest_ms
 from postline.runtime.outcomes import Outcome
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 from postline.runtime.progress import Progress
@@ -47,12 +61,13 @@ _COPY_SLACK_MS = 2_000
 
 
 class Monitor:
-    """The read model; keeps nothing between calls but the log it reads, and how contents are shown."""
+    """The read model; keeps nothing between calls but how contents are shown, and the last looks, for rates."""
 
     def __init__(self, log: Log, clock: Clock, contents: Contents | None = None) -> None:
         self._log = log
         self._clock = clock
         self._contents = contents or Contents(None)
+        self._forecasts = Forecasts(log, clock)
 
     # -- topics -------------------------------------------------------------------------------
 
@@ -133,11 +148,12 @@ class Monitor:
 
     async def subscriptions(self) -> list[SubscriptionView]:
         """All subscriptions, by name."""
-        return [await self._subscription_view(info) for info in await self._log.subscriptions()]
+        bounds = await self._forecasts.bounds()
+        return [await self._subscription_view(info, bounds) for info in await self._log.subscriptions()]
 
     async def subscription(self, name: str) -> SubscriptionView:
         """One subscription. Raises UnknownSubscription."""
-        return await self._subscription_view(await self.info(name))
+        return await self._subscription_view(await self.info(name), await self._forecasts.bounds())
 
     async def info(self, name: str) -> SubscriptionInfo:
         """The subscription as the log knows it. Raises UnknownSubscription."""
@@ -148,7 +164,7 @@ class Monitor:
             f"The log {self._log.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
         )
 
-    async def _subscription_view(self, info: SubscriptionInfo) -> SubscriptionView:
+    async def _subscription_view(self, info: SubscriptionInfo, declared: dict[str, Bound]) -> SubscriptionView:
         bounds = await self._log.bounds(info.topic)
         stored = await self._log.partitions(info.name)
         partitions = [await self._partition_view(info, each, bounds[each.partition]) for each in stored]
@@ -162,7 +178,7 @@ class Monitor:
             for member in await self._log.members(info.name)
         ]
         due = [each.next_attempt_ms for each in partitions if each.next_attempt_ms is not None]
-        return SubscriptionView(
+        view = SubscriptionView(
             name=info.name,
             topic=info.topic,
             service=info.service,
@@ -181,25 +197,32 @@ class Monitor:
             beyond=sum(each.end - each.start for each in bounds[len(stored) :]),
             members=members,
             partitions=partitions,
+            priority=await self._priority(info.name, stored),
         )
+        return self._forecasts.completed(view, declared)
+
+    async def _priority(self, name: str, stored: Sequence[PartitionInfo]) -> PriorityView | None:
+        for each in stored[:1]:
+            for _, data in await self._log.peek_state(name, each.partition, PRIORITY):
+                said = decode_entry(data, PriorityEntry)
+                return PriorityView(declared_as=said.declared_as, name=said.name, rank=said.rank, share=said.share)
+        return None
 
     async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
-        number = stored.partition
-        progress = Progress.decode(stored.progress, stored.position)
+        number, lag = stored.partition, lag_in(stored, bounds)
         held = await self._held(info.name, number, hidden=True)  # of which only counts are told
         statuses = Counter(view.status for view in held)
         due = [view.next_attempt_ms for view in held if view.next_attempt_ms is not None]
         control = dict(await self._log.peek_state(info.name, number, CONTROL))
-        first = max(stored.position, bounds.start)
-        ahead = sum(last + 1 - max(begin, first) for begin, last, _ in progress.ahead if last >= first)
+        oldest = await oldest_ms(self._log, info.topic, number, lag)
         return PartitionView(
             partition=number,
             position=stored.position,
             end=bounds.end,
-            lag_records=max(0, bounds.end - first - ahead),
-            lag_seconds=await self._lag_seconds(info.topic, number, first, progress),
-            overtaken=first - stored.position,
-            ahead=ahead,
+            lag_records=lag.records,
+            lag_seconds=0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000,
+            overtaken=lag.first - stored.position,
+            ahead=lag.ahead,
             retrying=statuses["retrying"] + statuses["ready"],
             blocked=statuses["blocked"],
             unserved=statuses["unserved"],
@@ -209,15 +232,6 @@ class Monitor:
             owner=stored.owner,
             epoch=stored.epoch,
         )
-
-    async def _lag_seconds(self, topic: str, partition: int, first: int, progress: Progress) -> float:
-        while records := await self._log.read(topic, partition, first, limit=1):
-            offset = records[0][0]
-            after = next((last + 1 for begin, last, _ in progress.ahead if begin <= offset <= last), None)
-            if after is None:
-                return max(0, self._clock.now_ms() - records[0][1]) / 1000
-            first = after
-        return 0.0
 
     async def _entries(self, name: str, partition: int, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
         after = b""

@@ -16,12 +16,14 @@ from postline.monitor.contents import Shown
 
 __all__ = [
     "AuditView",
+    "BoundView",
     "DeadLetterDetail",
     "DeadLetterView",
     "HeldView",
     "MemberView",
     "PartitionAudit",
     "PartitionView",
+    "PriorityView",
     "RecordId",
     "RecordView",
     "SubscriptionView",
@@ -143,6 +145,28 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
         return self.retrying + self.blocked + self.unserved
 
 
+class PriorityView(msgspec.Struct, frozen=True, kw_only=True):
+    """Which priority's records a subscription reads, as its last owner was declared."""
+
+    #: The declaration that it has in common with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    #: The guaranteed part of what all of them handle, from 0 to 1.
+    share: float
+
+
+class BoundView(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the topic's owner lets a subscription lag before publishers wait for it."""
+
+    records: int | None
+    seconds: float | None
+    bytes: int | None
+    #: How much of it is used: from 1.0 on publishers wait. bytes are not counted here.
+    used: float
+
+
 class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription with its sums over all partitions."""
 
@@ -167,6 +191,16 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     beyond: int
     members: list[MemberView]
     partitions: list[PartitionView]
+    #: None where its topic has no priorities.
+    priority: PriorityView | None = None
+    #: Offsets that it settles or holds in a second, and that come in, by the looks of the last ten seconds; None before
+    #: there are two.
+    drained_per_second: float | None = None
+    added_per_second: float | None = None
+    #: When it will be at the end if both go on so; None where it won't, or nothing is known.
+    drains_in_seconds: float | None = None
+    #: None where its topic has no bound, or does not name it.
+    bound: BoundView | None = None
 
 
 class PartitionAudit(msgspec.Struct, frozen=True, kw_only=True):

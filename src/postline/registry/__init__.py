@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postline.registry.bounds import DeclaredBounds
 from postline.registry.consumers import BrokenConsumer, Readers, broken_consumers
 from postline.registry.enrolling import Standing, enroll, standing_of, subject_of, topic_and_type
 from postline.registry.model import Document, IncompatibleSchema, Registry, UnknownSubject, Version, meaning_of
@@ -20,6 +21,7 @@ from postline.registry.usage import Usage, View, read_views, view_of, write_view
 __all__ = [
     "SCHEMAS_TOPIC",
     "BrokenConsumer",
+    "DeclaredBounds",
     "Document",
     "ForeignReading",
     "IncompatibleSchema",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postline.routing.aggregating import Aggregate, AggregateOptions
-from postline.routing.completion import Completion, Count, Predicate, Whole
+from postline.routing.completion import After, Completion, Count, Predicate, Whole
 from postline.routing.offering import Routing
 from postline.routing.routes import Match, Router, Target
 from postline.routing.splitting import Part
@@ -11,6 +11,7 @@ from postline.routing.tapping import TapTopic
 from postline.routing.transforms import by_field_names
 
 __all__ = [
+    "After",
     "Aggregate",
     "AggregateOptions",
     "Completion",

@@ -2,67 +2,60 @@
 
 from __future__ import annotations
 
-import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, get_args
+from typing import Any, TypedDict, get_args
 
 import msgspec
 
 from postline.contracts import ForeignTopic, Kind, Reading, Rule, Sensitive, Topic
-from postline.contracts.keys import KeySpec, compile_key
+from postline.contracts.keys import KeySpec
 from postline.contracts.masking import has_sensitive
 from postline.contracts.topics import DEFAULT_PARTITIONS
-from postline.errors import EncodeError, MessageError, UsageError
+from postline.errors import UsageError
 from postline.events import PolicyOptions, Start, Subscription
-from postline.routing.completion import Completion, Count, Predicate, Whole
+from postline.routing.completion import After, Completion, Count, Predicate, Whole
 from postline.routing.declaring import Declaring, kind_of, published_by
-from postline.routing.splitting import Part, carried, messages_of
+from postline.routing.gathering import (
+    PARTS_MAX,
+    RETENTION,
+    Gathered,
+    GatheringPlan,
+    Late,
+    collector,
+    gatherer,
+    ticker,
+)
 from postline.routing.targets import require_results
-from postline.runtime.context import Context
-from postline.runtime.intents import DeadLetter
 from postline.runtime.retry import Retry
 
-__all__ = ["Aggregate", "AggregateOptions", "Late", "aggregate"]
+__all__ = ["Aggregate", "AggregateOptions", "aggregate"]
 
+#: Behind an aggregate's name, the name of its topic of parts and of the subscription to that.
 PARTS_SUFFIX = ".parts"
-_PARTS_MAX = 1_000
-
-#: What becomes of a part whose aggregate was complete: it begins the next of its key, or is a dead letter.
-Late: TypeAlias = Literal["new", "dead-letter"]
 
 
 class AggregateOptions(TypedDict, total=False):
     """What may be said about an aggregate besides its name, topic, start, key, completion and result.
 
     `of`: the types that are gathered, where the topic has several. `late`: "new" (default) or "dead-letter", where a
-    key has one aggregate and what comes after it is none of it. `parts_max`: most parts that wait for completion,
-    1,000 unless said; one more is a dead letter. `retention` of the topic of parts, 14 days unless said.
+    key has one aggregate and what comes within `retention` after it is none of it. `parts_max`: most parts that wait
+    for completion, 1,000 unless said; one more is a dead letter. `expires`: how long after its first part an aggregate
+    that is not complete is given up: what `incomplete` makes of the list of its parts is published and they are
+    forgotten; without `incomplete` there is a dead letter that names it, and the parts stay for those that are missing.
+    `retention` of the topic of parts, 14 days unless said.
     """
 
     of: type | Sequence[type]
     late: Late
     parts_max: int
+    expires: timedelta
+    incomplete: Callable[[list[Any]], Any] | None
     concurrency: int
     retry: Retry | None
     retention: timedelta
-
-
-class Kept(msgspec.Struct, frozen=True, array_like=True):
-    """One part as it waits: what tells it from others, its type, and its JSON text."""
-
-    identity: str
-    type: str
-    message: str
-    index: int = 0
-
-
-class Gathered(msgspec.Struct):
-    """The state of one key: the parts that wait, or, once complete, the identities of those that were in it."""
-
-    parts: list[Kept]
-    done: list[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,49 +70,36 @@ class Aggregate:
     gathering: Subscription
 
 
-class _Plan(NamedTuple):
-    """All that both halves go by."""
-
-    name: str
-    kinds: dict[str, Kind]
-    complete: Completion
-    into: Callable[..., Any]
-    late: Late
-    parts_max: int
-    part: Any
-
-
 def aggregate(
     app: Declaring,
     name: str,
     topic: Topic | ForeignTopic,
     start: Start | None,
     key: KeySpec | None,
-    complete: Completion,
+    complete: Completion | Sequence[Completion],
     into: Callable[..., Any],
     options: AggregateOptions,
 ) -> Aggregate:
     """Declare both subscriptions, and the topic between them, which the app then owns."""
     given = options.get("of")
     of = [kind_of(name, topic, given)] if given is None or isinstance(given, type) else list(given)
-    _check(name, complete, key, of, options)
-    require_results(name, into, of, published_by(app))
+    completions = [*complete] if isinstance(complete, Sequence) else [complete]
+    _check(name, completions, key, of, options)
+    for each in (into, options.get("incomplete") or into):
+        require_results(name, each, of, published_by(app))
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
-    retention = options.get("retention", timedelta(days=14))
+    retention = options.get("retention", RETENTION)
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)
-    masks = any(has_sensitive(topic.reading_of(topic.type_name_of(each)).schema) for each in of)
+    readings = [topic.reading_of(topic.type_name_of(each)) for each in of]
+    masks = any(has_sensitive(each.schema) for each in readings)
     fields: list[tuple[str, Any]] = [(each, str) for each in ("key", "identity", "type")]
     fields += [("message", Sensitive[str] if masks else str), ("index", int), ("count", int)]
     part = parts.event(f"{parts.name}.Part")(msgspec.defstruct("Part", fields, frozen=True, module=__name__))
-    plan = _Plan(
-        name=name,
-        kinds={name: _kind(topic.reading_of(name)) for name in map(topic.type_name_of, of)},
-        complete=complete,
-        into=into,
-        late=options.get("late", "new"),
-        parts_max=options.get("parts_max", _PARTS_MAX),
-        part=part,
-    )
+    ticking = [(each, str) for each in ("key", "opened", "why")]
+    tick = parts.event(f"{parts.name}.Tick")(msgspec.defstruct("Tick", ticking, frozen=True, module=__name__))
+    kinds = {name: kind for each in readings for kind in [_kind(each)] for name in (each.name, *each.aliases)}
+    chosen: dict[str, Any] = {each: said for each, said in options.items() if each in GatheringPlan._fields}
+    plan = GatheringPlan(name, kinds, completions, into, part, tick, **chosen)
     # A part that is given up holds nothing back: order among parts is not promised.
     policy = PolicyOptions(after="continue", concurrency=options.get("concurrency", 64), retry=options.get("retry"))
     with_state = PolicyOptions(**policy, state=Gathered)
@@ -129,9 +109,10 @@ def aggregate(
         app.subscribe(parts.name, parts, start="earliest", **with_state),
     )
     app.owns = (*app.owns, parts)
-    for each in of:
-        made.collecting.on(each)(_collector(plan, topic, each, key))
-    made.gathering.on(part)(_gatherer(plan))
+    for cls in of:
+        made.collecting.on(cls)(collector(plan, topic, cls, key))
+    made.gathering.on(part)(gatherer(plan))
+    made.gathering.on(tick)(ticker(plan))
     return made
 
 
@@ -140,13 +121,15 @@ def _kind(reading: Reading) -> Kind:
     return Kind(reading.cls, name=reading.name, schema=lambda: reading.schema)
 
 
-def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[type], options: AggregateOptions) -> None:
-    if not isinstance(complete, Count | Whole | Predicate):
+def _check(
+    name: str, complete: list[Completion], key: KeySpec | None, of: Sequence[type], options: AggregateOptions
+) -> None:
+    if not complete or not all(isinstance(each, Count | Whole | Predicate | After) for each in complete):
         raise UsageError(
             f"Aggregate {name!r} can't be complete by {complete!r:.80}.",
-            remedy="Say complete=Count(3), Whole() or Predicate(…).",
+            remedy="Say complete=Count(3), Whole(), Predicate(…) or After(…), or several in a list.",
         )
-    if isinstance(complete, Whole) != (key is None):
+    if any(isinstance(each, Whole) for each in complete) != (key is None):
         raise UsageError(
             f"Aggregate {name!r} needs a key, or Whole() without one.",
             remedy='Say key="order_id" (a field, a dotted path or a function); Whole() goes by the split itself.',
@@ -156,8 +139,8 @@ def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[ty
             f"Aggregate {name!r} was given {', '.join(unknown)}, which it does not know.",
             remedy=f"It knows {', '.join(sorted(AggregateOptions.__annotations__))}.",
         )
-    parts_max, late = options.get("parts_max", _PARTS_MAX), options.get("late", "new")
-    if parts_max < 1 or (isinstance(complete, Count) and complete.parts > parts_max):
+    parts_max, late = options.get("parts_max", PARTS_MAX), options.get("late", "new")
+    if parts_max < 1 or any(isinstance(each, Count) and each.parts > parts_max for each in complete):
         raise UsageError(
             f"Aggregate {name!r} keeps {parts_max} parts at most, and would never be complete by {complete}.",
             remedy="Raise parts_max=, which bounds the state of a key, or count less.",
@@ -166,98 +149,8 @@ def _check(name: str, complete: Completion, key: KeySpec | None, of: Sequence[ty
         raise UsageError(
             f"Aggregate {name!r} can't treat what is late as {late!r}.", remedy='Say "new" or "dead-letter".'
         )
-    if isinstance(complete, Predicate) and isinstance(complete.test, Rule):
-        for each in of:
-            complete.test.require(each)
-
-
-# -- giving messages their key --------------------------------------------------------------------
-
-
-def _collector(plan: _Plan, topic: Topic | ForeignTopic, cls: type, key: KeySpec | None) -> Callable[..., Any]:
-    """The handler of the aggregated topic: each message becomes a part."""
-    type_name = topic.type_name_of(cls)
-    encode = plan.kinds[type_name].encode
-    key_of = None if key is None else compile_key(key, cls, topic.name, type_name, "aggregate key")
-
-    async def collect(message: Any, ctx: Context[Any]) -> Any:
-        place = Part.of(ctx)
-        if key_of is None:
-            if place is None:
-                raise DeadLetter(f"aggregate {plan.name!r}: the message carries no headers of a split")
-            its_key, identity = place.group, str(place.index)
-        else:
-            its_key, identity = _key_text(plan, key_of, message), f"{ctx.envelope.source} {ctx.message_id}"
-        index, count = (place.index, place.count) if place else (0, 0)
-        made = plan.part(its_key, identity, type_name, encode(message).decode(), index, count)
-        ctx.publish(made, headers=carried(ctx))
-
-    return collect
-
-
-def _key_text(plan: _Plan, key_of: Callable[[Any], bytes], message: Any) -> str:
-    try:
-        return key_of(message).decode()
-    except (EncodeError, UnicodeDecodeError) as error:
-        raise DeadLetter(f"aggregate {plan.name!r}: {error}") from error
-
-
-# -- gathering ------------------------------------------------------------------------------------
-
-
-def _gatherer(plan: _Plan) -> Callable[..., Any]:
-    """The handler of the parts: keeps one, or completes with it."""
-
-    async def gather(part: Any, ctx: Context[Any]) -> None:
-        held = ctx.state.get() or Gathered([])
-        if held.done is not None:
-            if part.identity not in held.done:
-                raise DeadLetter(f"aggregate {plan.name!r}: {part.key!r} was complete before this part came")
-            return
-        if any(each.identity == part.identity for each in held.parts):
-            return
-        held.parts.append(Kept(part.identity, part.type, part.message, part.index))
-        if _is_complete(plan, held, part):
-            await _complete(plan, held, ctx)
-        else:
-            _keep(plan, held, part, ctx)
-
-    return gather
-
-
-def _is_complete(plan: _Plan, held: Gathered, part: Any) -> bool:
-    match plan.complete:
-        case Count(parts=wanted):
-            return len(held.parts) >= wanted
-        case Whole():
-            return len(held.parts) >= int(part.count)
-        case Predicate(test=Rule() as rule):
-            return rule(_read(plan, held.parts[-1]))
-        case Predicate(test=test):
-            return bool(test([_read(plan, each) for each in held.parts]))
-
-
-def _read(plan: _Plan, kept: Kept) -> Any:
-    return plan.kinds[kept.type].read(kept.message.encode())
-
-
-async def _complete(plan: _Plan, held: Gathered, ctx: Context[Any]) -> None:
-    """Publish the result and forget the parts, together."""
-    if isinstance(plan.complete, Whole):
-        held.parts.sort(key=lambda each: each.index)
-    result = plan.into([_read(plan, each) for each in held.parts])
-    for message in messages_of(await result if inspect.isawaitable(result) else result):
-        ctx.publish(message)
-    if plan.late == "new":
-        ctx.state.delete()
-    else:
-        ctx.state.put(Gathered([], [each.identity for each in held.parts]))
-
-
-def _keep(plan: _Plan, held: Gathered, part: Any, ctx: Context[Any]) -> None:
-    if len(held.parts) > plan.parts_max:
-        raise DeadLetter(f"aggregate {plan.name!r}: {part.key!r} has {plan.parts_max} parts and is not complete")
-    try:
-        ctx.state.put(held)
-    except MessageError as error:
-        raise DeadLetter(f"aggregate {plan.name!r}: the parts of {part.key!r} are too large: {error}") from error
+    if options.get("incomplete") and not options.get("expires"):
+        raise UsageError(f"Aggregate {name!r} has incomplete= and never expires.", remedy="Say expires=timedelta(…).")
+    rules = [each.test for each in complete if isinstance(each, Predicate) and isinstance(each.test, Rule)]
+    for rule, cls in itertools.product(rules, of):
+        rule.require(cls)

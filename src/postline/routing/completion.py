@@ -1,15 +1,16 @@
-"""When an aggregate is complete: so many parts, all parts of a split message, or a predicate."""
+"""When an aggregate is complete: so many parts, all parts of a split message, a predicate, or a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 from postline.contracts import Rule
 from postline.errors import UsageError
 
-__all__ = ["Completion", "Count", "Predicate", "Whole"]
+__all__ = ["After", "Completion", "Count", "Predicate", "Whole"]
 
 
 @dataclass(frozen=True)
@@ -41,4 +42,15 @@ class Predicate:
     test: Rule | Callable[[list[Any]], bool]
 
 
-Completion: TypeAlias = Count | Whole | Predicate
+@dataclass(frozen=True)
+class After:
+    """Complete so long after its first part, with the parts that are there, whatever their number."""
+
+    time: timedelta
+
+    def __post_init__(self) -> None:
+        if self.time <= timedelta():
+            raise UsageError(f"An aggregate can't be complete after {self.time!r}.", remedy="Give a timedelta above 0.")
+
+
+Completion: TypeAlias = Count | Whole | Predicate | After

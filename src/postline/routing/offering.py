@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Unpack
 
 from postline.contracts import ForeignTopic, Topic
@@ -63,7 +63,7 @@ class Routing(Declaring, Protocol):
         name: str,
         topic: Topic | ForeignTopic,
         *,
-        complete: Completion,
+        complete: Completion | Sequence[Completion],
         into: Callable[[list[Any]], Any],
         key: KeySpec | None = None,
         start: Start | None = None,
@@ -71,7 +71,8 @@ class Routing(Declaring, Protocol):
     ) -> Aggregate:
         """Gather messages by a key until they are complete, and publish what `into` makes of the list of them.
 
-        `complete` is a `Count`, a `Predicate`, or `Whole()` for the parts of a split message, which needs no `key`.
+        `complete` is a `Count`, a `Predicate`, an `After`, or `Whole()` for the parts of a split message, which needs
+        no `key`; of several in a list the first that holds counts.
         The parts go through the topic `<name>.parts`, which this app then owns, and wait in the state of the
         subscription of that name; the result leaves in the commit that forgets them. The options are
         `postline.routing.AggregateOptions`. Raises as `subscribe`, UsageError and ContractError.

@@ -33,11 +33,17 @@ class Answers(Protocol):
     def refuse(self, record: Record, refused: Refused) -> bool:
         """Answer with a refusal; False if the contract doesn't declare it, which is a failed attempt."""
 
+    def unhandled(self, record: Record) -> None:
+        """A command of a type that no version handles is filtered."""
+
     def fault(self, record: Record, error: BaseException) -> None:
         """Answer that the service could not do it."""
 
     def promise(self, context: Context[Any]) -> str:
         """Let the reply come later: its token."""
+
+    def promised(self, context: Context[Any]) -> None:
+        """The attempt that promised a later reply has succeeded."""
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from postline.errors import LogError
-from postline.log.port import Assignment, CommitUnit, Membership, PartitionCommit
+from postline.log.port import Append, Assignment, CommitUnit, Membership, PartitionCommit
 from postline.runtime.admission import forget_old_marks
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.surroundings import Surroundings
@@ -37,6 +37,8 @@ class Committer:
         failed: Callable[[BaseException], None],
     ) -> None:
         self.membership: Membership | None = None
+        #: Told what a commit published, where somebody has to know.
+        self.on_appends: Callable[[Sequence[Append]], None] | None = None
         self._around = around
         self._partitions = partitions
         self._busy = busy
@@ -124,6 +126,9 @@ class Committer:
                     owned.committed()
                     owned.bound_window()
             self._committed(refused)
+            if self.on_appends is not None:
+                for part in unit:
+                    self.on_appends(part.appends)
 
     async def commit_alone(self, part: PartitionCommit) -> bool:
         """Commit one prepared part; whether it was refused."""

@@ -16,16 +16,19 @@ from postline.runtime.commits import Committer
 from postline.runtime.control import (
     CONTROL_POSITION,
     ControlOp,
+    cancel_record,
     end_old_control,
     load_control,
     obey,
     position_entry,
     read_op,
 )
+from postline.runtime.crew import Crew
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.reset import reset_commit
+from postline.runtime.restraint import REASON, Restraint
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.workers import WorkerPool
 
@@ -52,19 +55,25 @@ class Consumer:
     `failed` resolves with the error if it can't go on; the app then stops.
     """
 
-    def __init__(self, around: Surroundings, executor: Executor, instance: str) -> None:
+    def __init__(self, around: Surroundings, executor: Executor, instance: str, crew: Crew | None = None) -> None:
         self.around = around
         self.plan = around.plan
+        around.cancellation = cancel_record
         self.owned: dict[int, OwnedPartition] = {}
         self.membership: Membership | None = None
         self.failed: asyncio.Future[BaseException] | None = None
-        self.pool = WorkerPool(self.plan, executor, self._settled, self._fail)
+        self.pool = WorkerPool(self.plan, executor, self._settled, self._fail, crew)
         self._instance = instance
         #: Fetched and not yet settled: how many, and about how many bytes they keep in memory.
         self._in_flight, self._in_flight_bytes = 0, 0.0
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._committer = Committer(around, self._partitions, self._busy, self._after_commit, self._fail)
+        #: None where no topic has a bound.
+        self.restraint: Restraint | None = None
+        if around.gates.bounded:
+            self.restraint = Restraint(self.plan, around.gates, around.clock, self._partitions, self._fail)
+            self._committer.on_appends = self.restraint.note
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -115,6 +124,8 @@ class Consumer:
         """Let go of everything at once; what was not committed will be handled again."""
         self._stopping = True
         self._sweeper.stop()
+        if self.restraint is not None:
+            self.restraint.close()
         for owned in self.owned.values():
             owned.halt()
         for task in self._tasks:
@@ -166,13 +177,16 @@ class Consumer:
             owned.halt()  # it was lost while it was being loaded, and may even be back under a newer epoch
             return
         self.owned[assignment.partition] = owned
-        if owned.answers is not None:
+        if self.restraint is not None:
+            self.restraint.take_up(owned)
+        if owned.answers is not None or owned.timers.upcoming.entries:
             await self._until_done(partial(self._obey_what_waits, owned))
             owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
         membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
+        owned.timers.begin(self._committer.wake, self._fail)
 
     async def _obey_what_waits(self, owned: OwnedPartition) -> None:
-        """Obey what was asked while nobody was here, before commands are fetched: some may be cancelled."""
+        """Obey what was asked while nobody was here, before commands are fetched or timers fire: some are cancelled."""
         topic, partition = owned.control_topic, owned.partition
         while self.owned.get(partition) is owned:
             records = await self.around.log.read(topic, partition, owned.control_offset)
@@ -402,9 +416,9 @@ class Consumer:
         ends = await self.around.log.bounds(self.plan.topic)
         control = await self.around.log.bounds(self.plan.control)
         for owned in self.owned.values():
-            behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused
+            behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused_but_for(REASON)
             asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
-            if behind or owned.window.pending() or asked:
+            if behind or owned.window.pending() or asked or owned.timers.busy:
                 return False
         return not (self._busy() or self._committer.pending())
 

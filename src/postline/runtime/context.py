@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, overload
 
 import msgspec
 
@@ -13,6 +13,7 @@ from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
+from postline.runtime.delays import DelayToken, Due, Waiting, due_of, order_of
 
 __all__ = ["Context", "Desk", "StateHandle", "milliseconds_of"]
 
@@ -40,8 +41,16 @@ class Desk(Protocol):
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope."""
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
+
+    def pack(self, append: Append) -> bytes:
+        """What is kept of a record until it leaves, checked for size."""
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        """The record that asks for a delayed message to be cancelled."""
 
     def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
         """The record that sending `command` from this context makes."""
@@ -87,6 +96,8 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     batch_keys: frozenset[bytes] | None = None
     #: The attempt has ended: what were published or put now would be stored by nobody.
     closed: bool = False
+    #: What was published to leave later.
+    delayed: list[Waiting] | None = None
     #: What else this attempt puts into partition state, by namespace and key.
     entries: dict[tuple[str, bytes], bytes] | None = None
     #: The reply comes later: the handler returns none.
@@ -155,16 +166,86 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """This key's state, committed together with the record."""
         return StateHandle(self)
 
-    def publish(self, message: Any, *, headers: Mapping[str, str] | None = None) -> None:
+    @overload
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None
+    ) -> None: ...
+
+    @overload
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float,
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self, message: Any, *, headers: Mapping[str, str] | None = None, priority: str | None = None, at: datetime
+    ) -> str: ...
+
+    @overload
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str | None: ...
+
+    def publish(
+        self,
+        message: Any,
+        *,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str | None:
         """Publish `message` with this record's settlement, or not at all. Never waits.
 
+        `priority` is one of its topic's, "normal" unless it is said.
+
         Its id is derived from this message and its place among its like, so a repeated attempt
-        gives it the same id. Raises MessageError if its contract refuses it, UsageError if no
-        topic declares its type or the handler has ended.
+        gives it the same id. With `delay` (seconds or timedelta) or `at` (a datetime with a time zone) it leaves then,
+        by the clock of this partition's owner; what is checked is checked now. Gives the token that cancels it, which
+        counts once the record is settled; None for one that leaves at once. Raises MessageError if its contract refuses
+        it, UsageError if no topic declares its type, for what is no time, or if the handler has ended.
         """
         if self.closed:
             raise self.too_late("published through")
-        self.put_out(self.desk.output(self, message, headers))
+        if delay is not None or at is not None:
+            return self._put_off(message, headers, priority, due_of(delay, at, self.desk.now_ms()))
+        self.put_out(self.desk.output(self, message, headers, priority))
+        return None
+
+    def _put_off(self, message: Any, headers: Mapping[str, str] | None, priority: str | None, due: Due) -> str:
+        if self.ordinals is None and self.outbox is None:
+            self.ordinals = {}  # counted from the first on, since the outbox does not have it
+        append = self.desk.output(self, message, headers, priority)
+        order = order_of(self.offset, len(self.delayed or ()))
+        self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
+        return str(DelayToken(self.desk.subscription, self.desk.partition, due.at_ms, order, append.envelope.id))
+
+    def let_wait(self, waiting: Waiting) -> None:
+        """Keep what is to leave later, with this record's settlement; for patterns."""
+        if self.delayed is None:
+            self.delayed = []
+        self.delayed.append(waiting)
+
+    def cancel(self, token: str) -> None:
+        """Have a delayed message cancelled with this record's settlement, or not at all. Never waits.
+
+        Its partition's owner does it a little later; nothing happens if it has left by then. Raises UsageError for what
+        is no token.
+        """
+        if self.closed:
+            raise self.too_late("asked to cancel through")
+        self.put_out(self.desk.cancellation(self, token))
 
     def put_out(self, append: Append) -> None:
         """Let a record leave with this one's settlement, or not at all."""
@@ -179,17 +260,34 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
             self.entries = {}
         self.entries[namespace, key] = value
 
-    def send(self, command: Any, *, timeout: timedelta | float | None = None) -> str:
+    def send(
+        self,
+        command: Any,
+        *,
+        timeout: timedelta | float | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
+    ) -> str:
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
-        Its reply comes as a message (`App.replies`). One that no attempt has begun within `timeout`, in seconds or as
-        timedelta, expires. A repeated attempt sends it under the same id. Raises as `publish` does.
+        Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
+        does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
+        attempt sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")
-        expires_ms = None if timeout is None else self.desk.now_ms() + milliseconds_of(timeout)
-        append = self.desk.command(self, command, expires_ms)
-        self.put_out(append)
+        due = None if delay is None and at is None else due_of(delay, at, self.desk.now_ms())
+        leaves_ms = self.desk.now_ms() if due is None else due.at_ms
+        expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
+        if due is None:
+            append = self.desk.command(self, command, expires_ms)
+            self.put_out(append)
+        else:
+            if self.ordinals is None and self.outbox is None:
+                self.ordinals = {}  # counted from the first on, since the outbox does not have it
+            append = self.desk.command(self, command, expires_ms)
+            order = order_of(self.offset, len(self.delayed or ()))
+            self.let_wait(Waiting(due, order, append.envelope.id, self.desk.pack(append)))
         return append.envelope.id
 
     @property
@@ -240,9 +338,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
 
     def next_ordinal(self, type_name: str, key: bytes | None) -> int:
         """How many messages of this type and key were published before in this attempt."""
-        if self.outbox is None:
-            return 0
         if self.ordinals is None:
+            if self.outbox is None:
+                return 0
             self.ordinals = {}
             for append in self.outbox:
                 before = (append.envelope.type, append.key)

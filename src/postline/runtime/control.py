@@ -7,16 +7,19 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
-from postline.errors import DecodeError, UnknownTopic
+from postline.errors import DecodeError, UnknownTopic, UsageError
 from postline.log.port import Append, Record
 from postline.message import UNREADABLE, Envelope
+from postline.runtime.delays import DelayToken
 from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
 from postline.runtime.intents import Discard
 from postline.runtime.partition import OwnedPartition
+from postline.runtime.plan import CONTROL_SUFFIX
 
 __all__ = [
     "CONTROL_POSITION",
     "ControlOp",
+    "cancel_record",
     "control_position",
     "control_record",
     "end_old_control",
@@ -41,7 +44,7 @@ _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request to the owner of one partition."""
 
-    op: Literal["redrive", "discard", "pause", "resume", "reset", "types", "cancel", "reply"]
+    op: Literal["redrive", "discard", "pause", "resume", "reset", "types", "cancel", "reply", "unschedule"]
     #: redrive, discard: the record; reset: where to go on.
     offset: _Natural | None = None
     #: reset: the time to go on from, instead of an offset.
@@ -51,6 +54,8 @@ class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     keep_state: bool = False
     #: types: what another version of the subscription handles.
     names: tuple[str, ...] = ()
+    #: unschedule: the delayed message.
+    token: str = ""
     #: cancel: who sent the command, and its id; reply: those of the command that is answered.
     client: str = ""
     request: str = ""
@@ -68,6 +73,13 @@ def control_record(topic: str, partition: int, op: ControlOp, envelope: Envelope
     """The record that asks the owner of `partition` for `op`; `envelope` gives id, source and time."""
     typed = msgspec.structs.replace(envelope, type=CONTROL_TYPE)
     return Append(topic, partition, None, _ENCODER.encode(op), typed)
+
+
+def cancel_record(token: str, envelope: Envelope) -> Append:
+    """The record that asks for a delayed message to be cancelled. Raises UsageError for what is no token."""
+    named = DelayToken.read(token)
+    op = ControlOp(op="unschedule", token=token)
+    return control_record(named.subscription + CONTROL_SUFFIX, named.partition, op, envelope)
 
 
 def read_op(record: Record) -> ControlOp:
@@ -163,12 +175,24 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
         case "types":
             for name in op.names:
                 owned.learn_type(name)
+        case "unschedule":
+            await _unschedule(owned, op.token)
         case "cancel" | "reply" if owned.answers is not None:
             await owned.answers.obey(op)
         case "redrive" | "discard" if op.offset is not None:
             await _redrive_or_discard(owned, op, op.offset)
         case _:
             _log.warning("subscription %s skips a control record without meaning: %s", owned.plan.name, op)
+
+
+async def _unschedule(owned: OwnedPartition, text: str) -> None:
+    try:
+        token = DelayToken.read(text)
+    except UsageError as error:
+        _log.warning("subscription %s skips a control record: %s", owned.plan.name, error)
+        return
+    if not await owned.timers.revoke(token):
+        _log.info("subscription %s: nothing was cancelled, message %s has left", owned.plan.name, token.id)
 
 
 async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int) -> None:

@@ -19,10 +19,17 @@ __all__ = [
     "FORMATS",
     "HELD",
     "LATER",
+    "PRIORITY",
+    "PRIORITY_KEY",
+    "SCHEDULES",
+    "TIMERS",
+    "TIMER_NOTES",
     "TYPES",
     "USER_STATE",
     "DeadEntry",
     "HeldEntry",
+    "PriorityEntry",
+    "TimerEntry",
     "decode_entry",
     "encode_entry",
     "offset_key",
@@ -36,12 +43,32 @@ DEDUP_ORDER = "dedup-order"
 TYPES = "types"
 CONTROL = "control"
 USER_STATE = "state"
+#: What happens at a time, by due time; and by token what must be known of it besides.
+TIMERS, TIMER_NOTES = "timers", "timer-notes"
+#: By name, the periodic schedules that the partition owns, and when they run next.
+SCHEDULES = "schedules"
 #: Commands that were cancelled and have not come yet; later replies that are owed; dead letters that have a reply.
 CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
 
+#: Which priority of which declaration the subscription is, for whoever looks on.
+PRIORITY, PRIORITY_KEY = "priority", b"priority"
+
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
-FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED), 1)
+FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
+FORMATS |= {PRIORITY: 1}
+
+
+class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The priority whose records a subscription reads, and the share that it is guaranteed of what all handle."""
+
+    #: The name that it was declared under, together with those of the other priorities.
+    declared_as: str
+    name: str
+    #: 0 is the highest.
+    rank: int
+    share: float
+    format: int = 1
 
 
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):
@@ -77,7 +104,28 @@ class DeadEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry)
+class TimerEntry(msgspec.Struct, array_like=True, gc=False):
+    """Something that happens at a time."""
+
+    #: Wall-clock milliseconds.
+    due_ms: int
+    #: Names it among the timers of its partition, together with the time.
+    token: str
+    #: Who is called when it is due; as registered under `Plan.timers`.
+    kind: str
+    payload: bytes
+    #: The key whose partition it belongs to; None for one that stays where it is.
+    home: bytes | None = None
+    #: How long it was to wait when it was set; 0 where a time was asked for.
+    delay_ms: int = 0
+    #: Those of one due time fire in this order.
+    order: int = 0
+    #: Its place is noted by token, since whoever cancels it may not know it.
+    noted: bool = False
+    format: int = 1
+
+
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry)
 
 
 class _Versioned(Protocol):
@@ -88,7 +136,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
 
 
-def encode_entry(entry: HeldEntry | DeadEntry) -> bytes:
+def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 

@@ -13,6 +13,7 @@ from postline.contracts.cloudevents_json import STRUCTURED, read_structured
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Record
+from postline.runtime.limits import Limit
 
 __all__ = ["Handler", "HandlerFunction", "inspect_handler", "refusing"]
 
@@ -34,6 +35,8 @@ class Handler:
     is_async: bool
     wants_context: bool
     where: Callable[[Any], bool] | None = None
+    #: How many attempts run at once, and begin in a time, in each process.
+    limit: Limit | None = None
     #: By the id of the schema that a value was written under; 0 where a record names none.
     decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -45,6 +45,18 @@ class Route:
     flags: int = 0
     #: A command or query: it is sent, not published.
     is_command: bool = False
+    #: Where they go by their priority; {} where the topic has none.
+    siblings: Mapping[str, Route] = field(default_factory=dict)
+
+    def of(self, priority: str) -> Route:
+        """Where messages of a priority go. Raises UsageError for one that the topic doesn't have."""
+        if (found := self.siblings.get(priority)) is not None:
+            return found
+        known = ", ".join(map(repr, self.siblings))
+        raise UsageError(
+            f"Topic {self.topic!r} has no priority {priority!r} for {self.type_name!r}; it has {known or 'none'}.",
+            remedy="Use one of these." if known else "Declare them: Topic(…, priorities={…}); or leave priority= out.",
+        )
 
 
 class Outlet:
@@ -68,11 +80,21 @@ class Outlet:
             route = self._routes[kind] = self._route_of(kind)
         return route
 
+    def partitions_of(self, topic: str) -> int:
+        """How many partitions a topic has that something was published to."""
+        return next(route.partitions for route in self._routes.values() if route.topic == topic)
+
     def fresh_id(self) -> str:
         """A new id from this service's source."""
         return self._ids.next_id()
 
-    def fresh(self, message: Any, own_id: str | None = None, headers: Mapping[str, str] | None = None) -> Append:
+    def fresh(
+        self,
+        message: Any,
+        own_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+    ) -> Append:
         """The record of a message published from outside handlers.
 
         An own id decides a keyless message's partition, so that its repetition is found there.
@@ -84,6 +106,8 @@ class Outlet:
         route = self._routes.get(type(message)) or self.route(message)
         if route.is_command:
             raise _to_be_sent(route, "app.request(…) or app.send(…)")
+        if priority is not None:
+            route = route.of(priority)
         append = self._made(route, message, own_id, dict(headers) if headers else {})
         if headers:
             _require_room(route, append.value or b"", append.key, append.envelope)
@@ -125,13 +149,17 @@ class Outlet:
             _require_room(route, value, key, envelope)
         return Append(route.topic, partition, key, value, envelope, flags)
 
-    def derive(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def derive(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record of a message published by a handler: its id follows from what is handled."""
         if headers:
             _check_headers(headers)
         route = self._routes.get(type(message)) or self.route(message)
         if route.is_command:
             raise _to_be_sent(route, "ctx.send(…)")
+        if priority is not None:
+            route = route.of(priority)
         return self._derived(context, route, message, headers)
 
     def derive_command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:

@@ -6,18 +6,21 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from postline.contracts.priorities import Priority
 from postline.errors import MessageTooLarge, UsageError
 from postline.log.port import Append, Assignment, Membership, PartitionCommit, Record
 from postline.message import Envelope
 from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
-from postline.runtime.entries import TYPES, USER_STATE
+from postline.runtime.delays import pack_append
+from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
 from postline.runtime.surroundings import Surroundings
+from postline.runtime.timers import Timers
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Chunk, Window
 
@@ -59,6 +62,7 @@ class OwnedPartition:
         #: Envelopes of commands that admission has opened, by offset; their attempts take them out.
         self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
+        self.timers = Timers(self, plan.timers)
         self.answers: Answers | None = plan.answering.open(self) if plan.answering is not None else None
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
         self.control_topic = plan.control
@@ -78,12 +82,23 @@ class OwnedPartition:
         """Take up what the last owner left in state."""
         known = await self.membership.scan_state(self.assignment, TYPES)
         self.types = {name.decode() for name, _ in known}
+        await self.timers.load()
+        if self.plan.taken_up is not None:
+            await self.plan.taken_up(self)
         if self.answers is not None:
             await self.answers.load()
+        if self.plan.priority is not None:
+            await self._tell_priority(self.plan.priority)
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
             self.learn_type(name)
+
+    async def _tell_priority(self, priority: Priority) -> None:
+        """Keep which priority this is, if it isn't known or has changed: nobody else could tell an operator."""
+        told = encode_entry(PriorityEntry(self.plan.declared_as, priority.name, priority.rank, priority.share))
+        if dict(await self.membership.scan_state(self.assignment, PRIORITY)).get(PRIORITY_KEY) != told:
+            self.unit.put(PRIORITY, PRIORITY_KEY, told)
 
     def learn_type(self, name: str) -> None:
         """Some version of this subscription handles the type: never filter it."""
@@ -130,7 +145,7 @@ class OwnedPartition:
         self.unit.moved = True
         type_name = record[3]
         if self.answers is not None:
-            self.answers.fault(record, LookupError(f"{self.plan.service} handles no {type_name!r}"))
+            self.answers.unhandled(record)
         if type_name not in self.around.filtered_types:
             self.around.filtered_types.add(type_name)
             _log.warning(
@@ -183,8 +198,13 @@ class OwnedPartition:
         """Put what the handler published and stored into the next commit."""
         if context.outbox is not None:
             self.unit.appends += context.outbox
+        if context.delayed is not None:
+            for waiting in context.delayed:
+                self.timers.put_off(waiting)
         if context.entries is not None:
             self.unit.changes.update(context.entries)
+        if context.promised and self.answers is not None:
+            self.answers.promised(context)
         if context.staged is not None:
             for key, data in context.staged.items():
                 self.states[key] = data
@@ -202,11 +222,37 @@ class OwnedPartition:
 
     # -- the desk of contexts ---------------------------------------------------------------
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """The record that publishing `message` from this context makes."""
         if self.answers is not None:
             self.answers.check_output(context)
-        return self.around.outlet.derive(context, message, headers)
+        return self.around.outlet.derive(context, message, headers, priority)
+
+    def pack(self, append: Append) -> bytes:
+        """What is kept of a record until it leaves. Raises MessageTooLarge."""
+        packed = pack_append(append, self.around.outlet.partitions_of(append.topic))
+        if len(packed) > self.plan.state_bytes_max:
+            raise MessageTooLarge(
+                f"Subscription {self.subscription!r}: a message of {len(packed)} bytes can't wait; "
+                f"the limit is {self.plan.state_bytes_max}.",
+                remedy="Publish it at once, or keep the payload elsewhere and publish a reference to it later.",
+            )
+        return packed
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        """The record that asks for a delayed message to be cancelled. Raises UsageError."""
+        if self.answers is not None:
+            self.answers.check_output(context)
+        assert self.around.cancellation is not None, "set before the group is joined"
+        envelope = Envelope(
+            id=self.around.outlet.fresh_id(),
+            source=self.around.outlet.service,
+            time_ms=self.now_ms(),
+            causation_id=context.message_id,
+        )
+        return self.around.cancellation(token, envelope)
 
     def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
         """The record that sending `command` from this context makes."""
@@ -277,6 +323,7 @@ class OwnedPartition:
         """The last `take_commit` is durable."""
         self.committing = None
         self.marks.trim(self.unit)
+        self.timers.committed()
         if len(self.opened) > _STATES_CACHED_MAX:
             self.opened.clear()  # of duplicates, and of what is held
         if len(self.states) > _STATES_CACHED_MAX:
@@ -318,6 +365,10 @@ class OwnedPartition:
         """Whether this reason to pause is in force."""
         return reason in self._pauses
 
+    def paused_but_for(self, reason: str) -> bool:
+        """Whether anything but this reason keeps this partition from being fetched."""
+        return bool(self._pauses - {reason})
+
     def bound_window(self) -> None:
         """Pause fetching while too much is settled ahead of a slow record (DESIGN §5.1)."""
         full = self.window.size() > _WINDOW_RECORDS_MAX or len(self.window.progress.ahead) > _WINDOW_RUNS_MAX
@@ -330,6 +381,7 @@ class OwnedPartition:
         """Begin no attempt any more and settle none; what was settled can still be committed."""
         self.draining = self.halted = True
         self.holding.cancel_timers()
+        self.timers.stop()
 
 
 def _nothing_to_answer(subscription: str) -> UsageError:

@@ -21,8 +21,14 @@ from postline.runtime.entries import (
     DEDUP_ORDER,
     HELD,
     LATER,
+    PRIORITY,
+    SCHEDULES,
+    TIMER_NOTES,
+    TIMERS,
     TYPES,
     USER_STATE,
+    TimerEntry,
+    decode_entry,
     offset_key,
     offset_of,
 )
@@ -32,6 +38,15 @@ __all__ = ["state_placer"]
 #: In a mark that came from another partition, instead of an offset: no record has it, so that none is taken for the
 #: one that left the mark.
 _ELSEWHERE = b"\xff" * 8
+
+#: The key whose partition an entry belongs to; None for one that stays where it is.
+_BY_HOME: dict[str, Callable[[StateEntry], bytes | None]] = {
+    USER_STATE: lambda entry: entry.key,
+    SCHEDULES: lambda entry: entry.key,
+    TIMERS: lambda entry: decode_entry(entry.value, TimerEntry).home,
+    # They belong to messages that wait where their tokens say.
+    TIMER_NOTES: lambda entry: None,
+}
 
 
 def state_placer(before: int, partitions: int, ends: Sequence[int]) -> Placer:
@@ -49,6 +64,7 @@ class _Placing:
         self._before, self._partitions, self._ends = before, partitions, ends
         self._copies: dict[str, Callable[[StateEntry], list[StateEntry]]] = {
             TYPES: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
+            PRIORITY: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,
@@ -57,10 +73,11 @@ class _Placing:
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
-        if entry.namespace == USER_STATE:
-            return [_moved(entry, _partition_of(count)(entry.key))]
         if entry.namespace in (HELD, DEAD, ANSWERED, LATER):
             return [entry]
+        if entry.namespace in _BY_HOME:
+            home = _BY_HOME[entry.namespace](entry)
+            return [entry if home is None else _moved(entry, _partition_of(count)(home))]
         if entry.namespace not in self._copies:
             raise UsageError(
                 f"State of namespace {entry.namespace!r} can't be moved by this version.",

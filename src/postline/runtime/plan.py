@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+from postline.contracts.priorities import Priority
 from postline.errors import SettingsError
 from postline.log.port import UNREADABLE_TYPE, StartAt
 from postline.runtime.answering import Answering
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, refusing
+from postline.runtime.limits import Limit, Rate
 from postline.runtime.retry import Retry
 
 __all__ = ["CONTROL_SUFFIX", "DEAD_LETTER_SUFFIX", "After", "Middleware", "Order", "Plan", "StateCodec"]
@@ -57,6 +59,12 @@ class Plan:
     state: StateCodec | None = None
     state_bytes_max: int = 1 << 20
     handlers: dict[str, Handler] = field(default_factory=dict)
+    #: How many attempts of all its handlers begin in a time, in each process.
+    rate: Rate | None = None
+    #: The priority of its topic's records, where there are several.
+    priority: Priority | None = None
+    #: The name of the declaration that it and its siblings of other priorities come from.
+    declared_as: str = ""
     middleware: tuple[Middleware, ...] = ()
     #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
     #: Makes replies of how commands end, where the subscription serves them.
@@ -73,6 +81,10 @@ class Plan:
     fetch_records: int = 8_000
     fetch_bytes: int = 4 << 20
     commit_linger_seconds: float = 0.02
+    #: What is called when a timer of its kind is due (`runtime/timers.py`): given the owned partition and the entry.
+    timers: dict[str, Callable[[Any, Any], None]] = field(default_factory=dict)
+    #: Called with each partition that is taken up, once its timers are there, before anything of it is handled.
+    taken_up: Callable[[Any], Awaitable[None]] | None = None
 
     @property
     def dead_letters(self) -> str:
@@ -108,6 +120,7 @@ class Plan:
             problems.append("state= needs a key, and the topic declares none.")
         if self.batch is not None and self.middleware:
             problems.append("middleware wraps single messages; leave it out with batch=.")
+        problems += self._limit_problems()
         if self.batch is not None and self.answering is not None:
             problems.append("commands are answered one by one; leave out batch=.")
         if self.timeout_seconds is not None:
@@ -116,6 +129,19 @@ class Plan:
             problems.append(
                 f"the dedup window ({self.dedup.window}) is shorter than the retry ladder "
                 f"({self.ladder_seconds:g} s), so a late duplicate would run; make it longer."
+            )
+        return problems
+
+    def _limit_problems(self) -> list[str]:
+        handlers = {handler.type_name: handler for handler in self.handlers.values()}.values()
+        limits = [Limit(rate=self.rate), *(handler.limit for handler in handlers if handler.limit)]
+        problems = [problem for limit in limits for problem in limit.problems()]
+        if self.batch is not None and any(limits):
+            problems.append("limits count single attempts; leave out batch=, or rate= and concurrency= of handlers.")
+        if self.priority is not None and self.state is not None:
+            problems.append(
+                "a key's records of several priorities are handled side by side, so state= can't be one key's; "
+                "leave it out, or subscribe to a topic without priorities."
             )
         return problems
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from postline.clock import Clock
 from postline.log.port import Append, Log
+from postline.message import Envelope
 from postline.runtime.complaints import Complaints
+from postline.runtime.destinations import Destinations
+from postline.runtime.gates import Gates
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
 from postline.runtime.versions import SchemaSource, Versions
@@ -36,8 +39,14 @@ class Surroundings:
         self.random = randomness
         #: What `App(lifespan=…)` yielded; set before the first record is handled.
         self.resources: Any = None
+        #: Of the topics that have a bound; set before the first record is handled.
+        self.gates = Gates(log, clock, {})
         #: Makes the record that gives a later reply, where the app answers commands.
         self.later: Callable[[str, Any], Append] | None = None
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
+        #: Where what waited goes by now.
+        self.destinations = Destinations(log)
+        #: The record that asks a partition's owner to cancel a delayed message; set by the consumer.
+        self.cancellation: Callable[[str, Envelope], Append] | None = None

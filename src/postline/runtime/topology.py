@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from postline.contracts import Catalog, Compaction, Topic
+from postline.contracts import Bound, Catalog, Compaction, Topic
+from postline.contracts.priorities import NORMAL, sibling_name
 from postline.errors import TopicMismatch, UnknownTopic
 from postline.log.needs import Change, ChangeKind, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refusal_of
@@ -63,7 +65,8 @@ class Topology:
 
     def wanted(self, topic: Topic) -> TopicSpec:
         """The topic as its contract, and the environment's sizes over it, want it."""
-        sizes = self._settings.topic(topic.name)
+        # What is said of a topic holds for its other priorities, unless something else is said of them.
+        sizes = replace(self._settings.topic(topic.base_name), **self._settings.topic(topic.name).overrides())
         age, compaction = topic.retention.age, topic.compaction or Compaction()
         retention_ms = None if age is None else int(age.total_seconds() * 1000)
         return TopicSpec(
@@ -76,6 +79,27 @@ class Topology:
             compacted=topic.compaction is not None,
             tombstone_ms=int(compaction.tombstone_retention.total_seconds() * 1000),
         )
+
+    def bounds(self) -> dict[str, Bound]:
+        """The topics' bounds, by their names in the log: as contracts have them, with the environment's sizes."""
+        full, found = self._settings.full_name, {}
+        for topic in self._catalog.topics.values():
+            if topic.bound is not None:
+                # Each priority is bounded by itself: by how far the sibling of each subscription lags.
+                priority = topic.priority.name if topic.priority else NORMAL
+                names = tuple(full(sibling_name(name, priority)) for name in topic.bound.subscriptions)
+                sizes = self._settings.topic(topic.base_name).bound_overrides()
+                sizes |= self._settings.topic(topic.name).bound_overrides()
+                found[full(topic.name)] = replace(topic.bound, subscriptions=names, **sizes)
+        return found
+
+    def problems(self) -> list[str]:
+        """What the environment says of topics that their contracts have no place for."""
+        return [
+            f"Topic {topic.name!r}: the environment sizes a bound, and the contract declares none; give it a bound=."
+            for topic in self._catalog.topics.values()
+            if topic.bound is None and self._settings.topic(topic.name).bound_overrides()
+        ]
 
     def spec_of(self, full_name: str) -> TopicSpec:
         """What the log says of a topic, by its name there."""

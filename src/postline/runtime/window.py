@@ -129,6 +129,18 @@ class Window:
                 return
         self._restored = _cut(self._restored, offset, outcome)
 
+    def settled(self, offset: int) -> bool:
+        """Whether a record has its outcome, as far as the window knows: one below the position may be held."""
+        if offset < self.position:
+            return True
+        for chunk in self._chunks:
+            if offset < chunk.end:
+                at = bisect_left(chunk.offsets, offset)
+                known = at < len(chunk.offsets) and chunk.offsets[at] == offset
+                runs = [*chunk.runs, (offset, offset, chunk.outcomes[at])] if known else chunk.runs
+                return _outcome_in(runs, offset) not in (0, Outcome.HELD)
+        return _outcome_in(self._restored, offset) not in (0, Outcome.HELD)
+
     @property
     def fetched_to(self) -> int:
         """The offset that fetching goes on from."""
@@ -159,6 +171,10 @@ class Window:
             for found in _SAME_OUTCOME.finditer(chunk.outcomes, chunk.counted):
                 runs.append((offsets[found.start()], offsets[found.end() - 1], found.group()[0]))
         return runs + self._restored
+
+
+def _outcome_in(runs: Sequence[Run], offset: int) -> int:
+    return next((how for first, last, how in runs if first <= offset <= last), 0)
 
 
 def _cut(runs: Sequence[Run], offset: int, outcome: Outcome) -> list[Run]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 from postline.errors import DecodeError, LogError, Refused
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
-from postline.runtime.calls import HANDLING, Calls, call_each, publish_result
+from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
+from postline.runtime.crew import Crew, Worker
 from postline.runtime.handlers import Handler
 from postline.runtime.lanes import UNDECODED, Failed, Item, Lane, Wait
 from postline.runtime.outcomes import Outcome
@@ -34,27 +35,8 @@ _READ_AGAIN_SECONDS = 0.2
 _THREAD_RECORDS = 64
 
 
-class Worker:
-    """One task of the pool, and what it is at."""
-
-    __slots__ = ("attempt", "dropped", "owned", "since_yield", "task", "timed_out")
-
-    def __init__(self) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.owned: OwnedPartition | None = None
-        #: Counts attempts, so that the deadline sweeper sees whether one goes on.
-        self.attempt = 0
-        self.timed_out = False
-        self.dropped = False
-        self.since_yield = 0
-
-
 class WorkerPool:
-    """Runs lanes with at most `concurrency` attempts at a time. Event loop only.
-
-    A worker that takes a lane wakes one other if more is ready, so handlers that never wait
-    keep a single task busy, and the first that does wait hands over to the next.
-    """
+    """Runs the lanes of one subscription, by the workers of its crew. Event loop only."""
 
     def __init__(
         self,
@@ -62,86 +44,46 @@ class WorkerPool:
         executor: Executor,
         on_settled: Callable[[int], None],
         on_failed: Callable[[BaseException], None],
+        crew: Crew | None = None,
     ) -> None:
-        self.ready: deque[tuple[OwnedPartition, Lane]] = deque()
-        self.workers: list[Worker] = []
         self.running = 0
         self._plan = plan
         self._executor = executor
         self._on_settled = on_settled
-        #: Told of an error that is no handler's.
-        self._on_failed = on_failed
         self.calls = Calls(plan, executor)
-        self._idle: list[asyncio.Future[None]] = []
-        self._stopping = False
-        self._waking = False
+        self._crew = crew or Crew(plan.name, plan.concurrency)
+        #: Lanes that wait for a worker, as many as may run now.
+        self.ready = self._crew.join(self, plan, on_failed)
+        #: Queues a lane (already marked active) for the next free worker.
+        self.enqueue: Callable[[OwnedPartition, Lane], None] = partial(self._crew.enqueue, self)
+        self.undo_cancel = self._crew.undo_cancel
+        self.drop_attempts = self._crew.drop_attempts
 
-    def enqueue(self, owned: OwnedPartition, lane: Lane) -> None:
-        """Queue a lane (already marked active) for the next free worker."""
-        self.ready.append((owned, lane))
-        if not self._waking:
-            self._wake_one()
+    @property
+    def workers(self) -> list[Worker]:
+        """The tasks that run its lanes, and those of its siblings."""
+        return self._crew.workers
 
-    def _wake_one(self) -> None:
-        while self._idle:
-            sleeper = self._idle.pop()
-            if not sleeper.done():
-                self._waking = True
-                sleeper.set_result(None)
-                return
-        if len(self.workers) < self._plan.concurrency:
-            self._waking = True
-            worker = Worker()
-            self.workers.append(worker)
-            worker.task = asyncio.get_running_loop().create_task(self._work(worker), name=f"{self._plan.name} worker")
-            worker.task.add_done_callback(self._ended)
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether lanes wait until a rate lets them begin."""
+        return self._crew.waits_for_time
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            if not self._stopping:
-                self._on_failed(RuntimeError(f"a worker of subscription {self._plan.name} was cancelled"))
-        elif (error := task.exception()) is not None:
-            self._on_failed(error)
-
-    async def _work(self, worker: Worker) -> None:
-        HANDLING.set(self._plan.name)
-        self._waking = False
-        while not self._stopping:  # a handler may have swallowed the cancellation
-            try:
-                await self._pull(worker)
-            except asyncio.CancelledError:
-                self._undo_cancel(worker)
-
-    async def _pull(self, worker: Worker) -> None:
-        """Run lanes for as long as the worker isn't cancelled: by a handler that cancelled its own task, say."""
-        ready = self.ready
-        self._waking = False
-        while not self._stopping:
-            while not ready:
-                sleeper = asyncio.get_running_loop().create_future()
-                self._idle.append(sleeper)
-                self._waking = False
-                await sleeper
-                self._waking = False
-            owned, lane = ready.popleft()
-            if ready and not self._waking:
-                self._wake_one()
-            await self._take(worker, owned, lane)
-
-    async def _take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+    async def take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        """Run the lane until it is empty, waits, or another one's turn has come."""
         self.running += 1
         owned.running += 1
         worker.owned = owned
         try:
             await self._run_lane_or_wait(worker, owned, lane)
             if worker.timed_out or worker.dropped:  # the attempt swallowed its cancellation
-                self._undo_cancel(worker)
+                self.undo_cancel(worker)
         except asyncio.CancelledError:
-            self._undo_cancel(worker)
+            self.undo_cancel(worker)
         finally:
             self.running -= 1
             owned.running -= 1
-            worker.owned = None
+            worker.owned, worker.settled = None, 0
             lane.active = False
             owned.retire(lane)
             if not owned.draining and not lane.empty and lane.wait is Wait.NOTHING:
@@ -162,9 +104,9 @@ class WorkerPool:
 
     async def _run_lane(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         items = lane.items
-        while not owned.draining and lane.wait is Wait.NOTHING:
+        while not owned.draining and lane.wait is Wait.NOTHING and worker.attempt < worker.last_attempt:
             if worker.timed_out:  # the last attempt swallowed its cancellation
-                self._undo_cancel(worker)
+                self.undo_cancel(worker)
             if items:
                 handler = items[0][3]
                 if lane is owned.bulk:
@@ -179,20 +121,22 @@ class WorkerPool:
                     await self._run_items(worker, owned, lane)
             elif lane.parked:
                 await owned.holding.unpark(lane)
+                if self._crew.turns:
+                    return  # what comes next may be limited
             else:
                 return
 
     async def _run_items(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
-        items, settled, call_of, wrapped = lane.items, 0, self.calls.of, self.calls.wrapped
-        answers = owned.answers
-        while items and not owned.draining:
+        items, call_of, wrapped = lane.items, self.calls.of, self.calls.wrapped
+        answers, last_attempt = owned.answers, worker.last_attempt
+        while items and not owned.draining and worker.attempt < last_attempt:
             item = items[0]
             chunk, index, record, handler, message = item
             if handler is None or (call := call_of(handler)) is None:
                 break
             if worker.timed_out:
-                self._undo_cancel(worker)
+                self.undo_cancel(worker)
             worker.attempt += 1
             context: Context[Any] = Context(owned, record, lane.attempts + 1)
             try:
@@ -227,7 +171,8 @@ class WorkerPool:
                 continue
             if owned.halted:
                 break
-            if chunk is not None and context.staged is None and context.entries is None:
+            more = context.staged is not None or context.entries is not None or context.delayed is not None
+            if chunk is not None and not more:
                 chunk.outcomes[index] = _DONE
                 if context.outbox is not None:
                     owned.unit.appends += context.outbox
@@ -235,23 +180,37 @@ class WorkerPool:
                 owned.complete(item, context)
             items.popleft()
             lane.attempts = 0
-            settled += 1
-        self.settled(owned, worker, settled)
+            worker.settled += 1
+            if items and not worker.telling:  # so that it becomes durable though a slow record comes behind it
+                worker.telling = True
+                asyncio.get_running_loop().call_soon(self._tell, worker)
+        self._tell_of(worker, owned)
+
+    def _tell(self, worker: Worker) -> None:
+        worker.telling = False
+        if worker.owned is not None and worker.settled:
+            self._tell_of(worker, worker.owned)
+
+    def _tell_of(self, worker: Worker, owned: OwnedPartition) -> None:
+        number, worker.settled = worker.settled, 0
+        self.settled(owned, worker, number)
 
     def settled(self, owned: OwnedPartition, worker: Worker, number: int) -> None:
         """So many records were settled."""
         if number:
             owned.unit.moved = True
             worker.since_yield += number
+            worker.handled += number
             self._on_settled(number)
 
     async def _run_in_thread(self, worker: Worker, owned: OwnedPartition, lane: Lane, handler: Handler) -> None:
         """Run a stretch of the lane's records, all for one plain function, in one call to a thread."""
         calls: list[tuple[Any, Context[Any]]] = []
+        most = min(_THREAD_RECORDS, worker.last_attempt - worker.attempt)
         if self._forestalled(owned, lane):
             return
         for item in lane.items:
-            if item[3] is not handler or len(calls) == _THREAD_RECORDS:
+            if item[3] is not handler or len(calls) == most:
                 break
             message = item[4]
             try:
@@ -268,6 +227,7 @@ class WorkerPool:
             calls.append((message, Context(owned, item[2], lane.attempts + 1 if not calls else 1)))
             if owned.answers is not None:
                 break  # the next one may be cancelled, or expire, while this one runs
+        worker.attempt += len(calls)
         done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
         if owned.halted:
             return
@@ -349,35 +309,14 @@ class WorkerPool:
 
     def over_time(self, worker: Worker, cancelled: asyncio.CancelledError) -> Exception:
         """The error of an attempt that its time limit, or something in it, cancelled; else raises `cancelled`."""
-        if self._stopping or worker.dropped:
+        if self._crew.stopping or worker.dropped:
             raise cancelled
         timed_out = worker.timed_out
-        self._undo_cancel(worker)
+        self.undo_cancel(worker)
         if timed_out:
             return TimeoutError(f"the attempt took longer than its limit of {self._plan.timeout_seconds:g} s")
         return RuntimeError("the handler let a CancelledError out, although nobody else cancelled its attempt")
 
-    def _undo_cancel(self, worker: Worker) -> None:
-        """Take back a cancellation that meant one attempt; raises if it means the worker itself."""
-        if self._stopping:
-            raise asyncio.CancelledError
-        worker.timed_out = worker.dropped = False
-        task = worker.task
-        while task is not None and task.cancelling():
-            task.uncancel()
-
-    def drop_attempts(self, owned: OwnedPartition) -> None:
-        """Cancel the async attempts that still run for a partition that goes away."""
-        for worker in self.workers:
-            if worker.owned is owned and worker.task is not None:
-                worker.dropped = True
-                worker.task.cancel()
-
     async def stop(self) -> None:
-        """End all tasks; attempts that still run are cancelled and settle nothing."""
-        self._stopping = True
-        tasks = [worker.task for worker in self.workers if worker.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self.workers.clear()
+        """Take part no more. With the crew's last pool all tasks end; attempts that still run settle nothing."""
+        await self._crew.leave(self)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from postline.settings.url import LogUrl
-from postline.settings.values import parse_count, parse_duration_ms, parse_partitions, parse_seconds, parse_size
+from postline.settings.values import (
+    parse_count,
+    parse_duration_ms,
+    parse_partitions,
+    parse_seconds,
+    parse_size,
+    parse_timedelta,
+)
 
 __all__ = ["SUBSCRIPTIONS", "TOPICS", "Kind", "Settings", "SizesT", "SubscriptionSettings", "TopicSettings"]
 
@@ -28,6 +36,16 @@ class TopicSettings(_Sizes):
     retention_ms: int | None = None
     #: For each partition.
     retention_bytes: int | None = None
+    #: Over the limits of the topic's bound, where its contract declares one.
+    bound_records: int | None = None
+    bound_age: timedelta | None = None
+    bound_bytes: int | None = None
+
+    def bound_overrides(self) -> dict[str, Any]:
+        """What is said of the topic's bound, by the bound's fields."""
+        return {
+            name.removeprefix("bound_"): value for name, value in self.overrides().items() if name.startswith("bound_")
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +85,9 @@ TOPICS = Kind(
         "partitions": ("partitions", parse_partitions),
         "retention": ("retention_ms", parse_duration_ms),
         "retention_bytes": ("retention_bytes", parse_size),
+        "bound_records": ("bound_records", parse_count),
+        "bound_age": ("bound_age", parse_timedelta),
+        "bound_bytes": ("bound_bytes", parse_size),
     },
 )
 SUBSCRIPTIONS = Kind(

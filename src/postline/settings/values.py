@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ __all__ = [
     "parse_seconds",
     "parse_size",
     "parse_text",
+    "parse_timedelta",
 ]
 
 PARTITIONS_MAX = 10_000
@@ -74,6 +76,11 @@ def parse_size(value: object) -> int:
 def parse_seconds(value: object) -> float:
     """A duration as `parse_duration_ms` reads it, in seconds."""
     return parse_duration_ms(value) / 1000
+
+
+def parse_timedelta(value: object) -> timedelta:
+    """A duration as `parse_duration_ms` reads it, as a span of time."""
+    return timedelta(milliseconds=parse_duration_ms(value))
 
 
 def parse_count(value: object) -> int:

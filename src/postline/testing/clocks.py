@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from postline.clock import Timer, VirtualClock
 from postline.runtime.deadlines import DeadlineSweeper
+from postline.runtime.wall import WallWatch
 
 __all__ = ["HousekeepingClock", "TestClock"]
 
@@ -48,6 +49,7 @@ class TestClock(VirtualClock):
             for due, _, timer in self._timers
             if timer.callback is not None
             and timer not in self._housekeeping
+            and not isinstance(getattr(timer.callback, "__self__", None), WallWatch)
             and (with_limits or not isinstance(getattr(timer.callback, "__self__", None), DeadlineSweeper))
         ]
         return min(pending, default=None)

@@ -11,6 +11,8 @@ from postline.ids import derived_id
 from postline.log.port import Append, Record
 from postline.message import Envelope
 from postline.runtime.context import Context
+from postline.runtime.control import cancel_record
+from postline.runtime.delays import pack_append
 
 __all__ = ["DirectContext", "TestContext"]
 
@@ -33,7 +35,9 @@ class _FakeDesk:
     def envelope(self, record: Record) -> Envelope:
         return self._envelope
 
-    def output(self, context: Context[Any], message: Any, headers: Mapping[str, str] | None) -> Append:
+    def output(
+        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
+    ) -> Append:
         """As the outlet does: the contract is asked, if there are contracts to be asked."""
         name, topic, key, value = type(message).__qualname__, "", None, b""
         if self._catalog.topics:
@@ -55,6 +59,12 @@ class _FakeDesk:
         )
         self.published.append(message)
         return Append(topic, 0, key, value, envelope)
+
+    def pack(self, append: Append) -> bytes:
+        return pack_append(append, 1)
+
+    def cancellation(self, context: Context[Any], token: str) -> Append:
+        return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
 
     def command(self, context: Context[Any], command: Any, expires_ms: int | None) -> Append:
         """As `output`; the request id is the message's id."""

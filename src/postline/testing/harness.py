@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, TypeVar
 
 from postline.app import App, Environment, Published
+from postline.app.prioritizing import sibling_of
 from postline.contracts import Kind, Topic
 from postline.errors import UnknownTopic, UsageError
 from postline.events import Subscription
@@ -127,16 +128,36 @@ class TestApp:
     # -- doing things ---------------------------------------------------------------------------
 
     async def publish(
-        self, message: Any, *, id: str | None = None, headers: Mapping[str, str] | None = None
+        self,
+        message: Any,
+        *,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        priority: str | None = None,
+        delay: timedelta | float | None = None,
+        at: datetime | None = None,
     ) -> Published:
-        """Publish as the running app that owns the message's topic does, else as somebody outside."""
-        return await (await self._publisher(type(message))).publish(message, id=id, headers=headers)
+        """Publish as the running app that owns the message's topic does, else as somebody outside.
+
+        Where a bound makes it wait, apps go on and time passes until there is room, or the bound's limit is over.
+        """
+        publisher = await self._publisher(type(message))
+        told: dict[str, Any] = {"id": id, "headers": headers, "priority": priority, "delay": delay, "at": at}
+        if not any(topic.bound for topic in self._topics()):
+            return await publisher.publish(message, **told)
+        return await self._settling.until_done(asyncio.ensure_future(publisher.publish(message, **told)))
 
     async def publish_many(
-        self, messages: Iterable[Any], *, id_of: Callable[[Any], str] | None = None
+        self,
+        messages: Iterable[Any],
+        *,
+        id_of: Callable[[Any], str] | None = None,
+        priority: str | None = None,
     ) -> list[Published]:
         """Publish messages in order; all are stored when this returns."""
-        return [await self.publish(message, id=id_of(message) if id_of else None) for message in messages]
+        return [
+            await self.publish(message, id=id_of(message) if id_of else None, priority=priority) for message in messages
+        ]
 
     async def settle(self) -> None:
         """Run until every subscription has settled or held all there is; time stands still.
@@ -250,6 +271,8 @@ class TestApp:
         for app in [*self._running, *self.apps]:
             if named in app.subscriptions:
                 return app.subscriptions[named]
+            if (found := sibling_of(app.subscriptions, named)) is not None:
+                return found
         raise UsageError(f"No app of this test has a subscription named {named!r}.", remedy="Correct the name.")
 
     def _full(self, subscription: Subscription) -> str:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from postline.clock import SystemClock
 from postline.runtime.consumer import Consumer
+from postline.runtime.gates import LOOK_SECONDS
 from postline.testing.clocks import TestClock
 
 __all__ = ["Settling"]
+
+T = TypeVar("T")
 
 #: Turns of the event loop between two looks; a record passes from commit to handler in fewer.
 _TURNS = 12
 _PAUSE_SECONDS = 0.001
 #: Real time for an attempt that may well be waiting for virtual time.
 _SHORT_PATIENCE_SECONDS = 0.05
+#: And where nothing is at work.
+_LEAST_PATIENCE_SECONDS = 0.004
 
 
 class Settling:
@@ -38,6 +44,8 @@ class Settling:
         self._patience = patience_seconds
         self._attempts_max = attempts_max
         self._real = SystemClock()
+        #: Calls that may be waiting for virtual time.
+        self._waiting = 0
 
     async def settle(self) -> None:
         """Return once everything is settled or held. Raises a consumer's error, or AssertionError if stuck."""
@@ -57,6 +65,21 @@ class Settling:
                 self._clock.move_to(due)
             await self._real.sleep(0 if stopping.done() else _PAUSE_SECONDS)
         await stopping
+
+    async def until_done(self, task: asyncio.Future[T]) -> T:
+        """What a task gives, that may wait for others' progress or for virtual time, which passes then as it must."""
+        await self.turn()
+        self._waiting += 1
+        try:
+            while not task.done():
+                await self.pass_by()
+                if not task.done() and (due := self._clock.next_step(self.attempts_run())) is not None:
+                    self._clock.move_to(due)
+                    await self.turn()
+            return await task
+        finally:
+            self._waiting -= 1
+            task.cancel()
 
     def attempts_run(self) -> bool:
         """Whether a handler is at work."""
@@ -79,6 +102,8 @@ class Settling:
             if stamp != last:
                 last, still = stamp, _Stillness(self._real)
                 continue
+            if lenient and self._waits_for_a_rate() and still.longer_than(_LEAST_PATIENCE_SECONDS):
+                return
             if lenient and self._may_wait_for_time() and still.longer_than(_SHORT_PATIENCE_SECONDS):
                 return
             if still.longer_than(self._patience):
@@ -87,6 +112,8 @@ class Settling:
                     "If a handler waits for virtual time, advance() the clock; if it is slow, raise patience_seconds."
                 )
             self._let_commit()
+            if not lenient:
+                self._let_look()
             await self._real.sleep(_PAUSE_SECONDS)
 
     async def _is_over(self) -> bool:
@@ -100,7 +127,16 @@ class Settling:
     async def _caught_up(self) -> bool:
         return all([await consumer.caught_up() for consumer in self._consumers()])
 
+    def _waits_for_a_rate(self) -> bool:
+        """Whether nothing is at work, and lanes wait until a limit lets them begin."""
+        consumers = self._consumers()
+        return any(c.pool.waits_for_time for c in consumers) and not self.attempts_run()
+
     def _may_wait_for_time(self) -> bool:
+        if self._waiting or any(
+            consumer.restraint is not None and consumer.restraint.stopped for consumer in self._consumers()
+        ):
+            return True
         limited = any(c.pool.running and c.plan.timeout_seconds is not None for c in self._consumers())
         return self._clock.sleepers > 0 or limited
 
@@ -109,6 +145,13 @@ class Settling:
         for consumer in self._consumers():
             if consumer.pool.running and any(owned.unit for owned in consumer.owned.values()):
                 self._clock.move_to(self._clock.monotonic() + consumer.plan.commit_linger_seconds)
+                return
+
+    def _let_look(self) -> None:
+        """A subscription that stands still for a topic's bound looks again after a little time: let it pass."""
+        for consumer in self._consumers():
+            if consumer.restraint is not None and consumer.restraint.stopped:
+                self._clock.move_to(self._clock.monotonic() + LOOK_SECONDS)
                 return
 
     def _raise_failure(self) -> None:
@@ -146,6 +189,10 @@ class Settling:
                 found.append(
                     f"subscription {plan.name!r} owns {len(consumer.owned)} partitions, has {pool.running} attempts "
                     f"running, {len(pool.ready)} keys ready and {waiting} records not settled"
+                )
+            if consumer.restraint is not None and consumer.restraint.stopped:
+                found.append(
+                    f"subscription {plan.name!r} stands still for the bound of topic {consumer.restraint.stopped_for!r}"
                 )
         return "; ".join(found) or "a commit or a fetch does not come back"
 

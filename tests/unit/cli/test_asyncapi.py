@@ -53,3 +53,14 @@ def test_a_server_that_is_no_log_is_refused_without_its_secret(project: Project)
     assert result.code != 0
     assert "names no engine" in result.err
     assert "geheim" not in result.err + result.out
+
+
+def test_priorities_are_told_with_the_channel(project: Project) -> None:
+    app = (project.folder / "app.py").read_text()
+    project.write("app.py", app.replace("partitions=2)", 'partitions=2, priorities={"high": 0.7, "normal": 0.3})'))
+    channels = project.run("contracts", "asyncapi", "app:app").json["channels"]
+    assert list(channels) == ["shop.orders"]
+    assert channels["shop.orders"]["x-priorities"] == {
+        "high": {"address": "shop.orders.high", "share": 0.7},
+        "normal": {"address": "shop.orders", "share": 0.3},
+    }

@@ -225,3 +225,38 @@ def test_what_controls_a_terminal_is_shown_as_text(broken: Project) -> None:
         shown = broken.run(*command, "--table")
         assert "\x1b" not in shown.out
         assert r"\x1b[2Jx" in shown.out
+
+
+def test_lag_shows_priorities_with_their_shares(project: Project) -> None:
+    app = (project.folder / "app.py").read_text()
+    app = app.replace("partitions=2)", 'partitions=2, priorities={"high": 0.7, "normal": 0.3, "low": 0})')
+    project.write(
+        "app.py", app.replace("state=int, ", "").replace("ctx.state.put", "print").replace("ctx.state.get()", "0")
+    )
+    given = '{"customer": "ann", "total": 1}\n'
+    for topic in ("shop.orders", "shop.orders.high"):
+        assert project.run("publish", topic, "shop.OrderPlaced", "--app", "app.py", given=given).code == 0
+    project.handle_all()
+    views = {view["name"]: view for view in project.run("lag").json}
+    assert sorted(views) == ["billing", "billing.high", "billing.low"]
+    said = {"declared_as": "billing", "name": "high", "rank": 0, "share": 0.7}
+    assert views["billing.high"]["priority"] == said
+    assert sum(each["position"] for each in views["billing.high"]["partitions"]) == 1
+
+
+def test_lag_shows_the_bound_and_how_much_of_it_is_used(project: Project) -> None:
+    bounded = 'partitions=2, bound=Bound(records=4, subscriptions=("billing",)))'
+    app = project.folder / "app.py"
+    app.write_text(app.read_text().replace("partitions=2)", bounded).replace("import App,", "import App, Bound,"))
+    project.handle_all()
+    for _ in range(3):
+        project.run("publish", "shop.orders", "shop.OrderPlaced", given='{"customer":"bob","total":1}')
+    (billing,) = project.run("lag").json
+    assert billing["bound"] == {"records": 4, "seconds": None, "bytes": None, "used": 0.75}
+    assert billing["drained_per_second"] == billing["added_per_second"] == 0.0
+    assert billing["drains_in_seconds"] is None
+    (once,) = project.run("lag", "--every", "0").json
+    assert once["drained_per_second"] is None
+    drawn = project.run("lag", "--table").out
+    assert "75%" in drawn
+    assert "standing still" in drawn

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from postline import (
+    App,
     Context,
     HandlerFault,
     Refused,
@@ -193,6 +194,61 @@ async def test_a_reply_can_come_later_from_anywhere_also_after_a_restart() -> No
         assert await ticket.outcome() == ledger.Balance(7)
         await t.settle()
         assert len(t.log_records(ledger.topic.replies)) == 1
+
+
+async def test_a_promised_reply_that_does_not_come_in_time_is_a_timeout_and_later_ones_count_no_more() -> None:
+    ledger = Ledger()
+    tokens = []
+
+    @ledger.served.on(ledger.Peek)
+    async def peek(query: object, ctx: Context) -> None:
+        tokens.append(ctx.reply_later())
+
+    async with ledger_app(ledger) as t:
+        ticket = await ledger.client.send(ledger.Peek("anna"), timeout=60)
+        in_time = await ledger.client.send(ledger.Peek("bob"), timeout=60)
+        await t.settle()
+        await t.crash(ledger.service)
+        await t.start(ledger.service)
+        await ledger.service.reply(tokens[1], ledger.Balance(5))
+        await t.advance(seconds=61)
+        with pytest.raises(RequestTimeout, match="promised did not come"):
+            await ticket.outcome()
+        assert await in_time.outcome() == ledger.Balance(5)
+        await ledger.service.reply(tokens[0], ledger.Balance(7))
+        await t.settle()
+        assert len(t.log_records(ledger.topic.replies)) == 2
+
+
+async def test_a_delayed_command_leaves_later_and_its_timeout_counts_from_then() -> None:
+    ledger = Ledger()
+    client = App("later", publishes_to=[ledger.topic], schedules=True)
+    async with TestApp(ledger.service, client) as t:
+        ticket = await client.send(ledger.Transfer("anna", "bob", 30), delay=3600, timeout=10)
+        cancelled = await client.send(ledger.Transfer("anna", "bob", 30), delay=3600)
+        await cancelled.cancel()
+        await t.advance(minutes=59)
+        assert ledger.attempts == 0
+        await t.advance(minutes=2)
+        assert await ticket.outcome() == ledger.Transferred(70)
+        assert (await cancelled.status()).state == "cancelled"
+
+
+async def test_a_handler_sends_a_delayed_command() -> None:
+    ledger = Ledger()
+    dunning = App("dunning", publishes_to=[ledger.topic, ledger.balances])
+    watching = dunning.subscribe("dunning", ledger.balances, start="earliest")
+
+    @watching.on(ledger.BalanceChanged, where=lambda changed: changed.amount == 70)
+    async def charge(changed: object, ctx: Context) -> None:
+        ctx.send(ledger.Transfer("anna", "bank", 5), delay=60)
+
+    async with TestApp(ledger.service, ledger.client, dunning) as t:
+        await ledger.client.request(ledger.Transfer("anna", "bob", 30))
+        await t.settle()
+        assert ledger.attempts == 1
+        await t.advance(seconds=61)
+        assert ledger.attempts == 2
 
 
 async def test_progress_is_seen_before_the_outcome() -> None:

@@ -14,7 +14,7 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from msgspec import Struct
 
-from postline import App, Context, Schemas, Topic, UsageError
+from postline import App, BackPressure, Context, Schemas, Topic, UsageError
 from postline.errors import EncodeError, LogFull
 from postline.http import CloudEvent, event_of, read_request, write_batch, write_request
 from postline.http.receiver import receiver
@@ -195,6 +195,19 @@ async def test_relaying_in_a_handler_is_refused_like_publishing(shop: tuple[Shop
 def test_a_message_without_an_identity_can_not_be_sent_as_an_event():
     with pytest.raises(EncodeError, match="no CloudEvent"):
         write_request(CloudEvent(Envelope(), b"{}"))
+
+
+async def test_a_topic_at_its_bound_is_told_with_the_time_to_come_back(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    service, _ = shop
+
+    async def full(events: object) -> None:
+        raise BackPressure("Full.", retry_after_seconds=2.1)
+
+    monkeypatch.setattr(service.app, "relay", full)
+    answer = await service.post(*write_request(event()))
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
 
 
 def test_events_of_a_request_are_read_with_their_extensions():

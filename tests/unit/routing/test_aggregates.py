@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec import Struct
 
 from postline import App, Context, ContractError, Retry, Topic, UsageError, field
-from postline.routing import Count, Part, Predicate, Whole
-from postline.routing.aggregating import Gathered
+from postline.routing import After, Count, Part, Predicate, Whole
+from postline.routing.gathering import Gathered
 from postline.testing import TestApp
 from tests.unit.routing.shop import Item, Line, OrderPlaced, Total, lines, orders, totals
 
@@ -194,6 +195,85 @@ async def test_types_of_a_topic_are_gathered_together():
         assert t.published(Total) == [Total("1", 5)]
 
 
+# -- time -----------------------------------------------------------------------------------------
+
+
+async def test_a_time_after_the_first_part_completes_with_what_is_there():
+    async with TestApp(gathering(complete=After(timedelta(minutes=5)), key="order")) as t:
+        await t.publish(line("1", 1))
+        await t.advance(minutes=4)
+        await t.publish(line("1", 2))
+        await t.settle()
+        assert t.published(Total) == []
+        await t.advance(minutes=1)
+        assert [each.total for each in t.published(Total)] == [3]
+        assert t.state("adding.parts", "1") is None
+
+
+async def test_whatever_completes_first_counts_and_an_old_time_never_ends_the_next_aggregate():
+    complete = [Count(2), After(timedelta(minutes=5))]
+    async with TestApp(gathering(complete=complete, key="order")) as t:
+        await t.publish_many([line("1", 1), line("1", 2)])
+        await t.advance(minutes=3)
+        await t.publish(line("1", 4))
+        await t.advance(minutes=3)
+        assert [each.total for each in t.published(Total)] == [3]
+        await t.advance(minutes=3)
+        assert [each.total for each in t.published(Total)] == [3, 4]
+
+
+async def test_an_aggregate_that_expires_becomes_what_is_said_for_it():
+    options = {"expires": timedelta(hours=1), "incomplete": lambda parts: Total(parts[0].order, -len(parts))}
+    async with TestApp(gathering(complete=Count(3), key="order", **options)) as t:
+        await t.publish_many([line("1", 1), line("1", 2)])
+        await t.advance(hours=2)
+        assert [each.total for each in t.published(Total)] == [-2]
+        assert t.state("adding.parts", "1") is None
+        assert t.dead_letters("adding.parts") == []
+
+
+async def test_an_aggregate_that_expires_is_a_dead_letter_and_can_still_be_completed():
+    async with TestApp(gathering(complete=Whole(), expires=timedelta(hours=1))) as t:
+        await t.publish(line("1", 1), headers=Part("g", 0, 2).headers)
+        await t.advance(hours=2)
+        (letter,) = t.dead_letters("adding.parts")
+        assert "'g' has 1 parts and was not complete in time" in letter.error
+        await t.publish(line("1", 2), headers=Part("g", 1, 2).headers)
+        await t.settle()
+        assert [each.total for each in t.published(Total)] == [3]
+        await t.redrive("adding.parts")
+        await t.settle()
+        assert t.dead_letters("adding.parts") == []
+        assert len(t.published(Total)) == 1
+
+
+async def test_a_completed_key_is_remembered_as_long_as_parts_are_kept():
+    options = {"late": "dead-letter", "retention": timedelta(days=1)}
+    async with TestApp(gathering(complete=Count(1), key="order", **options)) as t:
+        await t.publish(line("1", 1))
+        await t.settle()
+        await t.publish(line("1", 2))
+        await t.settle()
+        assert len(t.dead_letters("adding.parts")) == 1
+        await t.advance(days=1)
+        assert t.state("adding.parts", "1") is None
+        await t.publish(line("1", 4))
+        await t.settle()
+        assert [each.total for each in t.published(Total)] == [1, 4]
+
+
+async def test_a_time_that_passes_while_nobody_works_counts_at_the_next_start():
+    app = gathering(complete=After(timedelta(minutes=5)), key="order")
+    async with TestApp(app) as t:
+        await t.publish_many([line("1", 1), line("2", 2)])
+        await t.settle()
+        await t.crash(app)
+        await t.advance(minutes=10)
+        await t.start(app)
+        await t.advance(seconds=1)
+        assert sorted(each.total for each in t.published(Total)) == [1, 2]
+
+
 # -- what goes wrong ------------------------------------------------------------------------------
 
 
@@ -203,7 +283,7 @@ async def test_a_part_that_comes_twice_counts_once():
         await t.publish_many([line("1", 1), line("1", 2)])
         await t.settle()
         parts = app.subscriptions["adding.parts"].topic
-        (kind,) = parts.classes
+        kind = next(each for each in parts.classes if each.__name__ == "Part")
         found: list[Any] = t.published(kind)
         for part in found:
             await t.publish(part)  # as a replay of the first subscription would
@@ -309,8 +389,11 @@ async def test_a_restart_and_a_crash_lose_and_double_no_part():
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"complete": 3, "key": "order"}, UsageError, "can't be complete by 3"),
+        ({"complete": 3, "key": "order"}, UsageError, "can't be complete by .3"),
+        ({"complete": [], "key": "order"}, UsageError, "can't be complete by"),
         ({"complete": Count(2)}, UsageError, "needs a key"),
+        ({"complete": After(timedelta(1))}, UsageError, "needs a key"),
+        ({"complete": Count(2), "key": "order", "incomplete": total_of}, UsageError, "never expires"),
         ({"complete": Whole(), "key": "order"}, UsageError, "needs a key, or Whole"),
         ({"complete": Count(2), "key": "ordre"}, ContractError, "no 'ordre'"),
         ({"complete": Predicate(field("prize") == 0), "key": "order"}, ContractError, "no field 'prize'"),
@@ -328,3 +411,5 @@ def test_aggregates_that_can_not_be_are_refused_when_they_are_declared(options, 
 def test_a_count_of_nothing_is_refused():
     with pytest.raises(UsageError, match="0 parts"):
         Count(0)
+    with pytest.raises(UsageError, match="above 0"):
+        After(timedelta())

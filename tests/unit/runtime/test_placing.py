@@ -106,5 +106,5 @@ def test_types_and_a_pause_count_in_new_partitions_and_what_belongs_to_offsets_s
 
 
 def test_state_that_this_version_does_not_know_is_not_moved() -> None:
-    with pytest.raises(UsageError, match="'timers' can't be moved"):
-        state_placer(1, 2, [0])(StateEntry(0, "timers", b"k", b"v"), 2)
+    with pytest.raises(UsageError, match="'windows' can't be moved"):
+        state_placer(1, 2, [0])(StateEntry(0, "windows", b"k", b"v"), 2)

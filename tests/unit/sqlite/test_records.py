@@ -155,7 +155,7 @@ async def test_a_log_that_is_not_open_says_so(tmp_path: Path) -> None:
 
 
 def test_a_log_in_memory_promises_less_than_a_file(tmp_path: Path) -> None:
-    in_memory = {Capability.EXACT_RETENTION, Capability.CREATES_TOPICS}
+    in_memory = {Capability.EXACT_RETENTION, Capability.CREATES_TOPICS, Capability.SIZES}
     assert SqliteLog(None, clock=VirtualClock()).capabilities == in_memory
     on_a_file = in_memory | {Capability.MANY_PROCESSES, Capability.DURABLE}
     assert SqliteLog(str(tmp_path / "x"), clock=VirtualClock()).capabilities == on_a_file

@@ -10,7 +10,7 @@ from operator import itemgetter
 import msgspec
 
 from postline.clock import Clock
-from postline.errors import TopicMismatch, UsageError
+from postline.errors import MissingCapability, TopicMismatch, UsageError
 from postline.ids import IdSource
 from postline.log.kafka.catalog import Changes, Entries, topic_key
 from postline.log.kafka.changelog import COPIES
@@ -246,6 +246,13 @@ class KafkaLog:
     async def offset_at(self, topic: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end."""
         return await self._cluster.run(self._parts.topics.offset_at, topic, partition, time_ms)
+
+    async def size_between(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Refused: brokers don't tell. Raises MissingCapability."""
+        raise MissingCapability(
+            f"{self.address} can't tell how large records {start} to {end} of {topic} partition {partition} are.",
+            remedy="Go by numbers of records instead.",
+        )
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`."""

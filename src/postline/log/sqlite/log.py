@@ -49,7 +49,7 @@ class SqliteLog:
         self.storage = Storage(None if path is None else Path(path), clock, settings or Settings())
         self._upkeep = Upkeep(self.storage)
         self.address = "in memory" if path is None else path
-        promises = {Capability.EXACT_RETENTION, Capability.CREATES_TOPICS}
+        promises = {Capability.EXACT_RETENTION, Capability.CREATES_TOPICS, Capability.SIZES}
         if path is not None:
             promises |= {Capability.MANY_PROCESSES, Capability.DURABLE}
         self.capabilities: frozenset[Capability] = frozenset(promises)
@@ -134,6 +134,12 @@ class SqliteLog:
         self.storage.require_started()
         with translated(self.address):
             return self.storage.reader.offset_at(topic, partition, time_ms)
+
+    async def size_between(self, topic: str, partition: int, start: int, end: int) -> int:
+        """Bytes of keys, values and envelopes from offset `start` to before `end`."""
+        self.storage.require_started()
+        with translated(self.address):
+            return self.storage.reader.size_between(topic, partition, start, end)
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`.

@@ -106,6 +106,12 @@ class Reader:
             found += fetch(self.connection, self._sql["read_one"], (base | offset,))
         return found
 
+    def size_between(self, name: str, partition: int, start: int, end: int) -> int:
+        """Bytes of keys, values and envelopes from offset `start` to before `end`."""
+        base = self.partition_id(name, partition) << OFFSET_BITS
+        ((size,),) = fetch(self.connection, self._sql["size_between"], (base | start, base | end))
+        return int(size)
+
     def offset_at(self, name: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end; by bisection."""
         partition_id = self.partition_id(name, partition)

@@ -8,6 +8,10 @@ LIMIT ?3
 -- name: read_one
 SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records WHERE id = ?
 
+-- name: size_between
+SELECT coalesce(sum(coalesce(length(key), 0) + coalesce(length(value), 0) + length(packed) + octet_length(type)), 0)
+FROM records WHERE id >= ? AND id < ?
+
 -- name: topic_entry
 SELECT id, first_partition_id, partitions FROM topics WHERE name = ?
 

@@ -1,0 +1,92 @@
+"""One command has one service: claims that overlap are refused at start, rules that keep apart share the topic."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec import Struct
+
+from postline import App, CommandTopic, Rule, UsageError, field
+from postline.commands import Serving
+from postline.errors import SubscriptionConflict
+from postline.testing import TestApp
+
+LOANS = CommandTopic("loans", owner="bank", key="account")
+
+
+class Decided(Struct, frozen=True):
+    by: str
+
+
+@LOANS.command("loans.Apply", reply=Decided)
+class Apply(Struct, frozen=True):
+    account: str
+    amount: int
+
+
+def service(name: str, rule: Rule | None, *, share: str = "", takes_over: str = "") -> App:
+    """A service that decides on the applications that the rule gives it."""
+    app = App(name, publishes_to=[LOANS])
+    served: Serving = app.serve(LOANS, name=share, takes_over=takes_over)
+
+    @served.on(Apply, where=rule)
+    async def decide(command: Apply) -> Decided:
+        return Decided(name)
+
+    return app
+
+
+SMALL, LARGE = field("amount") < 1_000, field("amount") >= 1_000
+
+
+async def test_services_share_a_topic_by_rules_that_exclude_each_other() -> None:
+    machine, people = service("machine", SMALL, share="loans.small"), service("people", LARGE, share="loans.large")
+    client = App("client", publishes_to=[LOANS])
+    async with TestApp(machine, people, client) as t:
+        assert await client.request(Apply("anna", 10)) == Decided("machine")
+        assert await client.request(Apply("anna", 5_000)) == Decided("people")
+        await t.settle()
+        assert t.audit() == {name: {"done": 1, "filtered": 1} for name in ("loans.small", "loans.large")}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (service("machine", SMALL, share="loans.small"), service("people", field("amount") > 900, share="loans.large")),
+        (service("machine", SMALL, share="loans.small"), service("people", None, share="loans.large")),
+        (service("machine", None), service("people", LARGE, share="loans.large")),
+        (service("machine", SMALL, share="loans.small"), service("people", None)),
+    ],
+)
+async def test_a_command_that_another_service_may_have_is_refused_at_start(first: App, second: App) -> None:
+    async with TestApp(first) as t:
+        with pytest.raises(SubscriptionConflict, match=r"service 'machine' does, by subscription 'loans"):
+            await t.start(second)
+        assert not second.consumers
+        await t.settle()
+
+
+async def test_a_claim_ends_with_its_subscription() -> None:
+    first, second = service("machine", SMALL, share="loans.small"), service("people", None)
+    async with TestApp(first) as t:
+        await t.stop(first)
+        await t.log.remove_subscription("loans.small")
+        await t.start(second)
+        await t.settle()
+
+
+async def test_a_refused_claim_does_not_keep_its_owner_from_starting_again() -> None:
+    first, second = service("machine", SMALL, share="loans.small"), service("people", SMALL, share="loans.large")
+    async with TestApp(first) as t:
+        with pytest.raises(SubscriptionConflict):
+            await t.start(second)
+        await t.stop(first)
+        await t.start(first)
+        await t.settle()
+
+
+def test_rules_of_shares_are_data() -> None:
+    app = App("bank", owns=[LOANS])
+    with pytest.raises(UsageError, match="nothing can be proven"):
+        app.serve(LOANS, name="loans.small").on(Apply, where=lambda command: command.amount < 10)
+    with pytest.raises(UsageError, match="Name this share"):
+        app.serve(LOANS).on(Apply, where=SMALL)
