@@ -174,7 +174,7 @@ class Running:
         if not consume:
             return
         views = declared_views(self._app, self._settings.full_name)
-        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        usage = Usage(self.log, self._schemas, self.outlet.fresh_id, self._environment.clock.now_ms)
         clock, limit = self._environment.clock, self._app.limit
         self._crews = crews_of(plans, clock, Limiter(limit, clock) if limit else None)
         for plan in plans:
