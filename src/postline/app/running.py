@@ -188,7 +188,7 @@ class Running:
             await self._enter_companions(consume)
             return
         views = declared_views(self._app, self._settings.full_name)
-        usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
+        usage = Usage(self.log, self._schemas, self.outlet.fresh_id, self._environment.clock.now_ms)
         clock, limit = self._environment.clock, self._app.limit
         self._door = Limiter(limit, clock) if limit else None
         self._crews = crews_of(plans, clock, self._door)

@@ -84,7 +84,7 @@ class Opened:
     async def views(self) -> list[View]:
         """What the subscriptions that are there read."""
         there = {info.name for info in await self.log.subscriptions()}
-        known = Usage(self.log, self.settings.full_name(SCHEMAS_TOPIC), _registers_nothing)
+        known = Usage(self.log, self.settings.full_name(SCHEMAS_TOPIC), _registers_nothing, self.clock.now_ms)
         return [view for view in await known.views() if view.subscription in there]
 
     async def subscription_name(self, name: str) -> str:

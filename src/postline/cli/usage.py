@@ -107,4 +107,6 @@ def _uses(views: Sequence[View], contracts: Sequence[_Contract]) -> Iterator[Fie
         reading = [view for view in views if (view.topic, view.type) == (contract.topic, contract.type)]
         read = [(view.consumer, view.fields_of(contract.schema)) for view in reading]
         for path, _ in contract.schema.paths():
-            yield FieldUse(contract.topic, contract.type, path, [who for who, paths in read if path in paths])
+            yield FieldUse(
+                contract.topic, contract.type, path, list(dict.fromkeys(who for who, paths in read if path in paths))
+            )

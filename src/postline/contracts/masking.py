@@ -8,11 +8,9 @@ from typing import Any
 
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
 
-__all__ = ["HIDDEN", "MASK", "has_sensitive", "hides", "masked"]
+__all__ = ["MASK", "has_sensitive", "hides", "masked"]
 
 MASK = "***"
-#: What an error says in place of a value that must not be shown.
-HIDDEN = "its value does not fit, and is not shown, since the field is sensitive"
 
 
 def has_sensitive(schema: Schema) -> bool:

@@ -198,10 +198,11 @@ def test_usage_names_for_each_field_the_services_that_read_it(used: Project) -> 
     assert "packing (packing)" in used.run("contracts", "usage", "shop.orders", "--table").out
 
 
-def test_usage_follows_a_consumer_that_reads_less_or_is_removed(used: Project) -> None:
+def test_usage_follows_a_consumer_that_reads_less(used: Project) -> None:
     used.write("lean2.py", LEAN.replace("    customer: str", '    note: str = ""'))
     used.handle_all("lean2.py")
-    assert readers(used)["customer"] == ["shop (billing)"]
+    # Its version before may still be running.
+    assert set(readers(used)["customer"]) == {"shop (billing)", "packing (packing)"}
     assert readers(used, "--unused") == {}
 
 
