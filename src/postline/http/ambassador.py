@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from postline.app import App
-from postline.clock import Clock, SystemClock
+from postline.clock import Clock
 from postline.commands import Serving
 from postline.contracts import Kind
 from postline.contracts.cloudevents import EXPIRY, TRACE, time_of
@@ -93,7 +93,6 @@ def ambassador(
     calls: Sequence[Call],
     *,
     takes_over: str = "",
-    clock: Clock | None = None,
     **options: Unpack[PolicyOptions],
 ) -> App:
     """A service of that name that serves the topic by calling the backend. Raises ContractError for a wrong call.
@@ -108,12 +107,12 @@ def ambassador(
             remedy="Allow more attempts, or fewer failures: commands shall wait for a backend that is away.",
         )
     options["retry"] = replace(retry, never=(*retry.never, BackendFault))
-    timing = clock or SystemClock()
 
     @asynccontextmanager
-    async def lifespan(_: App) -> AsyncIterator[_Caller]:
+    async def lifespan(running: App) -> AsyncIterator[_Caller]:
         import httpx
 
+        timing = running.clock
         circuit = Circuit(backend.breaker, timing, backend.concurrency)
         async with httpx.AsyncClient(
             base_url=backend.url,

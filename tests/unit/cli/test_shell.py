@@ -90,6 +90,7 @@ def test_every_error_has_its_exit_code() -> None:
     codes = {name: exit_code_of(kind("x")) for name, kind in kinds.items()}
     # A command's outcome is what was asked for, and no fault of the log.
     failed = {"PostlineError", "OutcomeError", "Refused", "HandlerFault", "RequestTimeout"}
+    failed |= {"DeliveryFailed", "ForbiddenAddress", "SignatureRefused"}  # of webhooks, which a service posts or takes
     assert {codes.pop(name) for name in failed} == {4}
     usage = {
         "ContractError",

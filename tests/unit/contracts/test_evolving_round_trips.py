@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from postline.contracts.compatibility import breaks
@@ -225,6 +225,7 @@ def _assert_read(format: FormatName, reader: Any, writer: Any, ways: Ways) -> No
     writes, reads = Reading(writer, "shop.Order", named), Reading(reader, "shop.Order", named)
     registered = named.parse(named.document(writes.schema))
     assert not breaks(reads.schema, registered, whole=named.whole)
+    assume(format != "json" or "inf" not in repr(ways.written))  # JSON has no infinities, and refuses them
     data = writes.codec.encode(ways.written)
     assert writes.decode(data) == ways.written
     found = reads.decoder(registered)(data)

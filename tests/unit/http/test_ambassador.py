@@ -66,12 +66,7 @@ class Legacy:
             breaker=Breaker(failures=3, probe_seconds=2, probe_seconds_max=8),
             transport=httpx.MockTransport(self.handle),
         )
-        apps: list[App] = []
-        test = TestApp(client)
-        app = ambassador("legacy", LEDGER, backend, [TRANSFER, BALANCE], clock=test.clock, **options)
-        apps.append(app)
-        test.apps.insert(0, app)
-        return test
+        return TestApp(ambassador("legacy", LEDGER, backend, [TRANSFER, BALANCE], **options), client)
 
 
 @pytest.fixture
