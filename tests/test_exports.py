@@ -22,6 +22,7 @@ OPTIONAL = {
     "duckdb",
     "fastavro",
     "google.protobuf",
+    "httpcore",
     "httpx",
     "opentelemetry",
     "psycopg",

@@ -22,6 +22,9 @@ PostlineError
 │   ├── UnknownSubscription  no such subscription in the log
 │   ├── SubscriptionConflict the name is taken by another service or topic
 │   └── MissingCapability    this engine can't keep that promise
+├── SignatureRefused         a webhook that is forged, changed or replayed
+├── DeliveryFailed           a webhook that its target did not take
+│   └── ForbiddenAddress     its target lies where nobody may call
 ├── PublishTimeout           a publish whose outcome is unknown: repeat it with the same id
 └── OutcomeError             a command ended, for who asked, in something else than success
     ├── Refused              the service's business decision; handlers raise it, clients catch it
@@ -37,8 +40,10 @@ __all__ = [
     "BackPressure",
     "ContractError",
     "DecodeError",
+    "DeliveryFailed",
     "EncodeError",
     "Fenced",
+    "ForbiddenAddress",
     "HandlerFault",
     "LogCorrupt",
     "LogError",
@@ -56,6 +61,7 @@ __all__ = [
     "Refused",
     "RequestTimeout",
     "SettingsError",
+    "SignatureRefused",
     "SubscriptionConflict",
     "TopicMismatch",
     "UnknownSubscription",
@@ -201,6 +207,18 @@ class SubscriptionConflict(LogError):
 
 class MissingCapability(LogError):
     """This engine can't keep that promise; the message names the alternative."""
+
+
+class SignatureRefused(PostlineError):
+    """A webhook that is not its sender's, was changed on the way, or was sent too long ago to be no replay."""
+
+
+class DeliveryFailed(PostlineError):
+    """A webhook that its target did not take this time; it is tried again."""
+
+
+class ForbiddenAddress(DeliveryFailed):
+    """A webhook's target lies where nobody outside may have us call; nothing was sent."""
 
 
 class PublishTimeout(PostlineError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from hashlib import blake2b
 
 import msgspec
 
-__all__ = ["IdSource", "derived_id"]
+__all__ = ["IdSource", "derived_id", "random_bytes"]
 
 _COUNTER_BITS = 80
 _ID_BYTES = 16
@@ -51,3 +52,8 @@ def derived_id(*parts: str | bytes | int | None) -> str:
     except UnicodeEncodeError:  # what others wrote that is no UTF-8
         packed = _encode([each.encode("utf-8", "surrogatepass") if isinstance(each, str) else each for each in parts])
     return blake2b(packed, digest_size=16).hexdigest()
+
+
+def random_bytes(count: int) -> bytes:
+    """So many bytes that nobody can guess, from the system."""
+    return os.urandom(count)

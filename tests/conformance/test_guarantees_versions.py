@@ -245,3 +245,50 @@ async def test_a_view_of_what_nobody_registered_yet_starts(engine: Engine) -> No
         await world.start(owner)
         await world.stop(owner)
         await world.start(viewing(OrderV3, seen))
+
+
+#: `message Placed { sint32 amount = 1; fixed64 at = 2; string customer = 3; }`, as `contracts import` writes it.
+PLACED_PROTO = (
+    '{"root":{"is":"reference","name":"Placed"},"definitions":{"Placed":{"is":"record","name":"Placed","fields":['
+    '{"name":"amount","type":{"is":"scalar","kind":"integer","bits":32,"wire":"sint32"},"required":false,"default":0,'
+    '"number":1},{"name":"at","type":{"is":"scalar","kind":"integer","limits":{"ge":0,"le":18446744073709551615},'
+    '"bits":64,"wire":"fixed64"},"required":false,"default":0,"number":2},{"name":"customer","type":{"is":"scalar",'
+    '"kind":"text"},"required":false,"default":"","number":3}]}}}'
+)
+
+
+async def test_what_an_imported_file_says_is_what_lies_in_the_log_and_what_is_read_of_it(engine: Engine) -> None:
+    class Placed(Struct, frozen=True):
+        amount: int = 0
+        at: int = 0
+        customer: str = ""
+
+    class View(Struct, frozen=True):
+        customer: str = ""
+        amount: int = 0
+
+    pytest.importorskip("google.protobuf")
+    schemas = Schemas(format="protobuf")
+    own = Topic("shop.placed", owner="shop", key="customer", partitions=4, schemas=schemas)
+    own.event("shop.Placed", schema=PLACED_PROTO)(Placed)
+    view = ForeignTopic("shop.placed", format="protobuf")
+    view.reads("shop.Placed", schema=PLACED_PROTO)(View)
+    app = App("billing", owns=[BOOKED])
+
+    @app.subscribe("billing", view, start="earliest", retry=NEVER).on(View)
+    async def book(order: View) -> Booked:
+        return Booked(order.customer, order.amount)
+
+    # As Protobuf's compiler has it: -5 in zigzag, 7 in eight bytes.
+    wire = b"\x08\x09\x11\x07\0\0\0\0\0\0\0\x1a\x03ann"
+    async with World(engine) as world:
+        await publish(world, own, Placed(-5, 7, "ann"))
+        bounds = await world.log.bounds("shop.placed")
+        pages = [await world.log.read("shop.placed", n, each.start) for n, each in enumerate(bounds)]
+        assert [record[4] for page in pages for record in page] == [wire]
+        bare = Envelope(id="f-1", source="legacy", type="shop.Placed", content_type="application/protobuf")
+        place = Partitioner(4).partition_of(b"bob")
+        await world.log.append([Append("shop.placed", place, b"bob", wire.replace(b"ann", b"bob"), bare)])
+        await world.start(app)
+        await world.until_handled()
+        assert await booked(world) == [("ann", -5, ""), ("bob", -5, "")]

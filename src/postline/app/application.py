@@ -11,20 +11,22 @@ from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Lifespan, Published, Running
+from postline.app.running import Companion, Lifespan, Published, Running
+from postline.clock import Clock
 from postline.commands import Accepted, ReplySubscription, Requests, Serving, Ticket
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
 from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
-from postline.log.needs import Need
+from postline.log.needs import Need, TopicSpec
 from postline.log.port import Log
 from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
 from postline.runtime.consumer import Consumer
 from postline.runtime.limits import Limit, Rate
+from postline.runtime.versions import SchemaSource
 from postline.schedules import Cron, Every, Missed, Periodic, Rule, Schedules
 
 __all__ = ["App", "need_of"]
@@ -77,6 +79,8 @@ class App(Routing, Queueing):
         self.subscriptions: dict[str, Subscription] = {}
         #: By the names that `task(queue=…)` gives.
         self.queues: dict[str, Queue] = {}
+        #: What begins and ends with the app, after its subscriptions have begun and until they have stopped.
+        self.companions: list[Companion] = []
         self._lifespan = lifespan
         self._running: Running | None = None
         self.schedules: Schedules | None = None
@@ -430,6 +434,36 @@ class App(Routing, Queueing):
     def log(self) -> Log:
         """The log it runs on. Raises UsageError while it is not running."""
         return self._require_running().log
+
+    @property
+    def clock(self) -> Clock:
+        """The clock it goes by. Raises UsageError while it is not running."""
+        return self._require_running().clock
+
+    @property
+    def schemas(self) -> SchemaSource:
+        """Who knows the schemas that records were written under. Raises UsageError while it is not running."""
+        return self._require_running().registry
+
+    def full_name(self, name: str) -> str:
+        """A topic's or subscription's name as the log has it. Raises UsageError while the app is not running."""
+        return self._require_running().full_name(name)
+
+    def spec_of(self, topic: Topic | ForeignTopic) -> TopicSpec:
+        """A topic that it declares, as the log has it. Raises UsageError while it is not running."""
+        return self._require_running().topology.specs[topic.name]
+
+    async def add(self, subscription: Subscription) -> list[Consumer]:
+        """Run one more subscription, to a topic that the app knows, from now on and until the app stops.
+
+        It is for surfaces whose users subscribe at run time: such a one is theirs to watch, and its failure doesn't end
+        the app. Raises SettingsError, LogError; UsageError while the app is not running.
+        """
+        return await self._require_running().add(subscription)
+
+    async def remove(self, subscription: Subscription, grace_seconds: float = _DEFAULT_GRACE_SECONDS) -> None:
+        """Run a subscription that was added no more; it keeps its position in the log. Idempotent."""
+        await self._require_running().remove(subscription, grace_seconds)
 
     async def __aenter__(self) -> App:
         await self.start()

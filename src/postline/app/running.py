@@ -18,6 +18,7 @@ import msgspec
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
 from postline.app.prioritizing import crews_of, doubled, sibling_plans, with_siblings
+from postline.clock import Clock
 from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
@@ -53,6 +54,7 @@ from postline.schedules import Schedules
 
 __all__ = [
     "HANDLER_THREAD",
+    "Companion",
     "Declared",
     "Lifespan",
     "Published",
@@ -84,10 +86,14 @@ class Declared(Protocol):
     schedules: Schedules | None
     #: Those among the topics' makers that are command topics.
     commands: tuple[CommandTopic, ...]
+    companions: list[Companion]
 
 
 #: `App(lifespan=…)`: called with the app at start; what it yields is `ctx.resources`.
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+#: Entered with the app at start, and with whether its subscriptions run here; left once they have stopped.
+Companion = Callable[[Any, bool], AbstractAsyncContextManager[None]]
 
 
 class Published(msgspec.Struct, frozen=True, gc=False):
@@ -158,6 +164,13 @@ class Running:
         #: Ids of the schemas that this app publishes under, by topic and type.
         self._schema_ids: dict[tuple[str, str], int] = {}
         self._stack = AsyncExitStack()
+        self._resources: Any = None
+        #: Limits the app as a whole.
+        self._door: Limiter | None = None
+        #: Subscriptions that came while it runs, by full name. Whoever added them watches whether they fail.
+        self._added: dict[str, Subscription] = {}
+        self._adding = asyncio.Lock()
+        self._leaving = False
         self._executor = ThreadPoolExecutor(max_workers=32, thread_name_prefix=app.name + HANDLER_THREAD)
 
     async def start(self, consume: bool, lifespan: Lifespan | None) -> None:
@@ -170,18 +183,61 @@ class Running:
         await self._tell_bounds()
         if consume:
             await require_readable(self.registry, foreign_readings(self._app, self._settings.full_name))
-        resources = await self._enter(lifespan) if lifespan else None
+        self._resources = resources = await self._enter(lifespan) if lifespan else None
         if not consume:
+            await self._enter_companions(consume)
             return
         views = declared_views(self._app, self._settings.full_name)
         usage = Usage(self.log, self._schemas, self.outlet.fresh_id)
         clock, limit = self._environment.clock, self._app.limit
-        self._crews = crews_of(plans, clock, Limiter(limit, clock) if limit else None)
+        self._door = Limiter(limit, clock) if limit else None
+        self._crews = crews_of(plans, clock, self._door)
         for plan in plans:
             await self._claim(plan)
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
-        await self._name_unserved(plans)
+        await self._enter_companions(consume)
+        await self._name_unserved([*plans, *(consumer.plan for consumer in self.consumers)])
+
+    async def _enter_companions(self, consume: bool) -> None:
+        for companion in self._app.companions:
+            await self._stack.enter_async_context(companion(self._app, consume))
+
+    async def add(self, subscription: Subscription) -> list[Consumer]:
+        """Run one more subscription from now on. Raises SettingsError, LogError; UsageError once the app stops."""
+        async with self._adding:
+            self._require_staying()
+            plans = sibling_plans(self._plan(subscription), subscription.topic, self._settings.full_name)
+            for plan in plans:
+                plan.require()
+            await self.topology.prepare_more(plans)
+            name = plans[0].declared_as
+            self._added[name] = subscription
+            self._crews |= crews_of(plans, self._environment.clock, self._door)
+            try:
+                for plan in plans:
+                    await self._start_consumer(plan, self._resources)
+            except BaseException:
+                await self._drop(name, 0)
+                raise
+            return [consumer for consumer in self.consumers if consumer.plan.declared_as == name]
+
+    async def remove(self, subscription: Subscription, grace_seconds: float) -> None:
+        """Run an added subscription no more; it keeps its position. Idempotent."""
+        async with self._adding:
+            await self._drop(self._settings.full_name(subscription.name), grace_seconds)
+
+    async def _drop(self, name: str, grace_seconds: float) -> None:
+        if self._added.pop(name, None) is None:
+            return
+        dropped = [consumer for consumer in self.consumers if consumer.plan.declared_as == name]
+        self.consumers = [consumer for consumer in self.consumers if consumer not in dropped]
+        await asyncio.gather(*(consumer.stop(grace_seconds) for consumer in dropped))
+        self._crews.pop(name, None)
+
+    def _require_staying(self) -> None:
+        if self._leaving:
+            raise UsageError(f"App {self._app.name!r} stops.", remedy="Add subscriptions while it runs.")
 
     async def _enroll(self) -> None:
         """Register what this app may publish, before it does. Raises ContractError where that breaks somebody."""
@@ -362,7 +418,18 @@ class Running:
             await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
 
     def _by_full_name(self, name: str) -> Subscription:
+        if (added := self._added.get(name)) is not None:
+            return added
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)
+
+    def full_name(self, name: str) -> str:
+        """A name as the namespace makes it."""
+        return self._settings.full_name(name)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that everything here goes by."""
+        return self._environment.clock
 
     def requests(self, topic: CommandTopic) -> Requests:
         """What the app sends to one command topic."""
@@ -379,7 +446,8 @@ class Running:
 
     async def wait_failed(self) -> BaseException:
         """The error of the first consumer that can't go on."""
-        futures = [consumer.failed for consumer in self.consumers if consumer.failed is not None]
+        declared = [consumer for consumer in self.consumers if consumer.plan.declared_as not in self._added]
+        futures = [consumer.failed for consumer in declared if consumer.failed is not None]
         if not futures:
             await asyncio.get_running_loop().create_future()
         done, _ = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -387,6 +455,9 @@ class Running:
 
     async def stop(self, grace_seconds: float) -> None:
         """As `App.stop`; raises what no PostlineError is."""
+        self._leaving = True
+        async with self._adding:  # whoever is being added is stopped with the others
+            pass
         results = await asyncio.gather(
             *(consumer.stop(grace_seconds) for consumer in self.consumers), return_exceptions=True
         )
@@ -399,6 +470,7 @@ class Running:
 
     async def abort(self) -> None:
         """As `App.abort`."""
+        self._leaving = True
         await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
         await self._close()
 

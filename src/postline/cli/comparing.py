@@ -196,7 +196,7 @@ def _written_in(known: Snapshot | None, of: ForeignReading) -> list[Written]:
 def known_snapshot(directory: Path, topic: str) -> Snapshot | None:
     """The snapshot that lies there, if there is one. Raises ContractError for one that can't be read."""
     path = snapshot_path(directory, topic)
-    return read_snapshot(path.read_bytes(), str(path)) if path.exists() else None
+    return read_snapshot(path.read_bytes(), str(path)) if path.is_file() else None
 
 
 def before_in(known: Snapshot | None, topic: Topic, views: Iterable[View] = ()) -> Before:

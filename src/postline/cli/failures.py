@@ -7,6 +7,7 @@ import os
 import click
 
 from postline.errors import ContractError, LogError, PostlineError, PublishTimeout, SettingsError, UsageError
+from postline.registry import IncompatibleSchema
 
 __all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "alarm", "colors", "exit_code_of", "show_error"]
 
@@ -26,6 +27,8 @@ INTERRUPTED = 130
 def exit_code_of(error: PostlineError) -> int:
     """The exit code that an error ends the program with."""
     match error:
+        case IncompatibleSchema():
+            return NEGATIVE
         case UsageError() | SettingsError() | ContractError():
             return USAGE
         case LogError() | PublishTimeout():

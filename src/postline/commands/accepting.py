@@ -32,6 +32,8 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     #: A digest of what was asked, by which a changed repetition is told.
     fingerprint: bytes = b""
     accepted_ms: int = 0
+    #: Where the reply shall be posted; "" for nowhere.
+    callback_url: str = ""
 
 
 class Standing(NamedTuple):

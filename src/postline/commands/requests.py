@@ -15,6 +15,7 @@ from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
+from postline.contracts.cloudevents import CALLBACK
 from postline.contracts.commands import CommandTopic
 from postline.errors import BackPressure, RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
@@ -119,10 +120,12 @@ class Requests:
     async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
         """Store a command for somebody behind this client, and the note of it, in one step.
 
-        Durable when this returns. Raises as `App.send`.
+        Durable when this returns. The reply carries the note's `callback_url`. Raises as `App.send`.
         """
-        note = accepted_record(self._kept, self._outlet.service, request_id, accepted)
-        await self._log.append((self._outlet.sent(command, request_id), note))
+        append = self._outlet.sent(command, request_id)
+        if accepted.callback_url:
+            append.envelope.headers[CALLBACK] = accepted.callback_url
+        await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
 
     async def standing(self, request_id: str) -> Standing:
         """All that the log says of a request now. Raises LogUnavailable."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from postline.contracts import Partitioner
-from postline.contracts.cloudevents import CLIENT_ID, OUTCOME, REQUEST_ID, TRACE
+from postline.contracts.cloudevents import CALLBACK, CLIENT_ID, OUTCOME, REQUEST_ID, TRACE
 from postline.contracts.commands import CommandTopic, ticket_key, ticket_partition
 from postline.contracts.replies import BUILT_IN, ReplyOutcome, built_in_name
 from postline.errors import MessageTooLarge
@@ -73,7 +73,7 @@ class ReplyWriter:
         """What is said about the reply to a command."""
         told = cause.headers
         headers = {CLIENT_ID: told[CLIENT_ID], REQUEST_ID: told[REQUEST_ID], OUTCOME: written.outcome.value}
-        for name in TRACE:
+        for name in (*TRACE, CALLBACK):
             if name in told:
                 headers[name] = told[name]
         return Envelope(

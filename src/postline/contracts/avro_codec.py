@@ -16,6 +16,7 @@ from postline.contracts.avro_reading import reader_of
 from postline.contracts.avro_writing import NATIVE, Misfit, writer_of
 from postline.contracts.discretion import telling_of
 from postline.contracts.plain_values import PlainValues, plain_values
+from postline.contracts.pydantic_unions import keeping_types
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, EncodeError, SettingsError
 
@@ -29,7 +30,8 @@ def codec(cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], 
     the reader DecodeError; both name the field. Raises ContractError for a schema that Avro can't say.
     """
     layout, plain = Layout(schema), plain_values(cls, NATIVE)
-    return _encoder(name, layout, plain), _decoder(name, layout, plain, schema)
+    decode = _decoder(name, layout, plain, schema)
+    return keeping_types(cls, name, schema, _encoder(name, layout, plain), decode), decode
 
 
 def decoder(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:

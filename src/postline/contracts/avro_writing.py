@@ -176,7 +176,29 @@ class _Writing:
             return self._layout.tuples[part]
         if isinstance(part, Reference) and isinstance(self._schema.resolve(part), Record):
             return self._layout.names[part.name]
+        return _primitive(part) if isinstance(part, Scalar) else None
+
+
+def _primitive(part: Scalar) -> str | None:
+    """What an alternative is in Avro, which is told the encoder: by itself it takes text for dates, and so on."""
+    if part.size or part.kind == "null":
         return None
+    match part.kind:
+        case "integer":
+            return "int" if part.bits == 32 else "long"
+        case "number":
+            return "float" if part.bits == 32 else "double"
+        case "decimal" if part.precision:
+            return "bytes"
+        case "date":
+            return "int"
+        case "time":
+            return "int" if part.wire else "long"
+        case "datetime" | "duration":
+            return "long"
+        case "boolean" | "bytes":
+            return part.kind
+    return "string"
 
 
 def _as_it_is(value: Any) -> Any:

@@ -49,7 +49,7 @@ def read_by_upcast(reading: Reading, version: Schema) -> bool:
 
 def broken_promises(before: Snapshot, now: Snapshot) -> list[str]:
     """What must never change for a topic that has records, in sentences; [] if all stayed."""
-    said = _changed(before, now, ("owner", "key", "encoding"))
+    said = _changed(before, now, ("topic", "owner", "key", "encoding"))
     said += [
         f"it does not declare {name} any more, whose records may lie in the log: keep the class, or declare its name "
         "among the aliases of another."
@@ -60,7 +60,7 @@ def broken_promises(before: Snapshot, now: Snapshot) -> list[str]:
 
 def topic_changes(before: Snapshot, now: Snapshot) -> list[str]:
     """What is said of the topic itself and is another thing now, in sentences; its types aside."""
-    return _changed(before, now, ("owner", "key", "encoding", "evolution"))
+    return _changed(before, now, ("topic", "owner", "key", "encoding", "evolution"))
 
 
 def _changed(before: Snapshot, now: Snapshot, names: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ from postline.errors import EncodeError
 from postline.message import Envelope
 
 __all__ = [
+    "CALLBACK",
     "CLIENT_ID",
     "CONTENT_TYPE",
     "EXPIRY",
@@ -67,6 +68,9 @@ CLIENT_ID, REQUEST_ID = "ce_clientid", "ce_requestid"
 #: The extension of a reply that says which of the four outcomes it is.
 OUTCOME = "ce_outcome"
 
+#: The extension of a command that names where its reply shall be posted; its reply carries it too.
+CALLBACK = "ce_callbackurl"
+
 #: CloudEvents' documented extension: when a command expires, as a timestamp.
 EXPIRY = "ce_expirytime"
 
@@ -79,7 +83,7 @@ _OF_FLAGS = frozenset({OWN_ID, SCHEMA_ID})
 RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID, SCHEMA_ID}
 
 #: Headers that nobody may give to a message by hand.
-NOT_GIVEN = RESERVED | {CLIENT_ID, REQUEST_ID, OUTCOME, EXPIRY}
+NOT_GIVEN = RESERVED | {CLIENT_ID, REQUEST_ID, OUTCOME, EXPIRY, CALLBACK}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

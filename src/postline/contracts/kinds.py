@@ -13,6 +13,7 @@ from postline.contracts.discretion import Telling, discreet_place, telling_of
 from postline.contracts.json_faults import loss_in, reading_fault, text_fault
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.pydantic_faults import without_values
+from postline.contracts.pydantic_unions import retyped_in
 from postline.contracts.schema import Schema
 from postline.errors import ContractError, DecodeError, EncodeError
 
@@ -65,7 +66,7 @@ class Kind:
             try:
                 data = write(value)
                 back = read(data)
-                lost = loss_in(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
+                lost = _lost(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
                 said = _writing_fault(error, value)
@@ -177,6 +178,10 @@ def _differs(value: Any, back: Any, data: bytes) -> bool:
 def _may_be_infinite(data: bytes) -> bool:
     """Whether a decimal in it may be no number; text that says so makes for one more look."""
     return b"NaN" in data or b"Infinity" in data
+
+
+def _lost(value: Any, back: Any) -> str:
+    return loss_in(value, back) or (retyped_in(value, back) if _is_pydantic(type(value)) else "")
 
 
 def _writing_fault(error: Exception, value: Any) -> str:

@@ -20,6 +20,7 @@ from postline.contracts.protobuf_faults import fault_in
 from postline.contracts.protobuf_layout import GOOGLE, Layout
 from postline.contracts.protobuf_reading import record_reader
 from postline.contracts.protobuf_writing import RecordWriter
+from postline.contracts.pydantic_unions import keeping_types
 from postline.contracts.schema import Record, Schema
 from postline.errors import ContractError, DecodeError, EncodeError
 
@@ -37,7 +38,8 @@ def codec(cls: Any, name: str, schema: Schema) -> tuple[Callable[[Any], bytes], 
     """
     layout = Layout(schema)
     messages, plain = _message_classes(layout), plain_values(cls, _NATIVE)
-    return _encoder(name, layout, messages, plain), _decoder(name, layout, messages, plain, schema)
+    decode = _decoder(name, layout, messages, plain, schema)
+    return keeping_types(cls, name, schema, _encoder(name, layout, messages, plain), decode), decode
 
 
 def decoder(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[bytes], Any]:

@@ -260,6 +260,22 @@ class Schema(_Part, frozen=True):
         """SHA-256 of the canonical JSON, in hexadecimal."""
         return hashlib.sha256(self.encode()).hexdigest()
 
+    def references(self) -> Iterator[str]:
+        """The names of all definitions that its root, or a field, refers to, whether they are there or not."""
+        waiting: list[Type] = [self.root]
+        for each in self.definitions.values():
+            waiting += [field.type for field in each.fields] if isinstance(each, Record) else []
+        while waiting:
+            match waiting.pop():
+                case Reference(name=name):
+                    yield name
+                case ListOf(items=inner):
+                    waiting.append(inner)
+                case MapOf(keys=keys, values=values):
+                    waiting += (keys, values)
+                case TupleOf(items=several) | UnionOf(options=several):
+                    waiting += several
+
     def paths(self) -> Iterator[tuple[str, Field]]:
         """Every field with its dotted path from the root; `[]` stands for items and values, once around a cycle.
 

@@ -95,12 +95,33 @@ def read_snapshot(text: str | bytes, where: str) -> Snapshot:
             raise ContractError(
                 f"{where} was written by a newer version of Postline.", remedy="Use that version, or a newer one."
             )
-        return msgspec.json.decode(text, type=Snapshot)
-    except msgspec.MsgspecError as error:
-        raise ContractError(
-            f"{where} is no snapshot of a contract: {error}.",
-            remedy="Restore it from your repository; `postline contracts snapshot` writes it.",
-        ) from error
+        found = msgspec.json.decode(text, type=Snapshot)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _no_snapshot(where, str(error)) from error
+    if said := _fault_in(found):
+        raise _no_snapshot(where, said)
+    return found
+
+
+def _no_snapshot(where: str, said: str) -> ContractError:
+    return ContractError(
+        f"{where} is no snapshot of a contract: {said}.",
+        remedy="Restore it from your repository; `postline contracts snapshot` writes it.",
+    )
+
+
+def _fault_in(found: Snapshot) -> str:
+    """What a snapshot that was edited, or merged badly, can't mean; "" for nothing."""
+    if found.format < 1:
+        return f"its format is {found.format}"
+    for name, known in found.types.items():
+        if not known.versions:
+            return f"{name} has no version"
+        for number, schema in known.numbered.items():
+            missing = next((each for each in schema.references() if each not in schema.definitions), None)
+            if missing is not None:
+                return f"version {number} of {name} refers to {missing}, which it does not define"
+    return ""
 
 
 def write_snapshot(snapshot: Snapshot) -> bytes:

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import Any
 
 import msgspec
 
 from postline.app import App
 from postline.contracts.commands import CommandTopic
-from postline.errors import PostlineError, SettingsError
+from postline.errors import SettingsError
 
 try:
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.middleware.cors import CORSMiddleware
-    from starlette.requests import ClientDisconnect, Request
+    from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.routing import Route
     from starlette.types import Receive, Scope, Send
 
+    from postline.http.callbacks import describe_callbacks
     from postline.http.callers import Authenticate, Callers
+    from postline.http.doors import Endpoint, web_of
     from postline.http.exposed import Exposure
     from postline.http.hosting import Hosting
     from postline.http.intake import Intake
     from postline.http.limits import Limits
     from postline.http.locating import Locating
     from postline.http.openapi import document
-    from postline.http.problems import Problem, problem_of, problem_response
     from postline.http.tracking import Tracking
 except ImportError as missing:
     raise SettingsError("The gateway needs starlette.", remedy="pip install 'postline[http]'") from missing
 
 __all__ = ["Authenticate", "Gateway", "Limits", "gateway"]
-
-_Endpoint: TypeAlias = Callable[[Request, str], Awaitable[Response]]
 
 
 def gateway(
@@ -71,6 +66,7 @@ def gateway(
     shared = (exposure, Locating(app, exposure, public_url), asyncio.Event())
     intake, tracking = Intake(app, shared, limits, key_required=key_required), Tracking(app, shared, limits)
     described = document(app.name, exposure, key_required=key_required, challenge=challenge if authenticate else "")
+    describe_callbacks(described, app, exposure.commands)
     return Gateway(app, (callers, intake, tracking, shared[2]), described, tuple(origins))
 
 
@@ -97,24 +93,15 @@ class Gateway:
         self._hosting = Hosting(app)
         #: Whether somebody says who asks; else only this machine is served.
         self.authenticates = self._callers.authenticates
-        endpoints: list[tuple[str, str, _Endpoint]] = [
+        endpoints: list[Endpoint] = [
             ("/commands/{name}", "POST", intake.post),
             ("/requests/{name}", "GET", tracking.get),
             ("/requests/{name}", "DELETE", tracking.delete),
             ("/requests/{name}/events", "GET", tracking.events),
             ("/openapi.json", "GET", self._describe),
         ]
-        routes: dict[str, dict[str, _Endpoint]] = {}
-        for path, method, endpoint in endpoints:
-            for each in (path, path + "/"):
-                routes.setdefault(each, {})[method] = endpoint
-        self._web = Starlette(
-            routes=[self._route(path, methods) for path, methods in routes.items()],
-            middleware=[_cors(origins)] if origins else [],
-            exception_handlers={HTTPException: _no_such, Exception: _failed},
-            lifespan=lambda _: self.running(),
-        )
-        self._web.router.redirect_slashes = False
+        middleware = [_cors(origins)] if origins else []
+        self._web = web_of(endpoints, self._callers, self._hosting, self.running, middleware)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as ASGI asks."""
@@ -135,23 +122,6 @@ class Gateway:
         servers = [{"url": self._intake.url(request, "") or "/"}]
         return Response(msgspec.json.encode({**self.document, "servers": servers}), media_type="application/json")
 
-    def _route(self, path: str, endpoints: dict[str, _Endpoint]) -> Route:
-        async def answer(request: Request) -> Response:
-            try:
-                endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
-                principal = await self._callers.admit(request)
-                await self._hosting.begin()
-                self._callers.count(principal, self._intake.clock())
-                return await endpoint(request, principal)
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody reads it
-            except Problem as problem:
-                return problem_response(problem, _path(request))
-            except PostlineError as error:
-                return problem_response(problem_of(error), _path(request))
-
-        return Route(path, answer, methods=list(endpoints))
-
 
 def _cors(origins: tuple[str, ...]) -> Middleware:
     return Middleware(
@@ -161,18 +131,3 @@ def _cors(origins: tuple[str, ...]) -> Middleware:
         allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID"],
         expose_headers=["Location", "Retry-After", "ETag", "Preference-Applied"],
     )
-
-
-def _no_such(request: Request, error: Exception) -> Response:
-    """What the router itself refuses: a path or a method that is not there."""
-    assert isinstance(error, HTTPException)
-    return problem_response(Problem(error.status_code, "", error.detail, headers=error.headers), _path(request))
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    """A fault of the program's own; the server logs it."""
-    return problem_response(Problem(500, "", "Internal Server Error"), _path(request))
-
-
-def _path(request: Request) -> str:
-    return quote(request.url.path, safe="/%:@!$&'()*+,;=~")

@@ -15,8 +15,9 @@ from postline.clock import Clock
 from postline.commands import Accepted, Outcome, Requests, Standing, Ticket
 from postline.contracts.json_faults import reading_fault
 from postline.contracts.reading import Reading
-from postline.errors import ContractError, DecodeError, RequestTimeout
+from postline.errors import ContractError, DecodeError, ForbiddenAddress, RequestTimeout
 from postline.http.bodies import read_body, require_json, require_sound
+from postline.http.callbacks import CALLBACK_HEADER, callbacks_of
 from postline.http.exposed import Exposed, Exposure
 from postline.http.idempotency import IDEMPOTENCY_KEY, RequestName, read_key
 from postline.http.limits import Limits
@@ -62,12 +63,28 @@ class Intake:
         body = await within(requests.clock, self._limits.body_seconds_max, self._body(request))
         if body is None:
             raise _slow()
+        callback_url = self._callback(request, exposed)
         if key is None:
             name = RequestName.fresh(principal, exposed.topic.name, requests.fresh_id())
-            arrival = _Arrival(request, exposed, requests, principal, name, body)
+            arrival = _Arrival(request, exposed, requests, principal, name, (body, callback_url))
             return await self._answer(arrival, requests.ticket(name.request_id), await self._stored(arrival))
         name = RequestName.keyed(principal, exposed.topic.name, f"POST /commands/{exposed.spec.name}", key)
-        return await self._keyed(_Arrival(request, exposed, requests, principal, name, body))
+        return await self._keyed(_Arrival(request, exposed, requests, principal, name, (body, callback_url)))
+
+    def _callback(self, request: Request, exposed: Exposed) -> str:
+        """Where the reply shall be posted; "" for nowhere. Raises Problem (400, 422)."""
+        urls = request.headers.getlist(CALLBACK_HEADER)
+        if not urls:
+            return ""
+        callbacks = callbacks_of(self._app, exposed.topic)
+        if callbacks is None or len(urls) > 1:
+            said = "Give one alone." if callbacks else "Replies to this command are not posted; ask for its status."
+            raise Problem(400, "callback", f"{CALLBACK_HEADER} can't be heeded", said)
+        try:
+            callbacks.require(urls[0])
+        except ForbiddenAddress as error:
+            raise Problem(422, "callback", f"{CALLBACK_HEADER} can't be called", str(error)) from error
+        return urls[0]
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._limits.body_bytes_max)
@@ -107,6 +124,7 @@ class Intake:
             principal=arrival.principal,
             fingerprint=arrival.fingerprint,
             accepted_ms=arrival.requests.clock.now_ms(),
+            callback_url=arrival.callback_url,
         )
         try:
             command = _read(arrival.exposed.reading, arrival.body)
@@ -145,11 +163,21 @@ class _Arrival:
     """A command that has come, with all that is known of it."""
 
     def __init__(
-        self, request: Request, exposed: Exposed, requests: Requests, principal: str, name: RequestName, body: bytes
+        self,
+        request: Request,
+        exposed: Exposed,
+        requests: Requests,
+        principal: str,
+        name: RequestName,
+        sent: tuple[bytes, str],
     ) -> None:
         self.request, self.exposed, self.requests = request, exposed, requests
-        self.principal, self.name, self.body = principal, name, body
-        self.fingerprint = sha256(body).digest()
+        self.principal, self.name = principal, name
+        self.body, self.callback_url = sent
+        # The same command with another callback is another request.
+        self.fingerprint = sha256(
+            self.body + (f"\n{self.callback_url}".encode() if self.callback_url else b"")
+        ).digest()
         self.prefers: Preferences = read_preferences(request.headers.getlist("prefer"))
 
 

@@ -36,7 +36,7 @@ class Contents:
         self._registry, self._reveal = registry, reveal
         self._schemas: dict[int, Schema] = {}
         self._fingerprints: dict[int, str] = {}
-        #: The newest schema of subjects whose records named none.
+        #: The newest schema of each subject: for records that name none, and since fields may be marked later.
         self._newest: dict[str, Schema | None] = {}
         self._hidden_keys: dict[str, bool] = {}
 
@@ -68,7 +68,7 @@ class Contents:
             found = await self._registry.schemas(ids)
             self._schemas |= found
             self._fingerprints |= {number: schema.fingerprint for number, schema in found.items()}
-        for name in {record[3] for record in records if _id_of(record) not in self._schemas}:
+        for name in {record[3] for record in records}:
             if (subject := subject_of(topic, name)) not in self._newest:
                 self._newest[subject] = await self._newest_of(self._registry, subject)
 
@@ -88,10 +88,13 @@ class Contents:
         value = record[4]
         if value is None:
             return Shown()
-        schema = self._schemas.get(_id_of(record)) or self._newest.get(subject_of(topic, record[3]))
+        newest = self._newest.get(subject_of(topic, record[3]))
+        schema = self._schemas.get(_id_of(record)) or newest
         made = format_of_content(content_type)
         payload = _without_frame(record, value, indexes=made is not None and made.schema_type == "PROTOBUF")
-        is_masked = not self._reveal and schema is not None and has_sensitive(schema)
+        masking = [each for each in (schema, newest) if each is not None and has_sensitive(each)]
+        masking = [] if self._reveal else masking
+        is_masked = bool(masking)
         if schema is None or (made is JSON and not is_masked):
             is_json = made is JSON and _is_json(payload)
             return Shown(data=Raw(payload)) if is_json else Shown(data_base64=_base64(value))
@@ -100,7 +103,9 @@ class Contents:
         except (*UNREADABLE, ContractError, ValueError):
             # Nobody can say which of its bytes are the sensitive ones.
             return Shown(data=Raw(msgspec.json.encode(MASK))) if is_masked else Shown(data_base64=_base64(value))
-        return Shown(data=Raw(msgspec.json.encode(masked(schema, content) if is_masked else content)))
+        for each in masking:
+            content = masked(each, content)
+        return Shown(data=Raw(msgspec.json.encode(content)))
 
 
 def _base64(value: bytes) -> str:

@@ -122,6 +122,14 @@ class Topology:
         for warning in warnings_in(changes):
             _log.warning("%s", warning)
 
+    async def prepare_more(self, plans: Sequence[Plan]) -> None:
+        """Make, or check, the own topics of subscriptions to topics that are `prepare`d. Raises UnknownTopic."""
+        if Capability.CREATES_TOPICS in self._log.capabilities:
+            own = [spec for plan in plans for spec in own_topics(plan, self.spec_of(plan.topic).partitions)]
+            await asyncio.gather(*map(self._log.create_topic, own))
+        else:
+            self._refuse(await self._log.plan(self.need(plans)))
+
     def _refuse(self, changes: Sequence[Change]) -> None:
         bad = [change for change in changes if change.open and change.binding]
         opening = f"App {self._service!r} can't start: {self._log.address} is not as it needs it:"

@@ -85,6 +85,13 @@ def test_what_the_start_would_refuse_is_refused_and_nothing_is_registered(regist
     assert records(registered) == before
 
 
+def test_a_start_that_is_refused_for_what_it_breaks_answers_no(registered: Project) -> None:
+    registered.write("next.py", BROKEN)
+    line = '{"customer":"ann","total":1,"currency":"EUR"}\n'
+    result = registered.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "next.py", given=line)
+    assert (result.code, "currency: the reader wants it" in result.err) == (1, True)
+
+
 def test_what_breaks_nobody_passes_and_shows_as_a_difference(registered: Project) -> None:
     before = records(registered)
     registered.write("next.py", MENDED)

@@ -76,7 +76,7 @@ def test_what_is_left_out_is_told(project: Project) -> None:
         ({"a.json": '{"properties": {}}'}, ["--topic", "-"], "'-' can't be a topic's name"),
         ({"a.json": '{"properties": {}}'}, ["--type", "a b"], "'a b' can't be a wire name"),
         ({"a.json": '{"$ref": "https://example.com/b.json"}'}, [], "refers to another document"),
-        ({"a.json": "[" * 5000 + "]" * 5000}, [], "It nests values too deeply"),
+        ({"a.json": "[" * 5000 + "]" * 5000}, [], "It nests too deeply"),
         (
             {"a.json": '{"title": "T", "properties": {"a": {}}}', "b.json": '{"title": "T", "properties": {}}'},
             [],

@@ -198,8 +198,10 @@ def test_init_writes_a_project_that_runs_and_overwrites_nothing(project: Project
     again = project.run("init", "fresh")
     assert again.code == 2
     assert "has contracts.py, app.py" in again.err
+    project.write("empty.ini", "")
+    empty = str(project.folder / "empty.ini")
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", empty, "--rootdir", "."],
         cwd=project.folder / "fresh",
         env=ENVIRONMENT,
         capture_output=True,

@@ -122,3 +122,31 @@ def test_a_snapshot_of_this_format_with_unknown_facts_is_read() -> None:
     found = read_snapshot(msgspec.json.encode({**known, "later": 1}), "here")
     assert isinstance(found, Snapshot)
     assert structs.asdict(found)["topic"] == "shop.orders"
+
+
+def _edited(change: Any) -> bytes:
+    """A snapshot that somebody edited by hand."""
+    content = msgspec.to_builtins(snapshot_of(shop()))
+    change(content)
+    return msgspec.json.encode(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda content: content.update(format=-3), "its format is -3"),
+        (lambda content: content["types"]["shop.Order"].update(versions=[]), r"shop\.Order has no version"),
+        (
+            lambda content: content["types"]["shop.Order"]["versions"][0].update(definitions={}),
+            r"version 1 of shop\.Order refers to shop\.Order, which it does not define",
+        ),
+    ],
+)
+def test_a_snapshot_that_was_merged_badly_is_refused_with_the_reason(change: Any, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        read_snapshot(_edited(change), "contracts/shop.orders.json")
+
+
+def test_a_snapshot_of_another_topic_is_told() -> None:
+    other = structs.replace(snapshot_of(shop()), topic="shop.others")
+    assert broken_promises(other, snapshot_of(shop())) == ["its topic was 'shop.others' and is 'shop.orders'."]

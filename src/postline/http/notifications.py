@@ -1,0 +1,114 @@
+"""`notifications`: an ASGI application by which others follow topics, as event streams and by webhooks of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from postline.app import App
+from postline.contracts import Topic
+from postline.errors import SettingsError
+
+try:
+    from starlette.types import Receive, Scope, Send
+
+    from postline.http.addresses import Addresses
+    from postline.http.callers import Authenticate, Callers
+    from postline.http.delivering import Post
+    from postline.http.doors import Endpoint, web_of
+    from postline.http.endpoints import Endpoints
+    from postline.http.hosting import Hosting
+    from postline.http.limits import Limits
+    from postline.http.registering import Registering
+    from postline.http.streams import Streams
+except ImportError as missing:
+    raise SettingsError("Notifications need starlette.", remedy="pip install 'postline[http]'") from missing
+
+__all__ = ["Notifications", "Webhooks", "notifications"]
+
+
+def notifications(
+    app: App,
+    *,
+    streams: Sequence[Topic] = (),
+    webhooks: Webhooks | Sequence[Topic] = (),
+    authenticate: Authenticate | None = None,
+    challenge: str = "Bearer",
+    reveal: bool = False,
+    limits: Limits | None = None,
+) -> Notifications:
+    """What answers `GET /topics/{name}/events` for the topics in `streams`, and `/webhooks` for those in `webhooks`.
+
+    A webhook that a client makes is a durable subscription of the service, in all processes that run its subscriptions:
+    declare this before the app starts, in each of them. It is made in the topic `<service>.webhooks`.
+    `authenticate` names who asks, or None to refuse, as for `gateway`; without it only this machine is served.
+    Sensitive fields are masked unless `reveal`. Raises SettingsError.
+    """
+    limits = limits or Limits()
+    ending = asyncio.Event()
+    followed = Streams(app, streams, limits, ending, reveal=reveal)
+    routes: list[Endpoint] = [("/topics/{name}/events", "GET", followed.events)]
+    made = webhooks if isinstance(webhooks, Webhooks) else Webhooks(topics=webhooks)
+    _require_known(app, (*streams, *made.topics))
+    if made.topics:
+        kept = Endpoints(app, made.topics, addresses=made.addresses or Addresses(), post=made.post, reveal=reveal)
+        registering = Registering(app, kept, limits)
+        routes += [
+            ("/webhooks", "POST", registering.post),
+            ("/webhooks", "GET", registering.list),
+            ("/webhooks/{id}", "GET", registering.get),
+            ("/webhooks/{id}", "DELETE", registering.delete),
+            ("/webhooks/{id}/enable", "POST", registering.enable),
+            ("/webhooks/{id}/secret", "POST", registering.rotate),
+        ]
+    return Notifications(app, Callers(authenticate, challenge, limits.rate), routes, ending)
+
+
+def _require_known(app: App, topics: Sequence[Topic]) -> None:
+    known = {*app.owns, *app.publishes_to, *(each.topic for each in app.subscriptions.values())}
+    if unknown := [topic.name for topic in topics if topic not in known]:
+        raise SettingsError(
+            f"App {app.name!r} does not know topic {unknown[0]!r}, which others shall follow.",
+            remedy="List it in owns=[…] or publishes_to=[…] of the app.",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webhooks:
+    """The topics that clients may have posted to them, and which addresses may be called for that.
+
+    `post` stands in for the network in tests.
+    """
+
+    topics: Sequence[Topic]
+    addresses: Addresses | None = None
+    post: Post | None = None
+
+
+class Notifications:
+    """An ASGI application, to be served on its own or mounted beside a gateway; made by `notifications`.
+
+    As with a gateway, an app that runs is left alone; else the first request, or `running`, starts it, to send alone.
+    """
+
+    def __init__(self, app: App, callers: Callers, endpoints: Sequence[Endpoint], ending: asyncio.Event) -> None:
+        self.app = app
+        self._hosting, self._ending = Hosting(app), ending
+        self._web = web_of(endpoints, callers, self._hosting, self.running)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ASGI asks."""
+        await self._web(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
+        self._ending.clear()
+        async with self._hosting.running():
+            yield
+
+    def let_go(self) -> None:
+        """End streams, since whoever serves this is about to stop."""
+        self._ending.set()

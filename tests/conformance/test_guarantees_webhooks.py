@@ -1,0 +1,115 @@
+"""Webhooks on every engine: each message reaches each endpoint under one id, through deaths of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+
+import httpx
+import pytest
+
+from postline import App, Retry
+from postline.http.calling import Answer
+from postline.http.notifications import Webhooks, notifications
+from postline.http.signing import Secret
+from postline.http.webhooks import Endpoint, notify
+from tests.conformance.apps import ORDERS, World, eventually, orders
+from tests.conformance.harness import Engine
+
+SECRET = Secret(b"c" * 32)
+WANTED = {"url": "https://partner.example/", "topic": "shop.orders"}
+
+
+class Partner:
+    """Takes what is posted to it; each third post is taken and its answer lost."""
+
+    def __init__(self, *, loses: bool = False, hangs: bool = False) -> None:
+        self.loses, self.hangs = loses, hangs
+        self.count = 0
+        #: Numbers by customer, each with the ids that it came under.
+        self.came: dict[tuple[str, int], list[str]] = defaultdict(list)
+
+    async def __call__(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        data = json.loads(body)["data"]
+        self.came[data["customer"], data["number"]].append(headers["webhook-id"])
+        self.count += 1
+        if self.hangs:
+            await asyncio.get_running_loop().create_future()
+        return Answer(500 if self.loses and self.count % 3 == 0 else 204, {}, b"")
+
+
+def notifying(*partners: Partner) -> App:
+    """A process of the service that notifies each of the partners."""
+    app = App("notifier")
+    for number, partner in enumerate(partners):
+        notify(
+            *(app, f"partner-{number}", ORDERS, Endpoint(url="https://partner.example/", secret=SECRET)),
+            start="earliest",
+            post=partner,
+            retry=Retry(immediate=0, delays=(0.01,) * 20),
+        )
+    return app
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    """A log with a shop's orders."""
+    return World(engine)
+
+
+async def test_each_message_reaches_each_endpoint_under_one_id_in_the_order_of_its_key(world: World) -> None:
+    losing, hanging, well = Partner(loses=True), Partner(hangs=True), Partner()
+    async with world:
+        await world.start(notifying(losing, hanging, well))
+        await world.publish(orders(60))
+        await world.until_handled("partner-0")
+        await world.until_handled("partner-2")
+        wanted = {(order.customer, order.number) for order in orders(60)}
+        for partner in (losing, well):
+            assert set(partner.came) == wanted
+            assert all(len(set(ids)) == 1 for ids in partner.came.values())
+            assert len({ids[0] for ids in partner.came.values()}) == 60
+            for customer in {order.customer for order in orders(60)}:
+                numbers = [number for name, number in partner.came if name == customer]
+                assert numbers == sorted(numbers)
+        assert all(len(ids) == 1 for ids in well.came.values())
+        await world.balanced("partner-2", done=60)
+
+
+async def test_a_process_that_is_killed_between_post_and_commit_posts_again_under_the_same_id(world: World) -> None:
+    partner = Partner(hangs=True)
+    async with world:
+        first = notifying(partner)
+        await world.start(first)
+        await world.publish(orders(12))
+        await eventually(lambda: len(partner.came) == 12, "all were posted, none was answered")
+        await world.kill(first)
+        partner.hangs = False
+        await world.start(notifying(partner))
+        await world.until_handled("partner-0")
+        assert all(len(ids) >= 2 and len(set(ids)) == 1 for ids in partner.came.values())
+        await world.balanced("partner-0", done=12)
+
+
+async def test_a_webhook_made_over_http_is_served_by_another_process_after_a_death(world: World) -> None:
+    partner = Partner()
+    async with world:
+        front = App("notifier", publishes_to=[ORDERS])
+        web = notifications(front, webhooks=Webhooks(topics=[ORDERS], post=partner))
+        await front.start(world._environment(world.log), consume=False)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
+            made = (await client.post("/webhooks", json=WANTED)).json()
+        await world.publish(orders(12))
+        name = f"shop.orders.{made['id']}"
+        for _ in range(2):
+            back = App("notifier", publishes_to=[ORDERS])
+            notifications(back, webhooks=Webhooks(topics=[ORDERS], post=partner))
+            await world.start(back)
+            await world.until_handled(name)
+            if _ == 0:
+                await world.kill(back)
+                await world.publish(orders(12, first=12))
+        assert set(partner.came) == {(order.customer, order.number) for order in orders(24)}
+        assert all(len(set(ids)) == 1 for ids in partner.came.values())
+        await front.stop()
