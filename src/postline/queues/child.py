@@ -12,10 +12,9 @@ from typing import BinaryIO
 
 import msgspec
 
-from postline.contracts import Kind
 from postline.errors import UsageError
 from postline.queues.definitions import Definition
-from postline.queues.isolation import Answer, Question
+from postline.queues.isolation import Answer, Question, kind_of
 from postline.queues.tasks import TaskSender
 
 __all__ = ["main"]
@@ -42,9 +41,9 @@ def _read(questions: BinaryIO) -> Question | None:
 def _answer(question: Question) -> Answer:
     try:
         definition = _find(question)
-        args, kwargs = definition.arguments(Kind(definition.message).read(question.message))
+        args, kwargs = definition.arguments(kind_of(definition.message).read(question.message))
         reply = definition.reply_of(definition.function(*args, **kwargs))
-        return Answer() if reply is None else Answer(reply=Kind(type(reply)).encode(reply))
+        return Answer() if definition.result is None else Answer(reply=kind_of(definition.result).encode(reply))
     except Exception as error:  # noqa: BLE001 - the worker makes a retry decision of it
         said = "".join(traceback.format_exception(error))
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import pickle
 import sys
@@ -15,7 +16,7 @@ from postline.contracts import Kind
 from postline.errors import UsageError
 from postline.queues.definitions import Definition
 
-__all__ = ["Answer", "Children", "Question", "refuse_isolation"]
+__all__ = ["Answer", "Children", "Question", "kind_of", "refuse_isolation"]
 
 _CHILD = "from postline.queues.child import main; main()"
 
@@ -36,6 +37,12 @@ class Answer(msgspec.Struct, frozen=True):
     reply: bytes | None = None
     error: bytes | None = None
     said: str = ""
+
+
+@functools.cache
+def kind_of(cls: type) -> Kind:
+    """How values of a class are written between worker and child; made once."""
+    return Kind(cls)
 
 
 def refuse_isolation(definition: Definition) -> None:
@@ -103,7 +110,7 @@ class Children:
                 f"Task {definition.name} is declared in the program itself, where no other process finds it.",
                 remedy="Declare it in a module, and run it by `postline run module:app`.",
             )
-        encoded = Kind(definition.message).encode(message)
+        encoded = kind_of(definition.message).encode(message)
         return msgspec.msgpack.encode(Question(module, definition.name, encoded, list(sys.path)))
 
     async def close(self) -> None:
@@ -136,4 +143,4 @@ def _reply_of(definition: Definition, answer: Answer) -> Any:
         raise RuntimeError(answer.said)
     if answer.reply is None or definition.result is None:
         return None
-    return Kind(definition.result).read(answer.reply)
+    return kind_of(definition.result).read(answer.reply)
