@@ -64,7 +64,7 @@ class _Models:
             required=required,
             default=UNSET if required else _default(info),
             aliases=(
-                *former_names(marks.get("was", ()), renaming),
+                *former,
                 *(each for each in _read_names(info) if each != wire),
             ),
             sensitive=bool(marks.get("sensitive") or extra.get("sensitive") or _is_secret(info.annotation)),
