@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from postline.contracts.cloudevents import CONTENT_TYPE, REQUIRED, TRACE
 from postline.contracts.cloudevents_json import (
@@ -46,6 +49,27 @@ class HttpMessage(NamedTuple):
 
 def read_events(headers: Mapping[str, str], body: bytes) -> list[Parts]:
     """The events in a request: one, or those of a batch. Raises DecodeError if one is none, or says a key twice."""
+    found = _events_in(headers, body)
+    for each in found:
+        _require_attributes(each.headers)
+    return found
+
+
+def _require_attributes(headers: Mapping[str, str]) -> None:
+    """Refuse attributes that are none by the specification, which their readers would stumble over."""
+    for name in ("ce_subject", "ce_dataschema"):
+        if name in headers and not headers[name].strip():
+            raise DecodeError(f"The event's {name.removeprefix(_KAFKA_PREFIX)} is empty.", remedy="Leave it out.")
+    try:
+        msgspec.convert(headers.get("ce_time", "1970-01-01T00:00:00Z"), Annotated[datetime, msgspec.Meta(tz=True)])
+    except msgspec.ValidationError as error:
+        raise DecodeError(
+            f"The event's time, {headers['ce_time']!r:.40}, is no moment as RFC 3339 has it.",
+            remedy="Send one like 2026-01-31T12:00:00Z, or leave it out.",
+        ) from error
+
+
+def _events_in(headers: Mapping[str, str], body: bytes) -> list[Parts]:
     lower = {name.lower(): value for name, value in headers.items()}
     content_type = lower.get(CONTENT_TYPE, "")
     if is_json(content_type):

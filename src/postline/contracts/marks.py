@@ -23,7 +23,8 @@ Sensitive = Annotated[ValueT, msgspec.Meta(extra={_PREFIX + "sensitive": True})]
 def was(*names: str) -> msgspec.Meta:
     """Names on the wire that a field had before: `total: Annotated[Decimal, was("amount")]`.
 
-    Records that older versions wrote under one of them are read into the field.
+    Records that older versions wrote under one of them are read into the field. In a class that renames its fields, to
+    `someField` say, `was("some_field")` stands for both.
     """
     return msgspec.Meta(extra={_PREFIX + "was": list(names)})
 

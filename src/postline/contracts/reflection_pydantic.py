@@ -14,6 +14,7 @@ from msgspec import UNSET, inspect
 from postline.contracts.marks import marks_of
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.reflection_types import Definitions, Reflection, default_of, enumeration_of, union_of
+from postline.contracts.renaming import Renaming, former_names, renaming_of
 from postline.contracts.schema import NO_LIMITS, Field, Limits, ListOf, MapOf, Record, Scalar, Schema, TupleOf, Type
 from postline.errors import ContractError
 
@@ -40,27 +41,32 @@ class _Models:
     def _made(self, cls: Any, name: str, path: str) -> Record:
         fields = getattr(cls, "model_fields", None) or cls.__pydantic_fields__
         config = getattr(cls, "model_config", None) or getattr(cls, "__pydantic_config__", None) or {}
+        renaming = renaming_of({key: _wire_name(key, info) for key, info in fields.items()})
         return Record(
             name=name,
-            fields=tuple(self._field(key, info, path) for key, info in fields.items()),
+            fields=tuple(self._field(key, info, path, renaming) for key, info in fields.items()),
             aliases=tuple(getattr(cls, "__was__", ())),
             closed=config.get("extra") == "forbid",
         )
 
-    def _field(self, key: str, info: Any, path: str) -> Field:
-        wire = info.serialization_alias or info.alias or key
+    def _field(self, key: str, info: Any, path: str, renaming: Renaming | None) -> Field:
+        wire = _wire_name(key, info)
         here = f"{path}.{wire}" if path else wire
         marks: dict[str, Any] = {}
         for each in info.metadata:
             marks |= marks_of(each)
         extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        former = former_names(marks.get("was", ()), renaming)
         required = info.is_required()
         return Field(
             name=wire,
             type=_limited(self.part(info.annotation, here), info.metadata),
             required=required,
             default=UNSET if required else _default(info),
-            aliases=(*marks.get("was", ()), *(each for each in _read_names(info) if each != wire)),
+            aliases=(
+                *former,
+                *(each for each in _read_names(info) if each != wire),
+            ),
             sensitive=bool(marks.get("sensitive") or extra.get("sensitive") or _is_secret(info.annotation)),
             number=int(marks.get("number", 0)),
         )
@@ -105,6 +111,10 @@ class _Models:
                 f"{path} is of a type that contracts can't say: {annotation!r}.",
                 remedy="Use a model, or one of the types that JSON carries.",
             ) from error
+
+
+def _wire_name(key: str, info: Any) -> str:
+    return str(info.serialization_alias or info.alias or key)
 
 
 def _limited(part: Type, metadata: Sequence[Any]) -> Type:

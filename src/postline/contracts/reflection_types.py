@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, inspect
 
 from postline.contracts.marks import marks_of
+from postline.contracts.renaming import Renaming, former_names, renaming_of
 from postline.contracts.schema import (
     NO_LIMITS,
     Definition,
@@ -145,9 +146,10 @@ class Reflection:
         return self._definitions.reference(identity, name or _name_of(cls), lambda free: self._made(info, free, path))
 
     def _made(self, info: Any, name: str, path: str) -> Record:
+        renaming = renaming_of({each.name: each.encode_name for each in info.fields})
         return Record(
             name=name,
-            fields=tuple(self._field(each, path) for each in info.fields),
+            fields=tuple(self._field(each, path, renaming) for each in info.fields),
             aliases=tuple(getattr(info.cls, "__was__", ())),
             tag_field=getattr(info, "tag_field", None) or "",
             tag=_tag_of(info),
@@ -155,7 +157,7 @@ class Reflection:
             positional=getattr(info, "array_like", False) or isinstance(info, inspect.NamedTupleType),
         )
 
-    def _field(self, field: inspect.Field, path: str) -> Field:
+    def _field(self, field: inspect.Field, path: str, renaming: Renaming | None) -> Field:
         here = f"{path}.{field.encode_name}" if path else field.encode_name
         marks = _marks_in(field.type)
         default: Any = UNSET if field.required else default_of(field.default, field.default_factory)
@@ -164,7 +166,7 @@ class Reflection:
             type=self.part(field.type, here),
             required=field.required,
             default=default,
-            aliases=tuple(marks.get("was", ())),
+            aliases=former_names(marks.get("was", ()), renaming),
             sensitive=bool(marks.get("sensitive", False)),
             number=int(marks.get("number", 0)),
         )

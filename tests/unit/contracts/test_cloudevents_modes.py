@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
 from postline.contracts.cloudevents_http import batch_message, event_message, read_events
-from postline.contracts.cloudevents_json import Parts, read_batch, read_structured, to_batch, to_structured
+from postline.contracts.cloudevents_json import STRUCTURED, Parts, read_batch, read_structured, to_batch, to_structured
 from postline.errors import DecodeError, EncodeError
 
 REQUIRED = {"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/shop", "ce_type": "shop.OrderPlaced"}
@@ -289,3 +289,17 @@ def test_what_the_sdk_writes_to_kafka_as_a_whole_is_read_and_the_other_way_round
     document, _ = to_structured(parts)
     back = sdk_kafka.from_structured(sdk_kafka.KafkaMessage(sent.headers, None, document), JSONFormat())
     assert (back.get_attributes(), back.get_data()) == (event.get_attributes(), event.get_data())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("time", "x"), ("time", "5"), ("time", "2026-01-31T12:00:00"), ("subject", ""), ("dataschema", "")],
+)
+def test_attributes_that_are_none_are_refused_over_http(name: str, value: str) -> None:
+    event = {"specversion": "1.0", "id": "1", "source": "s", "type": "t", name: value}
+    with pytest.raises(DecodeError, match=f"event's {name}"):
+        read_events({"content-type": STRUCTURED}, json.dumps(event).encode())
+    with pytest.raises(DecodeError, match=f"event's {name}"):
+        read_events({f"ce-{key}": each for key, each in event.items()}, b"")
+    good = event | {name: "2026-01-31T12:00:00.5+02:00" if name == "time" else "a"}
+    assert len(read_events({"content-type": STRUCTURED}, json.dumps(good).encode())) == 1

@@ -12,6 +12,7 @@ from uuid import UUID
 import pydantic
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
+from pydantic.alias_generators import to_camel
 
 from postline.contracts.compatibility import breaks
 from postline.contracts.formats import FormatName, format_named
@@ -335,3 +336,51 @@ def test_keys_that_are_numbers_become_decimals_and_no_floats() -> None:
             Decimal(2**60 + 1): 2,
         }
         assert turned(dict[Decimal, int], dict[float, int], {1.5: 1}, format) == {Decimal("1.5"): 1}
+
+
+# -- names that a class writes in another style -----------------------------------------------
+
+
+class Camel(Struct, rename="camel"):
+    unit_price: int
+
+
+class CamelLater(Struct, rename="camel"):
+    net_price: Annotated[int, was("unit_price")] = 9
+
+
+class CamelModel(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    net_price: Annotated[int, was("unit_price")] = 9
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_former_name_may_be_said_as_python_has_it(format: FormatName) -> None:
+    assert read(CamelLater, Camel, Camel(5), format) == CamelLater(5)
+    assert read(CamelModel, Camel, Camel(5), format) == CamelModel(net_price=5)
+
+
+# -- tags that go to another class ------------------------------------------------------------
+
+
+class Card(Struct, tag="card"):
+    n: int = 0
+
+
+class Cash(Struct, tag="cash"):
+    n: int = 0
+
+
+class NewCard(Struct, tag="card"):
+    n: int = 0
+
+
+class Plastic(Struct, tag="plastic"):
+    __was__ = ("card",)
+    n: int = 0
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_tag_is_that_of_whoever_has_it_now(format: FormatName) -> None:
+    assert turned(NewCard | Plastic | Cash, Card | Cash, Card(5), format) == NewCard(5)
+    assert turned(Plastic | Cash, Card | Cash, Card(5), format) == Plastic(5)
