@@ -261,7 +261,7 @@ async def test_the_other_examples_run_as_processes(name, tmp_path):
 
 
 def test_no_example_goes_untested():
-    tested = {"flood.py", "shop.py", "foreign_view.py", "script.py", *PROCESSES}
+    tested = {"flood.py", "shop.py", "foreign_view.py", "script.py", "best_quote.py", "thumbnails.py", *PROCESSES}
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
 
 
