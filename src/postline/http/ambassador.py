@@ -7,6 +7,7 @@ was lost is made again. Needs the extra `http`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -167,6 +168,17 @@ def _read(read: Callable[[bytes], Any], content: bytes, call: Call, status: int)
         ) from error
 
 
+def _segment(call: Call, name: str, value: Any) -> str:
+    """A field's text as one step of the path. Raises BackendFault for what would lead elsewhere."""
+    text = "" if value is None else str(value)
+    if text in ("", ".", ".."):
+        raise BackendFault(
+            f"{call.method} {call.path} can't be asked with {name}={value!r}, which is no step of a path.",
+            remedy="Have the contract refuse such a value.",
+        )
+    return quote(text, safe="")
+
+
 def _json(content: bytes) -> Any:
     try:
         return msgspec.json.decode(content)
@@ -201,8 +213,10 @@ class _Caller:
 
         request = self._request(call, command, ctx)
         try:
-            response = await self._client.send(request, follow_redirects=False)
-        except httpx.HTTPError as error:
+            # httpx's own limit is of each step, and a backend that sends a byte now and then would never reach it.
+            async with asyncio.timeout(self._backend.timeout_seconds):
+                response = await self._client.send(request, follow_redirects=False)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise self._unavailable(call, type(error).__name__) from error
         if response.status_code in _PASSING and response.status_code not in call.refusals:
             raise self._unavailable(call, str(response.status_code))
@@ -225,11 +239,15 @@ class _Caller:
     def _request(self, call: Call, command: Any, ctx: Context[_Caller]) -> httpx.Request:
         fields = msgspec.to_builtins(command, str_keys=True)
         named = set(_FIELD.findall(call.path))
-        path = _FIELD.sub(lambda found: quote(str(fields[found[1]]), safe=""), call.path)
+        path = _FIELD.sub(lambda found: _segment(call, found[1], fields.get(found[1])), call.path)
         rest = {name: value for name, value in fields.items() if name not in named}
         headers = {name: value() if callable(value) else value for name, value in self._backend.headers.items()}
         headers[self._backend.idempotency_header] = ctx.idempotency_key
-        headers |= {name: ctx.envelope.headers[name] for name in TRACE if name in ctx.envelope.headers}
+        headers |= {
+            name: told
+            for name in TRACE
+            if (told := ctx.envelope.headers.get(name, "")).isascii() and told.isprintable() and told
+        }
         in_query = call.method.upper() in ("GET", "HEAD", "DELETE")
         given = (
             {"params": {name: value for name, value in rest.items() if value is not None}}

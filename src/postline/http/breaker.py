@@ -49,6 +49,7 @@ class Circuit:
         self._closed.set()
         self._probing = asyncio.Lock()
         self._next_probe = 0.0
+        self._probe_under_way = False
 
     @property
     def open(self) -> bool:
@@ -64,7 +65,11 @@ class Circuit:
                     if self._closed.is_set():
                         break  # whoever probed before has found it back
                     await self._clock.sleep(max(0.0, self._next_probe - self._clock.monotonic()))
-                    yield
+                    self._probe_under_way = True
+                    try:
+                        yield
+                    finally:
+                        self._probe_under_way = False
                     return
             yield
 
@@ -80,8 +85,9 @@ class Circuit:
         if self._failed < self._breaker.failures:
             return False
         newly = self._closed.is_set()
-        if not newly:
+        if self._probe_under_way:  # calls that were under way when it opened say nothing new
             self._probe_seconds = min(self._probe_seconds * 2, self._breaker.probe_seconds_max)
         self._closed.clear()
-        self._next_probe = self._clock.monotonic() + self._probe_seconds
+        if newly or self._probe_under_way:
+            self._next_probe = self._clock.monotonic() + self._probe_seconds
         return newly

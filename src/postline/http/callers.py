@@ -28,7 +28,13 @@ LOCAL = "local"
 #: Callers whose rate is remembered; the one that asked longest ago is forgotten first.
 _REMEMBERED_MAX = 10_000
 #: A request that carries one came through a proxy: that it comes from this machine says nothing then.
-_FORWARDED = frozenset((b"forwarded", b"x-forwarded-for", b"x-real-ip", b"via"))
+_FORWARDED = frozenset(
+    name.encode()
+    for name in (
+        *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"),
+        *("x-client-ip", "true-client-ip", "cf-connecting-ip"),
+    )
+)
 
 
 class Callers:

@@ -79,4 +79,4 @@ def _failed(request: Request, error: Exception) -> Response:
 
 
 def _path(request: Request) -> str:
-    return quote(request.url.path, safe="/%:@!$&'()*+,;=~")
+    return quote(request.scope["path"], safe="/%:@!$&'()*+,;=~")

@@ -172,6 +172,9 @@ class Endpoints:
             except LogError as error:
                 _log.warning("the webhooks of %s can't be followed, trying again: %s", self._app.name, error)
                 await self._app.clock.sleep(_AGAIN_SECONDS)
+            except Exception:  # noqa: BLE001 - logged; nobody else would see that webhooks no longer come and go
+                _log.exception("the webhooks of %s can't be followed, trying again", self._app.name)
+                await self._app.clock.sleep(_AGAIN_SECONDS)
 
     def _has_failed(self) -> bool:
         return any(_failure(each) is not None for each in self._served.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from hashlib import sha256
 from typing import Any
 
@@ -15,7 +16,7 @@ from postline.clock import Clock
 from postline.commands import Accepted, Outcome, Requests, Standing, Ticket
 from postline.contracts.json_faults import reading_fault
 from postline.contracts.reading import Reading
-from postline.errors import ContractError, DecodeError, ForbiddenAddress, RequestTimeout
+from postline.errors import ContractError, DecodeError, ForbiddenAddress, PostlineError, RequestTimeout
 from postline.http.bodies import read_body, require_json, require_sound
 from postline.http.callbacks import CALLBACK_HEADER, callbacks_of
 from postline.http.exposed import Exposed, Exposure
@@ -28,6 +29,8 @@ from postline.http.problems import Problem, invalid
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
 
 __all__ = ["Intake"]
+
+_log = logging.getLogger("postline.http")
 
 
 class Intake:
@@ -185,6 +188,10 @@ async def _outcome(ticket: Ticket, seconds: float) -> Outcome | None:
     try:
         return await ticket.ended(seconds)
     except RequestTimeout:
+        return None
+    except PostlineError:
+        # The command is stored: whoever sent it must not be told to send it again.
+        _log.exception("request %s is stored, and its outcome can't be waited for now", ticket.request_id)
         return None
 
 

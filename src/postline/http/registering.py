@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 import msgspec
@@ -42,6 +43,7 @@ class Registering:
 
     def __init__(self, app: App, endpoints: Endpoints, limits: Limits) -> None:
         self._app, self._endpoints, self._limits = app, endpoints, limits
+        self._making = asyncio.Lock()
 
     async def post(self, request: Request, principal: str) -> Response:
         """Make an endpoint: 201 once it is stored, with its secret. Raises Problem.
@@ -52,6 +54,12 @@ class Registering:
         asked = await self._asked(request)
         self._require_sound(asked)
         unique = random_bytes(16).hex() if key is None else derived_id("webhook", principal, key)
+        async with self._making:  # of two that come with one key at once, the second gets the first one's answer
+            found = await self._made(unique, asked, principal)
+        told = {**_shown(found), "secret": found.secrets[0]}
+        return _answer(told, 201, {"Location": f"{request.url.path.rstrip('/')}/{found.id}"})
+
+    async def _made(self, unique: str, asked: _Asked, principal: str) -> WebhookEndpoint:
         await self._endpoints.catch_up()
         found = self._endpoints.known.get(unique)
         if unique in self._endpoints.deleted:
@@ -70,10 +78,9 @@ class Registering:
                 types=asked.types,
             )
             await self._endpoints.put(found)
-        elif (found.url, found.topic, found.filter, found.types) != (asked.url, asked.topic, _text(asked), asked.types):
+        elif not _is_same(found, asked):
             raise Problem(422, "key-reused", f"The {IDEMPOTENCY_KEY} was used for another webhook", "Use a new key.")
-        told = {**_shown(found), "secret": found.secrets[0]}
-        return _answer(told, 201, {"Location": f"{request.url.path.rstrip('/')}/{found.id}"})
+        return found
 
     async def _asked(self, request: Request) -> _Asked:
         require_json(request)
@@ -158,3 +165,10 @@ def _shown(endpoint: WebhookEndpoint) -> dict[str, Any]:
 
 def _answer(told: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(told), status, {"Cache-Control": "no-store", **(headers or {})}, _JSON)
+
+
+def _is_same(found: WebhookEndpoint, asked: _Asked) -> bool:
+    """Whether an endpoint is what is asked for; of a secret that was not given any may have been made."""
+    if asked.secret and asked.secret not in found.secrets:
+        return False
+    return (found.url, found.topic, found.filter, found.types) == (asked.url, asked.topic, _text(asked), asked.types)

@@ -66,6 +66,8 @@ class Streams:
         start = query.get("from", "latest")
         if start not in ("latest", "earliest"):
             raise Problem(400, "from", "Bad Request", "Say from=latest or from=earliest.")
+        if request.method == "HEAD":
+            return Response(headers=_HEADERS, media_type=EVENT_STREAM)
         if self._open >= self._limits.streams_max:
             raise busy("Too many event streams are open.", 5)
         bounds = await self._app.log.bounds(self._app.spec_of(reader.topic).name)

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from postline.app import App
 from postline.commands import Standing
-from postline.errors import PostlineError
+from postline.errors import PostlineError, UnknownSubscription
 from postline.http.exposed import Exposure
 from postline.http.limits import Limits
 from postline.http.locating import Located, Locating
@@ -56,7 +56,10 @@ class Tracking:
         located = self._locating.located(request, principal)
         standing = await located.standing()
         if standing.outcome is None:
-            await located.requests.ticket(located.request_id).cancel()
+            try:
+                await located.requests.ticket(located.request_id).cancel()
+            except UnknownSubscription as error:
+                raise Problem(409, "not-served", "Nobody serves this command yet", error.message) from error
             response = self._response(request, located, standing, {})
             response.status_code = 202
             return response

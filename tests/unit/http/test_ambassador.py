@@ -186,6 +186,26 @@ async def test_no_secret_is_logged(legacy: Legacy, client: App, caplog: pytest.L
     assert "s3cret" not in repr(Backend(url="http://legacy", headers={"Authorization": "s3cret"}))
 
 
+@pytest.mark.parametrize("source", ["..", "."])
+async def test_a_field_can_not_lead_out_of_its_step_of_the_path(legacy: Legacy, client: App, source: str) -> None:
+    async with legacy.test_app(client):
+        with pytest.raises(HandlerFault, match="is no step of a path") as fault:
+            await client.request(BalanceOf(source))
+        assert fault.value.request_id
+        assert legacy.asked == []
+
+
+async def test_calls_that_were_under_way_do_not_put_the_next_look_off(legacy: Legacy, client: App) -> None:
+    legacy.answer = away
+    async with legacy.test_app(client, concurrency=32) as t:
+        tickets = [await client.send(Transfer(f"account {n}", "bob", 1)) for n in range(30)]
+        await t.advance(seconds=0.5)  # all that were under way have failed
+        legacy.answer = lambda _: httpx.Response(200, json={"left": 1})
+        await t.advance(seconds=3)
+        await t.settle()
+        assert [(await ticket.status()).state for ticket in tickets] == ["succeeded"] * 30
+
+
 def test_calls_are_checked_when_they_are_declared() -> None:
     backend = Backend(url="http://legacy")
     with pytest.raises(ContractError, match="has no field 'account'"):
