@@ -16,17 +16,21 @@ from postline.log.port import Log, Record
 
 __all__ = ["Tickets"]
 
-_PAGE_RECORDS = 5_000
+_PAGE_RECORDS = 1_000
+#: After so many records it looks for what retention has taken.
+_FORGET_RECORDS = 50_000
 _PAGE_BYTES = 8 << 20
 
 
 class _Seen:
     """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("accepted", "next_offset", "notes", "outcomes", "reading")
+    __slots__ = ("accepted", "forgot_at", "next_offset", "notes", "outcomes", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
+        #: Where it stood when it last forgot what retention has taken.
+        self.forgot_at = 0
         self.outcomes: dict[bytes, int] = {}
         self.notes: dict[bytes, int] = {}
         self.accepted: dict[bytes, int] = {}
@@ -37,12 +41,19 @@ class _Seen:
         """The offset of the newest of all that is said of a request; -1 if nothing is."""
         return max(self.accepted.get(mark, -1), self.notes.get(mark, -1), self.outcomes.get(mark, -1))
 
+    def forget(self, start: int) -> None:
+        """Remember nothing of what lies below an offset."""
+        self.outcomes = {mark: offset for mark, offset in self.outcomes.items() if offset >= start}
+        self.notes = {mark: offset for mark, offset in self.notes.items() if offset >= start}
+        self.accepted = {mark: offset for mark, offset in self.accepted.items() if offset >= start}
+        self.forgot_at = self.next_offset
+
 
 class Tickets:
     """Reads one command topic's tickets. Event loop only.
 
     The first look at a partition reads all that is kept of it, later ones what came since.
-    It remembers 16 bytes and an offset of each.
+    It remembers 16 bytes and an offset of each for as long as it is kept.
     """
 
     def __init__(self, log: Log, reader: ReplyReader, spec: TopicSpec) -> None:
@@ -115,6 +126,9 @@ class Tickets:
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)
+            await asyncio.sleep(0)  # engines whose reads never wait would keep the loop for the whole history
+        if seen.next_offset - seen.forgot_at >= _FORGET_RECORDS:
+            seen.forget((await self._log.bounds(self._name))[partition].start)
 
     async def _at(self, partition: int, offset: int | None) -> Record | None:
         if offset is None:
