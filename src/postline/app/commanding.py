@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from postline.clock import Clock
@@ -86,6 +87,7 @@ class Commanding:
                 plan,
                 answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic), shares=subscription.shares),
                 takes_over=subscription.takes_over,
+                marks_kept=topic.tickets.retention.age or timedelta(0),
             )
         if isinstance(subscription, ReplySubscription):
             return replace(plan, only_key=self._outlet.service.encode())

@@ -415,7 +415,9 @@ class Running:
         subscription = self._by_full_name(plan.declared_as)
         if isinstance(subscription, Serving):
             claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
-            await claims.take(subscription.claim(self._app.name, plan.topic, plan.name))
+            claim = subscription.claim(self._app.name, plan.topic, plan.name)
+            now_ms = self._environment.clock.now_ms()
+            await claims.take(claim, aliases=plan.aliases, takes_over=subscription.takes_over, now_ms=now_ms)
 
     def _by_full_name(self, name: str) -> Subscription:
         if (added := self._added.get(name)) is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -22,6 +23,7 @@ from postline.runtime.deadletters import describe
 from postline.runtime.dedup import identity_digest
 from postline.runtime.entries import ANSWERED, CANCELLED, LATER, TimerEntry, offset_key, offset_of
 from postline.runtime.outcomes import Outcome
+from postline.runtime.unit import PendingUnit
 
 if TYPE_CHECKING:
     from postline.runtime.partition import OwnedPartition
@@ -34,7 +36,16 @@ _log = logging.getLogger("postline.runtime")
 OVERDUE = "reply-overdue"
 #: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
 _CANCELLED_MAX = 10_000
-_decode = msgspec.msgpack.Decoder(Envelope).decode
+
+
+class _Owed(NamedTuple):
+    """What is kept of a command that was promised a reply: all that was said of it, and whether it had one before."""
+
+    cause: Envelope
+    again: bool
+
+
+_decode = msgspec.msgpack.Decoder(_Owed).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -63,6 +74,8 @@ class PartitionAnswers:
         self._cancelled: dict[bytes, None] = {}
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
         self._answered: set[int] = set()
+        #: Marks of commands that were promised a later reply.
+        self._owed: set[bytes] = set()
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
@@ -75,6 +88,10 @@ class PartitionAnswers:
         while page := await membership.scan_state(assignment, ANSWERED, after):
             self._answered |= {offset_of(key) for key, _ in page}
             after = page[-1][0]
+        after = b""
+        while page := await membership.scan_state(assignment, LATER, after):
+            self._owed |= {key for key, _ in page}
+            after = page[-1][0]
 
     # -- before and after an attempt --------------------------------------------------------------
 
@@ -85,9 +102,10 @@ class PartitionAnswers:
             self._answer(context.record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         expiry = envelope.headers.get(EXPIRY)
-        if expiry is None or not self._is_over(expiry):
+        # One that is redriven had its time, and somebody wants it done all the same.
+        if expiry is None or context.offset in self._answered or not self._is_over(expiry):
             return None
-        how = "begun" if context.attempt == 1 else f"done after {context.attempt - 1} attempts"
+        how = "begun" if context.attempt == 1 else f"done, after {context.attempt - 1} failed attempts"
         said = TimedOut(f"The command expired at {expiry}, before it was {how}.")
         self._answer(context.record, envelope, self._writer.written(said, ReplyOutcome.TIMEOUT))
         return Outcome.EXPIRED
@@ -154,23 +172,44 @@ class PartitionAnswers:
             return False
         written = self._writer.written(refused.refusal, ReplyOutcome.REFUSAL)
         self._answer(record, self._owned.envelope(record), written)
+        self.forget(record[0])
         return True
 
     def unhandled(self, record: Record) -> None:
         """Answer that nobody handles the command, unless it may be another service's."""
         if not self._shares:
-            self.fault(record, LookupError(f"{self._owned.plan.service} handles no {record[3]!r}"))
+            self.fault(record, LookupError(f"{self._owned.plan.service} handles no {record[3]!r}"), redrivable=False)
 
-    def fault(self, record: Record, error: BaseException) -> None:
-        """Answer that the service could not do it; a redrive later adds to the ticket."""
+    def fault(self, record: Record, error: BaseException, *, redrivable: bool = True) -> None:
+        """Answer that the service could not do it; where it can be redriven, that adds to the ticket alone."""
         try:
             envelope = self._owned.envelope(record)
         except DecodeError:
             return  # it does not tell who asked
         said = describe(error).partition(": ")[2]
-        self._answer(record, envelope, self._writer.written(Fault(type(error).__qualname__, said), ReplyOutcome.FAULT))
-        self._answered.add(record[0])
-        self._owned.unit.put(ANSWERED, offset_key(record[0]), b"")
+        written = self._writer.written(Fault(type(error).__qualname__, said), ReplyOutcome.FAULT)
+        self._answer(record, envelope, written)
+        if redrivable:
+            self._answered.add(record[0])
+            self._owned.unit.put(ANSWERED, offset_key(record[0]), b"")
+        else:
+            self.forget(record[0])
+
+    def forget(self, offset: int) -> None:
+        """It will not be answered again."""
+        if offset in self._answered:
+            self._answered.discard(offset)
+            self._owned.unit.delete(ANSWERED, offset_key(offset))
+
+    async def reset(self, unit: PendingUnit, offsets: Sequence[int]) -> None:
+        """Put the faults of these held commands, which are discarded, into a reset's commit; nothing is owed then."""
+        owned = self._owned
+        unit.clear(LATER)
+        unit.clear(ANSWERED)
+        for record in await owned.around.log.read_offsets(owned.topic, owned.partition, offsets) if offsets else ():
+            fault = Fault("Discarded", "an operator moved the service's position past it")
+            written = self._writer.written(fault, ReplyOutcome.FAULT)
+            unit.appends += self._records(record, owned.envelope(record), written)
 
     def _answer(self, record: Record, envelope: Envelope, written: Written) -> None:
         self._owned.unit.appends += self._records(record, envelope, written)
@@ -190,15 +229,23 @@ class PartitionAnswers:
             raise UsageError("The command does not say who asked, so nobody can be answered.", remedy="Return a reply.")
         context.promised = True
         # The envelope is kept whole: the reply needs all of it, and the command may be gone by then.
-        context.put_entry(LATER, mark, _encode(envelope))
+        context.put_entry(LATER, mark, _encode(_Owed(envelope, context.offset in self._answered)))
         owned = self._owned
         return ReplyToken(owned.subscription, owned.partition, context.record[3], client, request).text()
 
-    def promised(self, context: Context[Any]) -> None:
-        """A command that expires before its later reply comes is answered by then, with a timeout."""
-        due = _expiry(context.envelope)
-        if due is not None:
-            self._owned.timers.set(due, _timer(context.envelope), OVERDUE, _encode(context.envelope))
+    def settled(self, context: Context[Any]) -> None:
+        """An attempt has succeeded; if it promised a reply, a command that expires before that is told so by then."""
+        again = context.offset in self._answered
+        self.forget(context.offset)
+        if not context.promised:
+            return
+        envelope = context.envelope
+        mark = identity_digest(envelope)
+        if mark is not None:
+            self._owed.add(mark)
+        due = _expiry(envelope)
+        if due is not None and not again:  # one that was redriven had its time
+            self._owned.timers.set(due, _timer(envelope), OVERDUE, _encode(_Owed(envelope, again)))
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""
@@ -230,22 +277,26 @@ class PartitionAnswers:
         if owed is None:
             _log.info("subscription %s: request %s has its reply already", self._owned.subscription, op.request)
             return
-        cause = _decode(owed)
+        cause, again = _decode(owed)
         how, content_type = op.names
         written = Written(op.type, op.value, op.flags, content_type, ReplyOutcome(how))
         self._owned.unit.delete(LATER, mark)
+        self._owed.discard(mark)
         if (due := _expiry(cause)) is not None:
             self._owned.timers.cancel(due, _timer(cause))
-        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms())
+        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
 
-    def overdue(self, cause: Envelope) -> None:
+    def overdue(self, owed: _Owed) -> None:
         """The promised reply did not come before the command expired."""
+        cause, again = owed
         mark = identity_digest(cause)
-        assert mark is not None, "only what has an identity is promised a reply"
+        if mark not in self._owed or mark is None:
+            return  # a reset has forgotten it
+        self._owed.discard(mark)
         self._owned.unit.delete(LATER, mark)
         said = TimedOut(f"The reply that was promised did not come before {cause.headers[EXPIRY]}.")
         written = self._writer.written(said, ReplyOutcome.TIMEOUT)
-        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms())
+        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
 
 
 def expire_promise(owned: OwnedPartition, entry: TimerEntry) -> None:

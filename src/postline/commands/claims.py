@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,6 +15,8 @@ from postline.message import UNREADABLE, Envelope
 __all__ = ["Claim", "Claims"]
 
 _KIND = "claim"
+#: Between a claim and the subscription that it is for.
+_MADE_WITHIN_MS = 60_000
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,35 +38,47 @@ class _Entry(msgspec.Struct, frozen=True):
     claim: Claim
 
 
+class _Standing(NamedTuple):
+    """A claim as it lies in the log."""
+
+    offset: int
+    time_ms: int
+    claim: Claim
+
+
 class Claims:
     """Claims in the topic of the schemas. Event loop only."""
 
     def __init__(self, log: Log, topic: str, new_id: Callable[[], str]) -> None:
         self._log, self._topic, self._new_id = log, topic, new_id
 
-    async def take(self, claim: Claim) -> None:
+    async def take(self, claim: Claim, *, aliases: Collection[str] = (), takes_over: str = "", now_ms: int) -> None:
         """Claim commands. Of two that claim one at the same moment the earlier in the log has it.
 
-        Raises SubscriptionConflict if another subscription that there is has a command of the claim; nothing of the
-        claim is left then.
+        A claim counts for as long as its subscription is there, and for the minute in which that may still be made.
+        `aliases` are names that the subscription had. Raises SubscriptionConflict if another subscription has a command
+        of the claim, or another service this one; what stood before stands then.
         """
-        there = await self._claims()
-        if there.get(claim.subscription, (0, None))[1] != claim:
+        there, alive = await self._claims(), {info.name for info in await self._log.subscriptions()}
+        before = there.get(claim.subscription)
+        ours = (claim.service, takes_over)
+        if before is not None and claim.subscription in alive and before.claim.service not in ours:
+            raise _conflict(claim, before.claim, _overlap(claim, before.claim) or "anything")
+        if before is None or before.claim != claim:
             await self._log.append([self._append(claim.subscription, claim)])
             there = await self._claims()
-        mine = there[claim.subscription][0]
-        alive = {info.name for info in await self._log.subscriptions()}
-        for offset, other in there.values():
-            if other is None or other.topic != claim.topic or other.subscription == claim.subscription:
+        mine = there[claim.subscription].offset
+        for name, other in there.items():
+            if other.claim.topic != claim.topic or name == claim.subscription or name in aliases or other.offset > mine:
                 continue
-            if other.subscription in alive and (overlap := _overlap(claim, other)):
-                if offset < mine:
-                    await self._log.append([self._append(claim.subscription, None)])
-                raise _conflict(claim, other, overlap)
+            standing = name in alive or other.time_ms > now_ms - _MADE_WITHIN_MS
+            if standing and (overlap := _overlap(claim, other.claim)):
+                await self._log.append([self._append(claim.subscription, None if before is None else before.claim)])
+                raise _conflict(claim, other.claim, overlap)
 
-    async def _claims(self) -> dict[str, tuple[int, Claim | None]]:
-        """Each subscription's claim, with the offset at which it was first made as it is."""
-        found: dict[str, tuple[int, Claim | None]] = {}
+    async def _claims(self) -> dict[str, _Standing]:
+        """Each subscription's claim, and where and when it was made."""
+        found: dict[str, _Standing] = {}
         offset = 0
         while records := await self._read(offset):
             for record in records:
@@ -75,7 +89,7 @@ class Claims:
                 if claim is None:
                     found.pop(name, None)
                 else:
-                    found[name] = (record[0], claim)
+                    found[name] = _Standing(record[0], record[1], claim)
             offset = records[-1][0] + 1
         return found
 

@@ -68,7 +68,11 @@ class Serving(Subscription):
 
     def claim(self, service: str, topic_name: str, name: str) -> Claim:
         """What it handles, under the full names that a namespace gives."""
-        rules = {each: self._rules[each].to_data() if each in self._rules else None for each in self.types}
+        rules = {
+            name: self._rules[each].to_data() if each in self._rules else None
+            for each in self.types
+            for name in (each, *self.topic.reading_of(each).aliases)
+        }
         return Claim(topic=topic_name, subscription=name, service=service, commands=rules, everything=not self.shares)
 
     def _after_by_default(self) -> After:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from postline.errors import Refused
@@ -36,14 +37,20 @@ class Answers(Protocol):
     def unhandled(self, record: Record) -> None:
         """A command of a type that no version handles is filtered."""
 
-    def fault(self, record: Record, error: BaseException) -> None:
-        """Answer that the service could not do it."""
+    def fault(self, record: Record, error: BaseException, *, redrivable: bool = True) -> None:
+        """Answer that the service could not do it; where it can be redriven, that adds to the ticket alone."""
+
+    def forget(self, offset: int) -> None:
+        """A dead letter was given up for good: it will not be answered again."""
 
     def promise(self, context: Context[Any]) -> str:
         """Let the reply come later: its token."""
 
-    def promised(self, context: Context[Any]) -> None:
-        """The attempt that promised a later reply has succeeded."""
+    def settled(self, context: Context[Any]) -> None:
+        """An attempt has succeeded, and what it gave is in the next commit."""
+
+    async def reset(self, unit: Any, offsets: Sequence[int]) -> None:
+        """Put into a reset's commit the faults of held commands that are discarded, and forget what is owed."""
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""

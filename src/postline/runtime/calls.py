@@ -51,7 +51,7 @@ class Calls:
     def of(self, handler: Handler) -> HandlerFunction | None:
         """What to await for one attempt; None if the handler runs in threads."""
         if self.wrapped:
-            return self._wrapped[id(handler)]
+            return self._wrapped.get(id(handler)) or handler.function  # what refuses the unreadable is not wrapped
         return handler.function if handler.is_async else None
 
     def _wrap(self, handler: Handler) -> HandlerFunction:

@@ -187,8 +187,9 @@ class Consumer:
 
     async def _obey_what_waits(self, owned: OwnedPartition) -> None:
         """Obey what was asked while nobody was here, before commands are fetched or timers fire: some are cancelled."""
-        topic, partition = owned.control_topic, owned.partition
+        partition = owned.partition
         while self.owned.get(partition) is owned:
+            topic = owned.control_topic  # after a rename another one, once the old one's rest is obeyed
             records = await self.around.log.read(topic, partition, owned.control_offset)
             if not records:
                 return

@@ -203,15 +203,22 @@ async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int)
             owned.holding.redrive(offset, dead)
         else:
             owned.holding.discard(offset, dead)
+            if owned.answers is not None:
+                owned.answers.forget(offset)
             _log.info(
                 "subscription %s discards dead letter %d:%d: %s", owned.plan.name, owned.partition, offset, op.reason
             )
         return
     if op.op == "discard" and (data := await owned.read_entry(HELD, offset_key(offset))):
+        # Read first: once it is discarded nothing is left that would be asked again.
+        answered = owned.answers
+        records = (
+            [] if answered is None else await owned.around.log.read_offsets(owned.topic, owned.partition, [offset])
+        )
         if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
             _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
-        elif owned.answers is not None:
-            for record in await owned.around.log.read_offsets(owned.topic, owned.partition, [offset]):
-                owned.answers.fault(record, Discard(op.reason or "discarded by an operator"))
+        elif answered is not None:
+            for record in records:
+                answered.fault(record, Discard(op.reason or "discarded by an operator"), redrivable=False)
         return
     _log.warning("subscription %s has no dead letter %d:%d to %s", owned.plan.name, owned.partition, offset, op.op)

@@ -85,7 +85,8 @@ class Outlet:
 
     def partitions_of(self, topic: str) -> int:
         """How many partitions a topic has that something was published to."""
-        return next(route.partitions for route in self._routes.values() if route.topic == topic)
+        routes = (each for route in self._routes.values() for each in (route, *route.siblings.values()))
+        return next(route.partitions for route in routes if route.topic == topic)
 
     def fresh_id(self) -> str:
         """A new id from this service's source."""

@@ -58,7 +58,10 @@ class OwnedPartition:
         self.bulk: Lane | None = Lane(None) if plan.batch is not None else None
         self.types: set[str] = set()
         self.states: dict[bytes, bytes | None] = {}
-        self.marks = Marks(plan.dedup.window, plan.dedup.count) if plan.dedup else Marks(*OWN_ID_WINDOW)
+        window, count = (plan.dedup.window, plan.dedup.count) if plan.dedup else OWN_ID_WINDOW
+        if plan.answering is not None:  # a request may be repeated for as long as its ticket is kept
+            window, count = max(window, OWN_ID_WINDOW[0], plan.marks_kept), max(count, OWN_ID_WINDOW[1])
+        self.marks = Marks(window, count)
         #: Envelopes of commands that admission has opened, by offset; their attempts take them out.
         self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
@@ -203,8 +206,8 @@ class OwnedPartition:
                 self.timers.put_off(waiting)
         if context.entries is not None:
             self.unit.changes.update(context.entries)
-        if context.promised and self.answers is not None:
-            self.answers.promised(context)
+        if self.answers is not None:
+            self.answers.settled(context)
         if context.staged is not None:
             for key, data in context.staged.items():
                 self.states[key] = data

@@ -69,6 +69,8 @@ class Plan:
     #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
     #: Makes replies of how commands end, where the subscription serves them.
     answering: Answering | None = None
+    #: How long marks of messages with own ids are kept at least, if that is longer than usual.
+    marks_kept: timedelta = timedelta(0)
     #: The service that the subscription belonged to before.
     takes_over: str = ""
     #: Records of other keys are filtered, where it is given.

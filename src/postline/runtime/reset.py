@@ -26,9 +26,12 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
     before = owned.window.progress
     unit = PendingUnit()
     discarded = 0
-    for offset in await _offsets(owned, HELD):
+    held = await _offsets(owned, HELD)
+    for offset in held:
         unit.delete(HELD, offset.to_bytes(8, "big"))
         discarded += offset < target
+    if owned.answers is not None:
+        await owned.answers.reset(unit, [offset for offset in held if offset < target])
     for offset in await _offsets(owned, DEAD):
         if offset >= target:
             unit.delete(DEAD, offset.to_bytes(8, "big"))

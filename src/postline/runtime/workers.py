@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
-from postline.errors import DecodeError, LogError, Refused
+from postline.errors import DecodeError, LogError, MessageError, Refused
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import Calls, call_each, publish_result
@@ -249,7 +249,7 @@ class WorkerPool:
         if owned.answers is None:
             return False
         try:
-            outcome = owned.answers.forestall(Context(owned, lane.items[0][2]))
+            outcome = owned.answers.forestall(Context(owned, lane.items[0][2], lane.attempts + 1))
         except Exception as error:  # noqa: BLE001 - becomes a retry decision
             self.failed(owned, lane, error)
             return True
@@ -282,9 +282,14 @@ class WorkerPool:
             self.finish(owned, lane, Outcome.FILTERED)  # a tombstone says nothing to an event handler
             return True
         answers = owned.answers
-        if answers is not None and isinstance(error, Refused) and answers.refuse(item[2], error):
-            self.finish(owned, lane, Outcome.DONE)
-            return True
+        if answers is not None and isinstance(error, Refused):
+            try:
+                refused = answers.refuse(item[2], error)
+            except MessageError as unfit:  # the refusal itself can't be written: a failed attempt like any other
+                refused, error = False, unfit
+            if refused:
+                self.finish(owned, lane, Outcome.DONE)
+                return True
         lane.attempts += 1
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from msgspec import Struct
 
 from postline import App, CommandTopic, Context, Refused, Retry, Topic
@@ -12,8 +14,8 @@ MONEY = {"anna": 100}
 class Ledger:
     """A ledger service and its contracts, made anew for each test."""
 
-    def __init__(self, **options: object) -> None:
-        ledger = self.topic = CommandTopic("ledger", owner="ledger", key="source")
+    def __init__(self, *, kept: timedelta = timedelta(days=7), **options: object) -> None:
+        ledger = self.topic = CommandTopic("ledger", owner="ledger", key="source", partitions=2, tickets_kept=kept)
         balances = self.balances = Topic("ledger.balances", owner="ledger", key="account")
 
         @balances.event("ledger.BalanceChanged")
@@ -41,7 +43,12 @@ class Ledger:
         class BalanceOf(Struct, frozen=True):
             source: str
 
-        @ledger.query("ledger.Peek", reply=Balance)
+        class TooPoor(Struct, frozen=True):
+            why: str
+
+        self.TooPoor = TooPoor
+
+        @ledger.query("ledger.Peek", reply=Balance, refusals=(TooPoor,))
         class Peek(Struct, frozen=True):
             source: str
 
@@ -51,7 +58,8 @@ class Ledger:
         self.attempts = 0
         self.failing: list[Exception] = []
         service = self.service = App("ledger", owns=[ledger, balances])
-        served = self.served = service.serve(ledger, state=int, retry=Retry(immediate=1, delays=()), **options)  # type: ignore[arg-type]
+        policy = {"state": int, "retry": Retry(immediate=1, delays=()), **options}
+        served = self.served = service.serve(ledger, **policy)  # type: ignore[arg-type]
 
         @served.on(Transfer)
         async def transfer(command: Transfer, ctx: Context) -> Transferred:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec import Struct
 
@@ -77,11 +79,35 @@ async def test_a_command_is_cancelled_whoever_of_those_that_share_has_it() -> No
         assert (await ticket.status()).state == "cancelled"
 
 
+async def test_of_two_that_start_for_the_first_time_at_once_one_is_refused() -> None:
+    first, second = service("machine", None), service("people", LARGE, share="loans.large")
+    async with TestApp(topics=LOANS.topics) as t:
+        started = await asyncio.gather(t.start(first), t.start(second), return_exceptions=True)
+        assert [type(each) for each in started if each is not None] == [SubscriptionConflict]
+        await t.settle()
+
+
+async def test_a_refused_version_leaves_the_claim_of_the_one_that_runs() -> None:
+    first, other = service("machine", SMALL, share="loans.small"), service("people", LARGE, share="loans.large")
+    newer = service("machine", field("amount") < 5_000, share="loans.small")
+    third = service("third", SMALL, share="loans.third")
+    async with TestApp(first, other) as t:
+        await t.advance(minutes=2)
+        with pytest.raises(SubscriptionConflict, match="people"):
+            await t.start(newer)
+        with pytest.raises(SubscriptionConflict, match="machine"):
+            await t.start(third)
+        await t.settle()
+
+
 async def test_a_claim_ends_with_its_subscription() -> None:
     first, second = service("machine", SMALL, share="loans.small"), service("people", None)
     async with TestApp(first) as t:
         await t.stop(first)
         await t.log.remove_subscription("loans.small")
+        with pytest.raises(SubscriptionConflict):
+            await t.start(second)  # it may just be about to be made
+        await t.advance(minutes=2)
         await t.start(second)
         await t.settle()
 

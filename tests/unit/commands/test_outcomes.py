@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -13,9 +14,11 @@ from postline import (
     Refused,
     ReplyOutcome,
     RequestTimeout,
+    Retry,
     UsageError,
 )
 from postline.contracts.cloudevents import CLIENT_ID, OUTCOME, REQUEST_ID
+from postline.runtime.control import ControlOp
 from postline.testing import TestApp
 from tests.unit.commands.ledger import Ledger
 
@@ -65,6 +68,66 @@ async def test_a_redrive_adds_to_the_ticket_and_sends_no_second_reply() -> None:
         assert (await ticket.status()).state == "succeeded"
         replies = [each for each in t.log_records(ledger.topic.replies) if each[1].headers[REQUEST_ID]]
         assert [envelope.headers[OUTCOME] for _, envelope in replies] == ["fault"]
+
+
+async def test_a_redrive_is_tried_after_the_expiry_and_a_later_reply_of_it_goes_to_the_ticket_alone() -> None:
+    ledger = Ledger()
+    failing, tokens = [RuntimeError("once")] * 2, []
+
+    @ledger.served.on(ledger.Peek)
+    async def peek(query: object, ctx: Context) -> None:
+        if failing:
+            raise failing.pop()
+        tokens.append(ctx.reply_later())
+
+    async with ledger_app(ledger) as t:
+        ticket = await ledger.client.send(ledger.Peek("anna"), timeout=30)
+        assert (await ticket.ended()).outcome is ReplyOutcome.FAULT
+        await t.advance(minutes=5)
+        await t.redrive(ledger.served)
+        await t.settle()
+        await ledger.service.reply(tokens[0], ledger.Balance(3))
+        await t.settle()
+        assert (await ticket.status()).state == "succeeded"
+        assert len(t.log_records(ledger.topic.replies)) == 1
+
+
+async def test_a_refusal_that_can_not_be_written_is_a_failed_attempt() -> None:
+    ledger = Ledger()
+
+    @ledger.served.on(ledger.Peek)
+    async def peek(query: object, ctx: Context) -> object:
+        raise Refused(ledger.TooPoor("x" * 2_000_000))
+
+    async with ledger_app(ledger):
+        with pytest.raises(HandlerFault, match="MessageTooLarge"):
+            await ledger.client.request(ledger.Peek("anna"))
+
+
+async def test_a_command_that_a_reset_passes_over_ends_in_a_fault() -> None:
+    ledger = Ledger(retry=Retry(immediate=0, delays=(3600,)))
+    ledger.failing = [RuntimeError("for now")]
+    async with ledger_app(ledger) as t:
+        ticket = await ledger.client.send(ledger.Transfer("anna", "bob", 30))
+        await t.advance(seconds=1)
+        await t.control(ledger.served, ControlOp(op="reset", time_ms=t.clock.now_ms() + 1_000))
+        await t.settle()
+        with pytest.raises(HandlerFault, match="moved the service's position past it"):
+            await ticket.outcome()
+
+
+async def test_a_request_can_be_repeated_for_as_long_as_its_ticket_is_kept() -> None:
+    ledger = Ledger(kept=timedelta(days=30))
+    async with ledger_app(ledger) as t:
+        first = await ledger.client.request(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        await t.advance(days=8)
+        for number in range(10_200):
+            await ledger.client.send(ledger.Transfer(f"account {number % 3}", "bob", 0))
+        await t.settle()
+        before = ledger.attempts
+        assert await ledger.client.request(ledger.Transfer("anna", "bob", 30), request_id="r-1") == first
+        await t.settle()
+        assert ledger.attempts == before
 
 
 async def test_every_record_that_a_command_causes_names_client_and_request() -> None:
