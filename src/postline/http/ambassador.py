@@ -168,6 +168,13 @@ def _read(read: Callable[[bytes], Any], content: bytes, call: Call, status: int)
         ) from error
 
 
+def _encoded_name(cls: type, name: str) -> str:
+    """What a field is called where values of the class are written."""
+    if not issubclass(cls, msgspec.Struct):
+        return name
+    return next((each.encode_name for each in msgspec.structs.fields(cls) if each.name == name), name)
+
+
 def _segment(call: Call, name: str, value: Any) -> str:
     """A field's text as one step of the path. Raises BackendFault for what would lead elsewhere."""
     text = "" if value is None else str(value)
@@ -238,8 +245,8 @@ class _Caller:
 
     def _request(self, call: Call, command: Any, ctx: Context[_Caller]) -> httpx.Request:
         fields = msgspec.to_builtins(command, str_keys=True)
-        named = set(_FIELD.findall(call.path))
-        path = _FIELD.sub(lambda found: _segment(call, found[1], fields.get(found[1])), call.path)
+        named = {_encoded_name(call.command, name) for name in _FIELD.findall(call.path)}
+        path = _FIELD.sub(lambda found: _segment(call, found[1], getattr(command, found[1], None)), call.path)
         rest = {name: value for name, value in fields.items() if name not in named}
         headers = {name: value() if callable(value) else value for name, value in self._backend.headers.items()}
         headers[self._backend.idempotency_header] = ctx.idempotency_key

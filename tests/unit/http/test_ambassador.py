@@ -206,6 +206,23 @@ async def test_calls_that_were_under_way_do_not_put_the_next_look_off(legacy: Le
         assert [(await ticket.status()).state for ticket in tickets] == ["succeeded"] * 30
 
 
+async def test_fields_that_are_written_under_other_names_are_found_in_the_path(legacy: Legacy) -> None:
+    topic = CommandTopic("renamed", owner="legacy", key="account_id")
+
+    @topic.command("renamed.Close")
+    class Close(Struct, frozen=True, rename="camel"):
+        account_id: str
+        why_not: str
+
+    backend = Backend(url="http://legacy:8080", transport=httpx.MockTransport(legacy.handle))
+    client = App("shop", publishes_to=[topic])
+    async with TestApp(ambassador("legacy", topic, backend, [Call(Close, "POST", "/{account_id}/close")]), client):
+        await client.request(Close("a 1", "because"))
+    (asked,) = legacy.asked
+    assert asked.url.raw_path == b"/a%201/close"
+    assert json.loads(asked.content) == {"whyNot": "because"}
+
+
 def test_calls_are_checked_when_they_are_declared() -> None:
     backend = Backend(url="http://legacy")
     with pytest.raises(ContractError, match="has no field 'account'"):
