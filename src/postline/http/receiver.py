@@ -24,6 +24,9 @@ try:
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
+
+    from postline.http.callers import Authenticate, Callers
+    from postline.http.problems import Problem, problem_response
 except ImportError as missing:
     raise SettingsError("Receiving over HTTP needs starlette.", remedy="pip install 'postline[http]'") from missing
 
@@ -34,7 +37,13 @@ _RETRY_SECONDS = 1
 
 
 def receiver(
-    app: App, *, path: str = "/", body_bytes_max: int = _BODY_BYTES_MAX, origins: Collection[str] = ()
+    app: App,
+    *,
+    path: str = "/",
+    body_bytes_max: int = _BODY_BYTES_MAX,
+    origins: Collection[str] = (),
+    authenticate: Authenticate | None = None,
+    challenge: str = "Bearer",
 ) -> Starlette:
     """What answers `POST path` with CloudEvents in binary or structured mode or in a batch.
 
@@ -45,11 +54,18 @@ def receiver(
     repetitions are dropped by source and id. Else none is stored: 400 for what is no event, 413 over `body_bytes_max`
     or a topic's limit, 422 for a type that no contract of the app declares or data that it refuses, 429 with
     `Retry-After` while a topic's bound is reached, 503 while the log can't store. `OPTIONS` answers the handshake of
-    CloudEvents' web hooks for senders in `origins` ("*" is all). It
-    asks nobody who they are: put what does before it.
+    CloudEvents' web hooks for senders in `origins` ("*" is all).
+
+    `authenticate` says by a request who sends it, None for nobody (401, with `challenge`); without it only this machine
+    is served (403), as by the gateway.
     """
+    callers = Callers(authenticate, challenge, None)
 
     async def post(request: Request) -> Response:
+        try:
+            await callers.admit(request)
+        except Problem as refused:
+            return problem_response(refused, path)
         try:
             body = await _body(request, body_bytes_max)
             events = read_request(request.headers, body)

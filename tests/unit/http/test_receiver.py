@@ -53,7 +53,7 @@ class Shop:
 
     async def post(self, headers: dict[str, str], body: bytes, method: str = "POST") -> httpx.Response:
         transport = httpx.ASGITransport(self.web)
-        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, "/", headers=headers, content=body)
 
 
@@ -220,7 +220,7 @@ async def test_served_on_its_own_it_starts_and_stops_the_app(tmp_path: Path):
     app = App("shop", owns=[orders], url=f"sqlite:///{tmp_path}/shop.db")
     web = receiver(app)
     request = write_request(event())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://shop") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
         refused = await client.post("/", headers=request.headers, content=request.body)
         assert (refused.status_code, "not running" in refused.json()["error"]) == (503, True)
         async with web.router.lifespan_context(web):
@@ -234,3 +234,17 @@ async def test_an_app_that_runs_already_is_left_alone(shop: tuple[Shop, TestApp]
     async with service.web.router.lifespan_context(service.web):
         assert (await service.post(*write_request(event()))).status_code == 202
     assert (await service.post(*write_request(event(id="2")))).status_code == 202
+
+
+async def test_only_this_machine_is_served_until_somebody_says_who_sends() -> None:
+    shop = App("shop", owns=[])
+    event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}
+    transport = httpx.ASGITransport(receiver(shop), client=("203.0.113.9", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as web:
+        assert (await web.post("/", headers=event)).status_code == 403
+    asked = receiver(shop, authenticate=lambda request: request.headers.get("x-who"))
+    transport = httpx.ASGITransport(asked, client=("203.0.113.9", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as web:
+        refused = await web.post("/", headers=event)
+        assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+        assert (await web.post("/", headers={**event, "x-who": "anna"})).status_code == 503  # nobody runs the app
