@@ -120,7 +120,8 @@ class Commanding:
             type=written.type_name,
             value=written.value,
             flags=written.flags,
-            names=(written.outcome.value, written.content_type),
+            outcome=written.outcome.value,
+            content_type=written.content_type,
         )
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=now_ms)
         return control_record(told.subscription + CONTROL_SUFFIX, told.partition, op, envelope)

@@ -278,8 +278,7 @@ class PartitionAnswers:
             _log.info("subscription %s: request %s has its reply already", self._owned.subscription, op.request)
             return
         cause, again = _decode(owed)
-        how, content_type = op.names
-        written = Written(op.type, op.value, op.flags, content_type, ReplyOutcome(how))
+        written = Written(op.type, op.value, op.flags, op.content_type, ReplyOutcome(op.outcome))
         self._owned.unit.delete(LATER, mark)
         self._owed.discard(mark)
         if (due := _expiry(cause)) is not None:

@@ -182,7 +182,7 @@ class Requests:
             return expected.result()
         raise RequestTimeout(
             f"Request {ticket.request_id} to {self._topic.name} has no outcome after {timeout:g} s.",
-            remedy="The ticket stays open: `await app.ticket(Command, request_id).outcome()` finds what becomes of it.",
+            remedy="The ticket stays open: `await app.ticket(request_id).outcome()` finds what becomes of it.",
             request_id=ticket.request_id,
         )
 

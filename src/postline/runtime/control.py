@@ -59,8 +59,10 @@ class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     #: cancel: who sent the command, and its id; reply: those of the command that is answered.
     client: str = ""
     request: str = ""
-    #: reply: its wire name, and its value under the schema and flags that `flags` says.
+    #: reply: its wire name, and its value under the schema and flags that `flags` says; which of the outcomes it is.
     type: str = ""
+    outcome: str = ""
+    content_type: str = ""
     value: bytes = b""
     flags: _Natural = 0
 

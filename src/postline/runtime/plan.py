@@ -66,7 +66,6 @@ class Plan:
     #: The name of the declaration that it and its siblings of other priorities come from.
     declared_as: str = ""
     middleware: tuple[Middleware, ...] = ()
-    #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
     #: Makes replies of how commands end, where the subscription serves them.
     answering: Answering | None = None
     #: How long marks of messages with own ids are kept at least, if that is longer than usual.
@@ -75,6 +74,7 @@ class Plan:
     takes_over: str = ""
     #: Records of other keys are filtered, where it is given.
     only_key: bytes | None = None
+    #: Records that a partition may hold before it pauses with an alarm (DESIGN §5, guarantee 5).
     held_records_max: int = 1_000
     held_bytes_max: int = 64 << 20
     #: Fetched and not yet settled, in this process.
