@@ -21,7 +21,7 @@ from postline.runtime.context import Context
 from postline.runtime.control import ControlOp
 from postline.runtime.deadletters import describe
 from postline.runtime.dedup import identity_digest
-from postline.runtime.entries import ANSWERED, CANCELLED, LATER, TimerEntry, offset_key, offset_of
+from postline.runtime.entries import ANSWERED, CANCELLED, LATER, TimerEntry, keys_of, offset_key, offset_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.unit import PendingUnit
 
@@ -79,19 +79,9 @@ class PartitionAnswers:
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
-        membership, assignment = self._owned.membership, self._owned.assignment
-        after = b""
-        while page := await membership.scan_state(assignment, CANCELLED, after):
-            self._cancelled |= dict.fromkeys(key for key, _ in page)
-            after = page[-1][0]
-        after = b""
-        while page := await membership.scan_state(assignment, ANSWERED, after):
-            self._answered |= {offset_of(key) for key, _ in page}
-            after = page[-1][0]
-        after = b""
-        while page := await membership.scan_state(assignment, LATER, after):
-            self._owed |= {key for key, _ in page}
-            after = page[-1][0]
+        self._cancelled = dict.fromkeys(await keys_of(self._owned, CANCELLED))
+        self._answered = {offset_of(key) for key in await keys_of(self._owned, ANSWERED)}
+        self._owed = set(await keys_of(self._owned, LATER))
 
     # -- before and after an attempt --------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import AsyncIterator
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from postline.errors import LogVersionError
+from postline.log.port import Assignment, Membership
 
 __all__ = [
     "ANSWERED",
@@ -32,8 +34,10 @@ __all__ = [
     "TimerEntry",
     "decode_entry",
     "encode_entry",
+    "keys_of",
     "offset_key",
     "offset_of",
+    "pages_of",
 ]
 
 HELD = "held"
@@ -161,3 +165,20 @@ def offset_of(key: bytes) -> int:
     """The offset that `offset_key` wrote."""
     offset: int = _OFFSET.unpack(key)[0]
     return offset
+
+
+class _Owner(Protocol):
+    assignment: Assignment
+    membership: Membership
+
+
+async def pages_of(owned: _Owner, namespace: str, after: bytes = b"") -> AsyncIterator[list[tuple[bytes, bytes]]]:
+    """A namespace's committed entries with keys above `after`, page by page, in key order. Raises LogUnavailable."""
+    while page := await owned.membership.scan_state(owned.assignment, namespace, after):
+        yield page
+        after = page[-1][0]
+
+
+async def keys_of(owned: _Owner, namespace: str) -> list[bytes]:
+    """The keys of a namespace's committed entries, in order. Raises LogUnavailable."""
+    return [key async for page in pages_of(owned, namespace) for key, _ in page]

@@ -16,6 +16,7 @@ from postline.runtime.entries import (
     encode_entry,
     offset_key,
     offset_of,
+    pages_of,
 )
 from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
 from postline.runtime.outcomes import Outcome
@@ -72,10 +73,8 @@ class Holding:
         self._apply_bound()
 
     async def _entries(self, namespace: str) -> AsyncIterator[list[tuple[int, bytes]]]:
-        owned, after = self._owned, b""
-        while page := await owned.membership.scan_state(owned.assignment, namespace, after):
+        async for page in pages_of(self._owned, namespace):
             yield [(offset_of(key), data) for key, data in page]
-            after = page[-1][0]
 
     def _resume_head(self, lane: Lane, entry: HeldEntry) -> None:
         if not entry.due_ms:

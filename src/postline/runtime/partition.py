@@ -14,7 +14,7 @@ from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.delays import pack_append
-from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry
+from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry, keys_of
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
@@ -83,8 +83,7 @@ class OwnedPartition:
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
-        known = await self.membership.scan_state(self.assignment, TYPES)
-        self.types = {name.decode() for name, _ in known}
+        self.types = {name.decode() for name in await keys_of(self, TYPES)}
         await self.timers.load()
         if self.plan.taken_up is not None:
             await self.plan.taken_up(self)

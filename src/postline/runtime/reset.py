@@ -6,7 +6,7 @@ import logging
 
 from postline.log.port import Assignment, PartitionCommit
 from postline.runtime.control import CONTROL_POSITION, ControlOp, position_entry
-from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, offset_of
+from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, keys_of, offset_key, offset_of
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
 from postline.runtime.unit import PendingUnit
@@ -26,15 +26,15 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
     before = owned.window.progress
     unit = PendingUnit()
     discarded = 0
-    held = await _offsets(owned, HELD)
+    held = [offset_of(key) for key in await keys_of(owned, HELD)]
     for offset in held:
-        unit.delete(HELD, offset.to_bytes(8, "big"))
+        unit.delete(HELD, offset_key(offset))
         discarded += offset < target
     if owned.answers is not None:
         await owned.answers.reset(unit, [offset for offset in held if offset < target])
-    for offset in await _offsets(owned, DEAD):
-        if offset >= target:
-            unit.delete(DEAD, offset.to_bytes(8, "big"))
+    for key in await keys_of(owned, DEAD):
+        if offset_of(key) >= target:
+            unit.delete(DEAD, key)
     if not op.keep_state:
         unit.clear(USER_STATE)
     unit.put(CONTROL, CONTROL_POSITION, position_entry(control_offset, owned.control_topic))
@@ -59,12 +59,3 @@ async def _target(owned: OwnedPartition, op: ControlOp) -> int:
     if wanted is None:
         wanted = await log.offset_at(owned.topic, owned.partition, op.time_ms or 0)
     return min(max(wanted, bounds.start), bounds.end)
-
-
-async def _offsets(owned: OwnedPartition, namespace: str) -> list[int]:
-    found: list[int] = []
-    after = b""
-    while page := await owned.membership.scan_state(owned.assignment, namespace, after):
-        found += [offset_of(key) for key, _ in page]
-        after = page[-1][0]
-    return found

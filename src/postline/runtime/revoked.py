@@ -6,7 +6,7 @@ from collections import deque
 from typing import Protocol
 
 from postline.log.port import Assignment, Membership
-from postline.runtime.entries import TIMER_NOTES
+from postline.runtime.entries import TIMER_NOTES, pages_of
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.unit import PendingUnit
 from postline.runtime.upcoming import digest_of
@@ -54,12 +54,10 @@ class Revoked:
         self._forget_overdue()
 
     async def _scan(self, kind: bytes) -> list[tuple[bytes, bytes]]:
-        owned, after = self._owned, kind
         found: list[tuple[bytes, bytes]] = []
-        while page := await owned.membership.scan_state(owned.assignment, TIMER_NOTES, after):
+        async for page in pages_of(self._owned, TIMER_NOTES, kind):
             found += [each for each in page if each[0].startswith(kind)]
-            after = page[-1][0]
-            if not after.startswith(kind):
+            if not page[-1][0].startswith(kind):
                 break
         return found
 

@@ -16,7 +16,7 @@ from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.message import Envelope
 from postline.runtime.context import Context
-from postline.runtime.entries import SCHEDULES, TimerEntry
+from postline.runtime.entries import SCHEDULES, TimerEntry, pages_of
 from postline.runtime.partition import OwnedPartition
 from postline.schedules.rules import Rule
 from postline.schedules.topic import ScheduledRun, SchedulesTopic
@@ -247,10 +247,8 @@ def _token(name: str) -> str:
 async def _scan(owned: OwnedPartition) -> list[tuple[bytes, bytes]]:
     """The partition's schedules as its owner last wrote them, committed or not."""
     found: dict[bytes, bytes | None] = {}
-    after = b""
-    while page := await owned.membership.scan_state(owned.assignment, SCHEDULES, after):
+    async for page in pages_of(owned, SCHEDULES):
         found |= dict(page)
-        after = page[-1][0]
     for unit in (owned.committing, owned.unit):
         for (namespace, key), data in unit.changes.items() if unit is not None else ():
             if namespace == SCHEDULES:
