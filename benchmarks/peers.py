@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
-import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,6 +14,7 @@ import msgspec
 
 from benchmarks.orders import Order, order
 from benchmarks.results import Result
+from benchmarks.servers import free_port, lacking, served
 
 __all__ = ["faststream_consume", "faststream_publish", "huey_publish", "redis_server"]
 
@@ -53,47 +50,16 @@ def huey_publish(number: int) -> float | None:
 @contextmanager
 def redis_server(result: Result, synced: str = "everysec") -> Iterator[int | None]:
     """The port of a Redis of our own, its log flushed once a second, or "always"; None and a note if there is none."""
-    missing = _missing()
-    if missing:
+    if missing := lacking("faststream.redis", "faststream", "redis-server"):
         result.notes.append(f"FastStream on Redis skipped: {missing}")
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="postline-bench-") as place, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-        probe.close()
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="postline-bench-") as place:
         command = ["redis-server", "--port", str(port), "--dir", place, "--save", "", "--bind", "127.0.0.1"]
         command += ["--appendonly", "yes", "--appendfsync", synced]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
-            try:
-                _until_it_answers(port)
-                yield port
-            finally:
-                server.terminate()
-
-
-def _missing() -> str:
-    """Why Redis or FastStream can't be had, after trying; "" if they can."""
-    try:
-        import faststream.redis  # noqa: F401
-    except ImportError:
-        return "faststream is not installed (scripts/bench installs it)."
-    if not shutil.which("redis-server") and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ["apt-get", "install", "-y", "-qq", "redis-server"]
-        subprocess.run(command, check=False, env=environment, capture_output=True)
-    return "" if shutil.which("redis-server") else "there is no redis-server (apt-get install redis-server)."
-
-
-def _until_it_answers(port: int) -> None:
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError(f"redis-server does not answer on port {port}")
+        with served(command, port):
+            yield port
 
 
 def faststream_consume(port: int, number: int) -> float:

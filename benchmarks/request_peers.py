@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from benchmarks.results import Result
+from benchmarks.servers import free_port, lacking, served
 
 __all__ = ["celery_requests", "faststream_requests", "nats_server"]
 
@@ -49,45 +48,13 @@ class Answered(Struct, frozen=True):
 @contextmanager
 def nats_server(result: Result) -> Iterator[int | None]:
     """The port of a NATS server of our own; None, and a note, if it can't be had."""
-    missing = _missing()
-    if missing:
+    if missing := lacking("faststream.nats", "faststream[nats]", "nats-server"):
         result.notes.append(f"FastStream on NATS skipped: {missing}")
         yield None
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    command = ["nats-server", "-a", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        try:
-            _until_it_answers(port)
-            yield port
-        finally:
-            server.terminate()
-
-
-def _missing() -> str:
-    """Why NATS or its client can't be had, after trying; "" if they can."""
-    try:
-        import faststream.nats  # noqa: F401
-    except ImportError:
-        return "faststream[nats] is not installed (scripts/bench installs it)."
-    if not shutil.which("nats-server") and os.geteuid() == 0 and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ["apt-get", "install", "-y", "-qq", "nats-server"]
-        subprocess.run(command, check=False, env=environment, capture_output=True)
-    return "" if shutil.which("nats-server") else "there is no nats-server (apt-get install nats-server)."
-
-
-def _until_it_answers(port: int) -> None:
-    for _ in range(200):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise RuntimeError(f"nats-server does not answer on port {port}")
+    port = free_port()
+    with served(["nats-server", "-a", "127.0.0.1", "-p", str(port)], port):
+        yield port
 
 
 def faststream_requests(port: int, number: int, under_way: int) -> float:
