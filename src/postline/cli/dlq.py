@@ -10,7 +10,7 @@ import msgspec
 
 from postline.cli.failures import NEGATIVE, OK, show_error
 from postline.cli.opening import Opened, reveal_option, url_option, with_log
-from postline.cli.output import ago, console, emit_json, json_option, plain, table, wants_json, when
+from postline.cli.output import ago, alone, console, emit_json, json_option, plain, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.errors import UsageError
 from postline.monitor import DeadLetterDetail, DeadLetterView, HeldView, RecordId
@@ -44,12 +44,7 @@ class _Letters(msgspec.Struct, frozen=True):
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
     """List, show, redrive and discard dead letters; by itself it lists them."""
-    if ctx.invoked_subcommand is None:
-        code: int = ctx.invoke(list_letters, names=(), key=None, as_json=as_json, url=url)
-        return code
-    if as_json is not None or url is not None:
-        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
-    return None
+    return alone(ctx, list_letters, as_json, url, names=(), key=None)
 
 
 @command.command("list")

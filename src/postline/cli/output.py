@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["ago", "console", "duration", "emit_json", "json_option", "number", "plain", "table", "wants_json", "when"]
+__all__ = [
+    "ago",
+    "alone",
+    "console",
+    "duration",
+    "emit_json",
+    "json_option",
+    "number",
+    "plain",
+    "table",
+    "wants_json",
+    "when",
+]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
@@ -32,6 +44,16 @@ def json_option(command: CommandT) -> CommandT:
         "--json/--table", "as_json", default=None, help="How to write; JSON is the default where no terminal reads it."
     )
     return option(command)
+
+
+def alone(ctx: click.Context, listing: click.Command, as_json: bool | None, url: str | None, **more: Any) -> int | None:
+    """What a group does by itself: its listing, where no subcommand is asked for; options then stand before none."""
+    if ctx.invoked_subcommand is None:
+        code: int = ctx.invoke(listing, as_json=as_json, url=url, **more)
+        return code
+    if as_json is not None or url is not None:
+        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
+    return None
 
 
 def wants_json(as_json: bool | None) -> bool:

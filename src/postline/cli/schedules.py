@@ -9,7 +9,7 @@ import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import ago, console, emit_json, json_option, table, wants_json, when
+from postline.cli.output import ago, alone, console, emit_json, json_option, table, wants_json, when
 from postline.cli.requests import wait_option
 from postline.monitor import WaitingView, waiting_of
 from postline.runtime.delays import DelayToken
@@ -42,12 +42,7 @@ class _Cancelled(msgspec.Struct, frozen=True, kw_only=True):
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
     """List and cancel what waits for its time; by itself it lists."""
-    if ctx.invoked_subcommand is None:
-        code: int = ctx.invoke(list_waiting, names=(), limit=100, as_json=as_json, url=url)
-        return code
-    if as_json is not None or url is not None:
-        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
-    return None
+    return alone(ctx, list_waiting, as_json, url, names=(), limit=100)
 
 
 @command.command("list")

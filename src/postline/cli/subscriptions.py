@@ -11,7 +11,7 @@ import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
+from postline.cli.output import ago, alone, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.cli.times import parse_time_ms
 from postline.errors import UnknownTopic, UsageError
@@ -51,12 +51,7 @@ class _Shown(msgspec.Struct, frozen=True):
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
     """List, pause, resume, reset and remove subscriptions."""
-    if ctx.invoked_subcommand is None:
-        code: int = ctx.invoke(list_subscriptions, as_json=as_json, url=url)
-        return code
-    if as_json is not None or url is not None:
-        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
-    return None
+    return alone(ctx, list_subscriptions, as_json, url)
 
 
 @command.command("list")

@@ -7,7 +7,7 @@ import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
+from postline.cli.output import ago, alone, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.monitor import QueueView, RecordView, TaskDetail, Tasks, TaskView
 
@@ -31,12 +31,7 @@ be run again: `postline dlq`.
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
     """List queues; list, show and cancel the tasks in them."""
-    if ctx.invoked_subcommand is None:
-        code: int = ctx.invoke(queues, as_json=as_json, url=url)
-        return code
-    if as_json is not None or url is not None:
-        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
-    return None
+    return alone(ctx, queues, as_json, url)
 
 
 @command.command("queues")

@@ -6,7 +6,7 @@ import click
 
 from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import console, duration, emit_json, json_option, number, table, wants_json
+from postline.cli.output import alone, console, duration, emit_json, json_option, number, table, wants_json
 from postline.cli.planning import apply, plan, repartition, tell_beyond
 from postline.monitor import TopicView
 
@@ -31,12 +31,7 @@ on Kafka by `topics apply`, unless the URL says create_topics=true.
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
     """List and show topics, make them, and give them more partitions."""
-    if ctx.invoked_subcommand is None:
-        code: int = ctx.invoke(list_topics, everything=False, as_json=as_json, url=url)
-        return code
-    if as_json is not None or url is not None:
-        raise click.UsageError(f"Options of {ctx.invoked_subcommand} stand after it.", ctx)
-    return None
+    return alone(ctx, list_topics, as_json, url, everything=False)
 
 
 for _each in (plan, apply, repartition):
