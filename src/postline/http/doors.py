@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 from urllib.parse import quote
 
@@ -13,13 +14,15 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
+from postline.app import App
 from postline.errors import PostlineError
 from postline.http.callers import Callers
 from postline.http.hosting import Hosting
 from postline.http.problems import Problem, problem_of, problem_response
 
-__all__ = ["Answering", "Endpoint", "web_of"]
+__all__ = ["Answering", "Endpoint", "Served"]
 
 #: Answers a request of a principal. Raises Problem, PostlineError.
 Answering: TypeAlias = Callable[[Request, str], Awaitable[Response]]
@@ -27,26 +30,52 @@ Answering: TypeAlias = Callable[[Request, str], Awaitable[Response]]
 Endpoint: TypeAlias = tuple[str, str, Answering]
 
 
-def web_of(
-    endpoints: Sequence[Endpoint],
-    callers: Callers,
-    hosting: Hosting,
-    running: Callable[[], AbstractAsyncContextManager[None]],
-    middleware: Sequence[Middleware] = (),
-) -> Starlette:
-    """The application of these endpoints, each with and without a slash behind it; `running` is its lifespan."""
-    routes: dict[str, dict[str, Answering]] = {}
-    for path, method, endpoint in endpoints:
-        for each in (path, path + "/"):
-            routes.setdefault(each, {})[method] = endpoint
-    web = Starlette(
-        routes=[_route(path, methods, callers, hosting) for path, methods in routes.items()],
-        middleware=list(middleware),
-        exception_handlers={HTTPException: _no_such, Exception: _failed},
-        lifespan=lambda _: running(),
-    )
-    web.router.redirect_slashes = False
-    return web
+class Served:
+    """An ASGI application of endpoints, to be served on its own or mounted in another.
+
+    Served on its own it starts the app, to send alone, and stops it in the end. Mounted nobody tells it of either:
+    `async with served.running():` in the outer application's lifespan does both; else the first request starts the
+    app. An app that runs already is left alone.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        endpoints: Sequence[Endpoint],
+        callers: Callers,
+        ending: asyncio.Event,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self.app = app
+        #: Whether somebody says who asks; else only this machine is served.
+        self.authenticates = callers.authenticates
+        self._hosting, self._ending = Hosting(app), ending
+        routes: dict[str, dict[str, Answering]] = {}
+        for path, method, endpoint in endpoints:
+            for each in (path, path + "/"):  # with and without a slash behind it
+                routes.setdefault(each, {})[method] = endpoint
+        self._web = Starlette(
+            routes=[_route(path, methods, callers, self._hosting) for path, methods in routes.items()],
+            middleware=list(middleware),
+            exception_handlers={HTTPException: _no_such, Exception: _failed},
+            lifespan=lambda _: self.running(),
+        )
+        self._web.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as ASGI asks."""
+        await self._web(scope, receive, send)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
+        self._ending.clear()
+        async with self._hosting.running():
+            yield
+
+    def let_go(self) -> None:
+        """End streams and waits with what is known, since whoever serves this is about to stop."""
+        self._ending.set()
 
 
 def _route(path: str, endpoints: dict[str, Answering], callers: Callers, hosting: Hosting) -> Route:

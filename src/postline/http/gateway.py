@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -18,13 +17,11 @@ try:
     from starlette.middleware.cors import CORSMiddleware
     from starlette.requests import Request
     from starlette.responses import Response
-    from starlette.types import Receive, Scope, Send
 
     from postline.http.callbacks import describe_callbacks
     from postline.http.callers import Authenticate, Callers
-    from postline.http.doors import Endpoint, web_of
+    from postline.http.doors import Endpoint, Served
     from postline.http.exposed import Exposure
-    from postline.http.hosting import Hosting
     from postline.http.intake import Intake
     from postline.http.limits import Limits
     from postline.http.locating import Locating
@@ -70,13 +67,8 @@ def gateway(
     return Gateway(app, (callers, intake, tracking, shared[2]), described, tuple(origins))
 
 
-class Gateway:
-    """An ASGI application, to be served on its own or mounted in another; made by `gateway`.
-
-    Served on its own it starts the app, to send alone, and stops it in the end. Mounted nobody tells it of either:
-    `async with gateway.running():` in the outer application's lifespan does both; else the first request starts the
-    app. An app that runs already is left alone.
-    """
+class Gateway(Served):
+    """The application that web clients send commands by; made by `gateway`."""
 
     def __init__(
         self,
@@ -85,38 +77,17 @@ class Gateway:
         document: dict[str, Any],
         origins: tuple[str, ...],
     ) -> None:
-        self.app = app
         #: The OpenAPI 3.1 document of what it answers.
         self.document = document
-        self._callers, intake, tracking, ending = parts
-        self._intake, self._ending = intake, ending
-        self._hosting = Hosting(app)
-        #: Whether somebody says who asks; else only this machine is served.
-        self.authenticates = self._callers.authenticates
+        callers, self._intake, tracking, ending = parts
         endpoints: list[Endpoint] = [
-            ("/commands/{name}", "POST", intake.post),
+            ("/commands/{name}", "POST", self._intake.post),
             ("/requests/{name}", "GET", tracking.get),
             ("/requests/{name}", "DELETE", tracking.delete),
             ("/requests/{name}/events", "GET", tracking.events),
             ("/openapi.json", "GET", self._describe),
         ]
-        middleware = [_cors(origins)] if origins else []
-        self._web = web_of(endpoints, self._callers, self._hosting, self.running, middleware)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ASGI asks."""
-        await self._web(scope, receive, send)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
-        self._ending.clear()
-        async with self._hosting.running():
-            yield
-
-    def let_go(self) -> None:
-        """End streams and waits with what is known, since whoever serves this is about to stop."""
-        self._ending.set()
+        super().__init__(app, endpoints, callers, ending, [_cors(origins)] if origins else [])
 
     async def _describe(self, request: Request, principal: str) -> Response:
         servers = [{"url": self._intake.url(request, "") or "/"}]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from postline.app import App
@@ -12,14 +11,11 @@ from postline.contracts import Topic
 from postline.errors import SettingsError
 
 try:
-    from starlette.types import Receive, Scope, Send
-
     from postline.http.addresses import Addresses
     from postline.http.callers import Authenticate, Callers
     from postline.http.delivering import Post
-    from postline.http.doors import Endpoint, web_of
+    from postline.http.doors import Endpoint, Served
     from postline.http.endpoints import Endpoints
-    from postline.http.hosting import Hosting
     from postline.http.limits import Limits
     from postline.http.registering import Registering
     from postline.http.streams import Streams
@@ -63,7 +59,7 @@ def notifications(
             ("/webhooks/{id}/enable", "POST", registering.enable),
             ("/webhooks/{id}/secret", "POST", registering.rotate),
         ]
-    return Notifications(app, Callers(authenticate, challenge, limits.rate), routes, ending)
+    return Notifications(app, routes, Callers(authenticate, challenge, limits.rate), ending)
 
 
 def _require_known(app: App, topics: Sequence[Topic]) -> None:
@@ -87,28 +83,5 @@ class Webhooks:
     post: Post | None = None
 
 
-class Notifications:
-    """An ASGI application, to be served on its own or mounted beside a gateway; made by `notifications`.
-
-    As with a gateway, an app that runs is left alone; else the first request, or `running`, starts it, to send alone.
-    """
-
-    def __init__(self, app: App, callers: Callers, endpoints: Sequence[Endpoint], ending: asyncio.Event) -> None:
-        self.app = app
-        self._hosting, self._ending = Hosting(app), ending
-        self._web = web_of(endpoints, callers, self._hosting, self.running)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as ASGI asks."""
-        await self._web(scope, receive, send)
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """The app runs meanwhile, for the lifespan of the application that this one is mounted in."""
-        self._ending.clear()
-        async with self._hosting.running():
-            yield
-
-    def let_go(self) -> None:
-        """End streams, since whoever serves this is about to stop."""
-        self._ending.set()
+class Notifications(Served):
+    """The application that others follow topics by, served alone or mounted beside a gateway; by `notifications`."""
