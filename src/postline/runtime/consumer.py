@@ -356,8 +356,11 @@ class Consumer:
             self._changed.set()
 
     def _recount(self) -> None:
-        self._in_flight = sum(owned.window.pending() for owned in self.owned.values())
-        self._in_flight_bytes = sum(owned.window.pending_bytes() for owned in self.owned.values())
+        self._in_flight, self._in_flight_bytes = 0, 0.0
+        for owned in self.owned.values():
+            records, size = owned.window.in_memory()
+            self._in_flight += records
+            self._in_flight_bytes += size
         self._room.set()
 
     def _partitions(self) -> list[OwnedPartition]:

@@ -150,9 +150,14 @@ class Window:
         """How many fetched records are neither settled nor held."""
         return sum(chunk.outcomes.count(0, chunk.counted) for chunk in self._chunks)
 
-    def pending_bytes(self) -> float:
-        """About how many bytes of values those keep in memory."""
-        return sum(chunk.outcomes.count(0, chunk.counted) * chunk.record_bytes for chunk in self._chunks)
+    def in_memory(self) -> tuple[int, float]:
+        """As `pending`, and about how many bytes of values those keep in memory."""
+        records, size = 0, 0.0
+        for chunk in self._chunks:
+            pending = chunk.outcomes.count(0, chunk.counted)
+            records += pending
+            size += pending * chunk.record_bytes
+        return records, size
 
     def size(self) -> int:
         """How many fetched records the position has not passed."""
