@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "Timer", "VirtualClock"]
+__all__ = ["INSTANT_SECONDS", "Alarm", "Clock", "SystemClock", "Timer", "VirtualClock"]
+
+
+#: Less than that to wait is nothing to wait for: sums of seconds are not exact.
+INSTANT_SECONDS = 1e-6
 
 
 class Timer(Protocol):
@@ -33,6 +38,53 @@ class Clock(Protocol):
 
     async def sleep(self, delay_seconds: float) -> None:
         """Wait `delay_seconds`; cancelling it is safe."""
+
+
+class Alarm:
+    """Calls back once its time has come. Putting it off, over and over, costs no timer. Event loop only."""
+
+    __slots__ = ("_armed_for", "_clock", "_due", "_ring", "_timer")
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock, self._ring = clock, ring
+        self._timer: Timer | None = None
+        self._armed_for = self._due = math.inf
+
+    def set(self, due: float) -> None:
+        """Ring at this time of `Clock.monotonic`, and no more at the one that was set before."""
+        self._due = due
+        if due < self._armed_for:
+            self._arm()
+
+    @property
+    def due(self) -> float:
+        """When it will ring; infinite if it won't."""
+        return self._due
+
+    def clear(self) -> None:
+        """Don't ring."""
+        self._due = math.inf
+
+    def stop(self) -> None:
+        """Don't ring, and leave no timer behind."""
+        self.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._armed_for = None, math.inf
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = self._due
+        self._timer = self._clock.call_later(self._due - self._clock.monotonic(), self._look)
+
+    def _look(self) -> None:
+        self._timer, self._armed_for = None, math.inf
+        if self._due - self._clock.monotonic() < INSTANT_SECONDS:
+            self._due = math.inf
+            self._ring()
+        elif self._due < math.inf:
+            self._arm()
 
 
 class SystemClock:

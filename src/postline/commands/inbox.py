@@ -7,6 +7,7 @@ import logging
 import weakref
 
 from postline.clock import Clock
+from postline.commands.expected import Expected
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.contracts import Partitioner
@@ -20,6 +21,9 @@ __all__ = ["Inbox"]
 _log = logging.getLogger("postline.commands")
 
 _WAIT_SECONDS = 5.0
+_READ_RECORDS = 1_000
+#: Of replies in one read, beside the largest one that there may be.
+_READ_BYTES = 1 << 20
 _RETRY_SECONDS = 0.2
 
 
@@ -34,7 +38,9 @@ class Inbox:
         self._log, self._clock, self._reader, self._name = log, clock, reader, spec.name
         self._key = client_id.encode("utf-8", "surrogatepass")
         self._partition = Partitioner(spec.partitions).partition_of(self._key)
-        self._expected: weakref.WeakValueDictionary[str, asyncio.Future[Outcome]] = weakref.WeakValueDictionary()
+        self._expected: weakref.WeakValueDictionary[str, Expected[Outcome]] = weakref.WeakValueDictionary()
+        #: Where less than `_READ_BYTES` come, nothing was left out for want of room.
+        self._read_bytes = _READ_BYTES + reader.reply_bytes_max
         self._offset = 0
         self._listening: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -59,26 +65,25 @@ class Inbox:
         finally:
             self._opening = None
 
-    def expect(self, request_id: str) -> asyncio.Future[Outcome]:
+    def expect(self, request_id: str) -> Expected[Outcome]:
         """What the outcome of a request will resolve; for as long as somebody holds it."""
-        future = self._expected.get(request_id)
-        if future is None:
-            future = self._expected[request_id] = asyncio.get_running_loop().create_future()
-        return future
+        expected = self._expected.get(request_id)
+        if expected is None:
+            expected = self._expected[request_id] = Expected()
+        return expected
 
     def take(self, outcome: Outcome) -> None:
         """An outcome has come."""
-        future = self._expected.get(outcome.request_id)
-        if future is not None and not future.done():
-            future.set_result(outcome)
+        if (expected := self._expected.get(outcome.request_id)) is not None:
+            expected.resolve(outcome)
 
     async def _listen(self) -> None:
         while True:
             try:
-                records = await self._log.read(self._name, self._partition, self._offset)
-                if records:
-                    await self._take_all(records)
-                else:
+                records = await self._log.read(
+                    self._name, self._partition, self._offset, limit=_READ_RECORDS, max_bytes=self._read_bytes
+                )
+                if not records or not await self._take_all(records):
                     await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
             except LogError as error:
                 if not error.retryable:
@@ -87,13 +92,17 @@ class Inbox:
                 _log.warning("replies on %s can't be read, trying again: %s", self._name, error)
                 await self._clock.sleep(_RETRY_SECONDS)
 
-    async def _take_all(self, records: list[Record]) -> None:
+    async def _take_all(self, records: list[Record]) -> bool:
+        """Take them in; whether there may be more: a read that was cut short, or what came while a schema was asked."""
         ours = [record for record in records if record[2] == self._key] if self._expected else []
-        if ours:
+        asks = not self._reader.knows(ours)
+        if asks:
             await self._reader.learn(ours)
         for record in ours:
             self._take(record)
         self._offset = records[-1][0] + 1
+        size = sum(len(record[4] or b"") for record in records)
+        return asks or len(records) == _READ_RECORDS or size > _READ_BYTES
 
     def _take(self, record: Record) -> None:
         try:
@@ -101,19 +110,18 @@ class Inbox:
         except DecodeError as error:
             _log.error("reply %s partition %d:%d is skipped: %s", self._name, self._partition, record[0], error)
             return
-        future = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
-        if future is None or future.done():
+        expected = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
+        if expected is None or expected.done:
             return
         try:
-            future.set_result(self._reader.outcome(record, envelope))
+            expected.resolve(self._reader.outcome(record, envelope))
         except DecodeError as error:
-            future.set_exception(error)
+            expected.fail(error)
 
     def _fail(self, error: LogError) -> None:
         self._listening = None
-        for future in list(self._expected.values()):
-            if not future.done():
-                future.set_exception(error)
+        for expected in list(self._expected.values()):
+            expected.fail(error)
 
     async def close(self) -> None:
         """Listen no more; whoever still waits is cancelled. Idempotent."""
@@ -121,6 +129,6 @@ class Inbox:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for future in list(self._expected.values()):
-            future.cancel()
+        for expected in list(self._expected.values()):
+            expected.cancel()
         self._opening = self._listening = None

@@ -37,6 +37,15 @@ class ReplyReader:
         }
         self._versions = Versions(self._handlers, schemas)
 
+    @property
+    def reply_bytes_max(self) -> int:
+        """The most bytes that a reply may have."""
+        return self._topic.replies.message_bytes_max
+
+    def knows(self, records: Sequence[Record]) -> bool:
+        """Whether these can be read without `learn`."""
+        return self._versions.knows(records)
+
     async def learn(self, records: Sequence[Record]) -> None:
         """Have what reads these records. Raises LogUnavailable if a schema can't be looked up now."""
         await self._versions.learn(records)

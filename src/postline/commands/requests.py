@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -160,26 +159,9 @@ class Requests:
             await self._inbox.open()
             ticket.expected = self._inbox.expect(ticket.request_id)
             await self._recall(ticket)
-        if timeout is None or ticket.expected.done():
-            return await asyncio.shield(ticket.expected)
-        return await self._within(timeout, ticket, ticket.expected)
-
-    async def _within(self, timeout: float, ticket: Ticket, expected: asyncio.Future[Outcome]) -> Outcome:
-        waiter = asyncio.get_running_loop().create_future()
-
-        def go_on(_: object = None) -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
-        expected.add_done_callback(go_on)
-        timer = self.clock.call_later(timeout, go_on)
-        try:
-            await waiter
-        finally:
-            timer.cancel()
-            expected.remove_done_callback(go_on)
-        if expected.done():
-            return expected.result()
+        outcome = await ticket.expected.wait(self.clock, timeout)
+        if outcome is not None:
+            return outcome
         raise RequestTimeout(
             f"Request {ticket.request_id} to {self._topic.name} has no outcome after {timeout:g} s.",
             remedy="The ticket stays open: `await app.ticket(request_id).outcome()` finds what becomes of it.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from postline.commands.expected import Expected
 from postline.contracts.replies import Cancelled, Fault, ReplyOutcome, TimedOut
 from postline.errors import HandlerFault, OutcomeError, Refused, RequestTimeout
 from postline.message import Envelope
@@ -94,7 +94,7 @@ class Ticket:
 
     __slots__ = ("_desk", "expected", "request_id")
 
-    def __init__(self, request_id: str, desk: Desk, expected: asyncio.Future[Outcome] | None = None) -> None:
+    def __init__(self, request_id: str, desk: Desk, expected: Expected[Outcome] | None = None) -> None:
         self.request_id = request_id
         self._desk = desk
         #: Resolved by the reply, as long as somebody holds the ticket; None for one that was found again.

@@ -77,7 +77,7 @@ class Committer:
             self._work.clear()
             if any(owned.unit for owned in self._partitions()):
                 await self._linger()
-                await self.commit()
+                await self._take_and_commit()
 
     async def _linger(self) -> None:
         if self._settled >= _COMMIT_RECORDS or not self._busy():

@@ -250,7 +250,11 @@ class Consumer:
 
     def _after_commit(self, refused: Sequence[Assignment]) -> None:
         self.lost(refused)
-        self._recount()
+        if self._in_flight:
+            self._recount()  # what was not told of as settled, such as what is held, is counted out
+        else:
+            self._in_flight_bytes = 0.0
+            self._room.set()
 
     def _forget(self, owned: OwnedPartition) -> None:
         owned.halt()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Literal
 
 from postline.contracts.priorities import Priority
@@ -98,9 +99,9 @@ class Plan:
         """The topic on which operators reach the partitions' owners."""
         return self.name + CONTROL_SUFFIX
 
-    @property
+    @cached_property
     def examines(self) -> bool:
-        """Whether messages are decoded before they reach their lane."""
+        """Whether messages are decoded before they reach their lane; asked once its handlers are there."""
         return self.dedup is not None or any(handler.where is not None for handler in self.handlers.values())
 
     def handler_of(self, type_name: str) -> Handler | None:

@@ -41,7 +41,7 @@ class Versions:
 
     async def learn(self, records: Sequence[Record]) -> None:
         """Have a decoder for each of these. Raises LogUnavailable if a schema can't be looked up now."""
-        if self._has_all(records):
+        if self.knows(records):
             return
         ids = {_id_of(record) for record in records if record[4] is not None} - {0}
         if unknown := ids - self._schemas.keys():
@@ -56,7 +56,8 @@ class Versions:
         missing = ids - self._schemas.keys()
         self._known.update(flags for _, _, _, _, _, flags, _ in records if flags >> SCHEMA_ID_SHIFT not in missing)
 
-    def _has_all(self, records: Sequence[Record]) -> bool:
+    def knows(self, records: Sequence[Record]) -> bool:
+        """Whether there is a decoder for each of these, or an answer that there is none."""
         flags = {record[5] for record in records}
         if not flags <= self._known:
             return False

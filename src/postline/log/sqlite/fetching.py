@@ -34,9 +34,6 @@ class _Cursor:
     def place(self) -> tuple[int, str]:
         return self.assignment.partition, self.topic
 
-    def readable(self) -> bool:
-        return self.ready and self.active and not self.paused
-
 
 class Feed:
     """The cursors of one membership. Synchronous: what it gives has been passed, in one step."""
@@ -90,11 +87,11 @@ class Feed:
 
     def readable(self) -> bool:
         """Whether `take` would look at anything."""
-        return any(cursor.readable() for cursor in self._cursors.values())
+        return bool(self._readable())
 
     def take(self, max_records: int, max_bytes: int) -> list[Fetched]:
         """Records of those that have some, the ones served longest ago first, in shares of the room."""
-        waiting = [cursor for cursor in self._cursors.values() if cursor.readable()]
+        waiting = self._readable()
         if not waiting:
             return []
         connection = self._reader.connection
@@ -104,6 +101,9 @@ class Feed:
             return self._take_from(waiting, max_records, max_bytes)
         finally:
             connection.execute("COMMIT")
+
+    def _readable(self) -> list[_Cursor]:
+        return [each for each in self._cursors.values() if each.ready and each.active and not each.paused]
 
     def _take_from(self, cursors: list[_Cursor], max_records: int, max_bytes: int) -> list[Fetched]:
         found: list[Fetched] = []

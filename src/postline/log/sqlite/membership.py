@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import apsw
 
+from postline.clock import Alarm
 from postline.errors import LogError
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, MemberInfo, PartitionOwner
 from postline.log.sqlite.connection import fetch, translated
@@ -47,6 +48,7 @@ class SqliteMembership:
             storage, me, (spec.subscription, spec.topic), owner, self._feed, self._assignment_changed
         )
         self._waiting: asyncio.Future[bool] | None = None
+        self._patience = Alarm(storage.clock, lambda: self._let_fetch_go(True))
         self._woken = False
         self._left = False
         self._leaving = asyncio.Lock()
@@ -169,11 +171,11 @@ class SqliteMembership:
         """Wait for news; says whether `fetch` shall return whatever it finds."""
         waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting = waiting
-        timer = self._storage.clock.call_later(seconds, lambda: self._let_fetch_go(True))
+        self._patience.set(self._storage.clock.monotonic() + seconds)
         try:
             return await waiting
         finally:
-            timer.cancel()
+            self._patience.clear()
             self._waiting = None
 
     def _let_fetch_go(self, leave_now: bool) -> None:
@@ -197,6 +199,7 @@ class SqliteMembership:
 
     def _detach(self) -> None:
         self._left = True
+        self._patience.stop()
         self._storage.presence.discard(self)
         self._storage.presence.liveness.depart(self._me.member)
         if self._leave_at_close in self._storage.on_close:

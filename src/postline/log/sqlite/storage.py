@@ -181,7 +181,7 @@ class Storage:
         self._started = False
         await self.writer.close()
         self.presence.close()
-        self.waiters.wake_all()
+        self.waiters.close()
         if self.path is not None:
             self.reader.connection.close()
             open_files().closed(self.path)

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
@@ -41,14 +42,16 @@ class _Job:
 
     __slots__ = ("alone", "appends", "error", "future", "result", "rows", "work")
 
-    def __init__(self, work: Work | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool) -> None:
+    def __init__(
+        self, work: Work | None, rows: Rows | None, future: asyncio.Future[Any], appends: bool, alone: bool
+    ) -> None:
         self.work = work
         self.rows = rows
         self.future = future
         #: Needs room on the disk; refused while the disk is full.
         self.appends = appends
         #: Runs outside a transaction, after that of the others.
-        self.alone = False
+        self.alone = alone
         self.result: Any = None
         self.error: BaseException | None = None
 
@@ -95,12 +98,15 @@ class Writer:
         self._on_full = on_full
         self._on_appended = on_appended
         self._loop = asyncio.get_running_loop()
-        self._collected: list[_Job] = []
+        #: What waits for the next transaction; the loop puts in, the thread takes out.
+        self._jobs: deque[_Job] = deque()
         self._closed = False
         self._ended = asyncio.Event()
         #: The thread has come to insert rows.
         self._inserting = threading.Event()
-        self._queue: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        #: Set by the thread before it sleeps, taken back by whoever rings.
+        self._asleep = False
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         if threaded:
             self._thread = threading.Thread(target=self._run_thread, name="postline-writer", daemon=True)
@@ -119,7 +125,6 @@ class Writer:
         future = self._collect(None, rows, True)
         if self._thread is not None and len(rows.partition_ids) >= _ENOUGH_ROWS:
             self._inserting.clear()
-            self._hand_over()
             # On its way to the insert the thread needs the interpreter a dozen times for a moment, and a
             # publisher that computes would make it wait each time; in the insert it needs it no more.
             self._inserting.wait(_HEAD_START_SECONDS)
@@ -127,42 +132,51 @@ class Writer:
 
     def submit_alone(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
         """Run `work` under the write lock but outside a transaction, e.g. a checkpoint."""
-        future = self._collect(work, None, False)
-        if not future.done():
-            self._collected[-1].alone = True
-        return future
+        return self._collect(work, None, False, alone=True)
 
     async def close(self) -> None:
         """Finish what was submitted and end the thread. Idempotent."""
         if self._closed:
             return
-        self._hand_over()
         self._closed = True
-        if self._thread is not None:
-            self._queue.put(None)
-            # Without a thread to wait in: none can be had while the interpreter shuts down.
-            await self._ended.wait()
-            self._thread.join()
+        if self._thread is None:
+            self._work_inline()
+            return
+        self._bell.put(None)
+        # Without a thread to wait in: none can be had while the interpreter shuts down.
+        await self._ended.wait()
+        self._thread.join()
 
-    def _collect(self, work: Work | None, rows: Rows | None, appends: bool) -> asyncio.Future[Any]:
+    def _collect(
+        self, work: Work | None, rows: Rows | None, appends: bool, *, alone: bool = False
+    ) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self._closed:
             future.set_exception(LogUnavailable(f"The log {self._address} is closed.", remedy="Start it first."))
             return future
-        if not self._collected:
-            # One hand-over for each turn of the loop, not for each message.
-            self._loop.call_soon(self._hand_over)
-        self._collected.append(_Job(work, rows, future, appends))
+        self._put(_Job(work, rows, future, appends, alone))
         return future
 
-    def _hand_over(self) -> None:
-        jobs, self._collected = self._collected, []
-        if not jobs:
-            return
-        if self._thread is None:
+    def _put(self, job: _Job) -> None:
+        """Have the job in the next transaction, with all that come before the thread begins it."""
+        if self._thread is None and not self._jobs:
+            self._loop.call_soon(self._work_inline)
+        self._jobs.append(job)
+        if self._asleep:
+            self._asleep = False
+            self._bell.put(None)
+
+    def _work_inline(self) -> None:
+        if jobs := self._taken():
             self._finish(jobs, self._process(jobs))
-        else:
-            self._queue.put(jobs)
+
+    def _taken(self) -> list[_Job]:
+        """All that waits, which a put meanwhile may add to."""
+        jobs: list[_Job] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                jobs.append(self._jobs.popleft())
+        return jobs
 
     def _run_thread(self) -> None:
         try:
@@ -173,22 +187,24 @@ class Writer:
                 self._loop.call_soon_threadsafe(self._ended.set)
 
     def _run(self) -> None:
-        while (jobs := self._queue.get()) is not None:
-            open_ended = True
-            while open_ended and not self._queue.empty():
-                more = self._queue.get()
-                if more is None:
-                    open_ended = False
-                else:
-                    jobs += more
-            touched = self._process(jobs)
-            try:
-                self._loop.call_soon_threadsafe(self._finish, jobs, touched)
-            except RuntimeError:
-                # The loop was closed without closing the log: nobody waits any more.
+        while True:
+            if jobs := self._taken():
+                touched = self._process(jobs)
+                try:
+                    self._loop.call_soon_threadsafe(self._finish, jobs, touched)
+                except RuntimeError:
+                    # The loop was closed without closing the log: nobody waits any more.
+                    return
+            elif self._closed:
                 return
-            if not open_ended:
-                return
+            else:
+                self._sleep()
+
+    def _sleep(self) -> None:
+        """Until somebody rings. What was put before `_asleep` was seen is there to be seen; a ring too many is none."""
+        self._asleep = True
+        if not self._jobs and not self._closed:
+            self._bell.get()
 
     def _process(self, jobs: list[_Job]) -> frozenset[int]:
         """Give every job its result or its error; gives the partitions that got records."""
