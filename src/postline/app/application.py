@@ -269,7 +269,12 @@ class App(Routing, Queueing):
     # -- commands -----------------------------------------------------------------------------
 
     async def request(
-        self, command: Any, *, timeout: timedelta | float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None
+        self,
+        command: Any,
+        *,
+        timeout: timedelta | float = DEFAULT_TIMEOUT_SECONDS,
+        request_id: str | None = None,
+        priority: str | None = None,
     ) -> Any:
         """Send a command or query and wait for its reply.
 
@@ -279,7 +284,8 @@ class App(Routing, Queueing):
         HandlerFault if the service could not do it, and what `publish` raises while nothing is known to be stored.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        return await (await self.send(command, request_id=request_id, timeout=seconds)).outcome(seconds)
+        ticket = await self.send(command, request_id=request_id, timeout=seconds, priority=priority)
+        return await ticket.outcome(seconds)
 
     async def send(
         self,
@@ -287,10 +293,14 @@ class App(Routing, Queueing):
         *,
         request_id: str | None = None,
         timeout: timedelta | float | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Ticket:
         """Send a command; it is durable when this returns. The ticket can be awaited, asked, cancelled or dropped.
+
+        `priority` is one of its topic's, "normal" unless it is said. A repetition goes by that of its first sending,
+        whatever it says itself.
 
         With `delay` or `at` it leaves then, as a message of `publish` does, which needs `App(…, schedules=True)`. A
         command that no attempt has begun within `timeout` of leaving expires. Where its topic has a bound it may wait,
@@ -299,11 +309,13 @@ class App(Routing, Queueing):
         running = self._for_publishing("app.send", "ctx.send")
         topic = running.commanding.topic_of(command)
         if running.gates.bounded:
-            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
+            await running.gates.room(running.outlet.command_route(command, priority).topic, 1)
         leaving = None if delay is None and at is None else running.leaving(delay, at)
-        return await running.requests(topic).send(command, request_id, timeout, leaving)
+        return await running.requests(topic).send(command, request_id, timeout, leaving, priority)
 
-    async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
+    async def send_many(
+        self, commands: Iterable[Any], *, timeout: timedelta | float | None = None, priority: str | None = None
+    ) -> list[Ticket]:
         """Send commands of one topic in order, many to a commit; all are durable when this returns.
 
         Each thousand (or less, as `publish_many` says) is stored whole or not at all. Raises as `send`, and
@@ -313,7 +325,7 @@ class App(Routing, Queueing):
         rest = iter(commands)
         for first in rest:
             requests = running.requests(running.commanding.topic_of(first))
-            return await requests.send_many(chain((first,), rest), timeout, running.store, running.at_once)
+            return await requests.send_many(chain((first,), rest), timeout, running.store, running.at_once, priority)
         return []
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
@@ -331,15 +343,17 @@ class App(Routing, Queueing):
         """
         return self._for_publishing("app.requests", "ctx.send").requests(topic)
 
-    async def accept(self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted) -> None:
+    async def accept(
+        self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted, priority: str | None = None
+    ) -> None:
         """Send a command for somebody behind this service, and store the note of whose it is in the same step.
 
         Durable when this returns; `requests(topic)` tells what becomes of it. Raises as `send`.
         """
         running = self._for_publishing("app.accept", "ctx.send")
         if running.gates.bounded:
-            await running.gates.room(running.topology.specs[topic.commands.name].name, 1)
-        await running.requests(topic).accept(command, request_id, accepted)
+            await running.gates.room(running.outlet.command_route(command, priority).topic, 1)
+        await running.requests(topic).accept(command, request_id, accepted, priority)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.

@@ -7,9 +7,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from postline.app.prioritizing import with_siblings
 from postline.clock import Clock
 from postline.commands import ReplySubscription, ReplyToken, ReplyWriter, Requests, ServiceAnswering, Serving
+from postline.contracts import Topic
 from postline.contracts.commands import CommandSpec, CommandTopic
+from postline.contracts.priorities import NORMAL
 from postline.contracts.replies import ReplyOutcome
 from postline.errors import ContractError, UsageError
 from postline.events import Subscription
@@ -41,21 +44,27 @@ class Commanding:
         self._requests: dict[str, Requests] = {}
         self._writers: dict[str, ReplyWriter] = {}
 
-    def sending(self, topic_name: str, cls: type) -> dict[str, Any]:
+    def sending(self, topic: Topic, cls: type) -> dict[str, Any]:
         """What a `Route` says of commands, which are sent rather than published; nothing for other messages."""
-        if topic_name not in self._topics:
+        if topic.base_name not in self._topics:
             return {}
-        spec = self._topics[topic_name].spec_of(cls)
-        expires_ms = None if spec.expires is None else milliseconds_of(spec.expires)
-        return {"is_command": True, "own_id": spec.own_id, "expires_ms": expires_ms}
+        spec = self._topics[topic.base_name].spec_of(cls)
+        return {
+            "is_command": True,
+            "own_id": spec.own_id,
+            "expires_ms": None if spec.expires is None else milliseconds_of(spec.expires),
+            "priority": topic.priority.name if topic.priority else "",
+            "usual_priority": spec.priority or NORMAL,
+        }
 
     def requests(self, topic: CommandTopic, around: tuple[Log, Clock, SchemaSource]) -> Requests:
         """The requests to one command topic."""
         found = self._requests.get(topic.name)
         if found is None:
             specs = self._topology.specs
-            commands, replies, tickets = (specs[each.name] for each in topic.topics)
-            found = Requests(topic, (commands, replies, tickets), (self._outlet, *around))
+            commands = [specs[each.name] for each in with_siblings([topic.commands])]
+            told = specs[topic.replies.name], specs[topic.tickets.name]
+            found = Requests(topic, (commands, *told), (self._outlet, *around))
             self._requests[topic.name] = found
         return found
 

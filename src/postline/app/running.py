@@ -318,7 +318,7 @@ class Running:
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
-            **self.commanding.sending(topic.name, contract.cls),
+            **self.commanding.sending(sibling, contract.cls),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
         )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from postline.commands.accepting import ACCEPTED, ACCEPTED_SUFFIX, Standing, read_accepted
+from postline.commands.first_priority import PRIORITY, request_of_note
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.commands.writing import PROGRESS
@@ -20,12 +21,13 @@ _PAGE_RECORDS = 1_000
 #: After so many records it looks for what retention has taken.
 _FORGET_RECORDS = 50_000
 _PAGE_BYTES = 8 << 20
+_WAIT_SECONDS = 1.0
 
 
 class _Seen:
     """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("accepted", "forgot_at", "next_offset", "notes", "outcomes", "reading")
+    __slots__ = ("accepted", "forgot_at", "next_offset", "notes", "outcomes", "priorities", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
@@ -34,6 +36,8 @@ class _Seen:
         self.outcomes: dict[bytes, int] = {}
         self.notes: dict[bytes, int] = {}
         self.accepted: dict[bytes, int] = {}
+        #: The oldest note of each request's priority, and what it says.
+        self.priorities: dict[bytes, tuple[int, str]] = {}
         #: Resolved, with whether it came to the end, by whoever reads on now.
         self.reading: asyncio.Future[bool] | None = None
 
@@ -46,6 +50,7 @@ class _Seen:
         self.outcomes = {mark: offset for mark, offset in self.outcomes.items() if offset >= start}
         self.notes = {mark: offset for mark, offset in self.notes.items() if offset >= start}
         self.accepted = {mark: offset for mark, offset in self.accepted.items() if offset >= start}
+        self.priorities = {mark: note for mark, note in self.priorities.items() if note[0] >= start}
         self.forgot_at = self.next_offset
 
 
@@ -85,6 +90,17 @@ class Tickets:
         accepted = read_accepted(record[4] or b"") if record is not None else None
         return Standing(accepted, outcome, note, seen.version(mark) if accepted or outcome or note else -1)
 
+    async def priority(self, client_id: str, request_id: str, since: int = -1) -> str | None:
+        """What the first note says of a request's priority, once all up to the offset `since` is seen; None without."""
+        partition, mark = self._place(ticket_key(client_id, request_id))
+        seen = self._seen.setdefault(partition, _Seen())
+        await self._catch_up(partition, seen)
+        while seen.next_offset <= since:  # an engine may show it only once what is stored before it is committed
+            await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
+            await self._catch_up(partition, seen)
+        note = seen.priorities.get(mark)
+        return None if note is None else note[1]
+
     async def versions(self, client_id: str, request_ids: Iterable[str]) -> dict[str, int]:
         """Of each request a number that grows with everything that is said of it; -1 if nothing is."""
         places = {each: self._place(ticket_key(client_id, each)) for each in request_ids}
@@ -116,13 +132,15 @@ class Tickets:
         while records := await self._log.read(
             self._name, partition, seen.next_offset, limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES
         ):
-            for offset, _, key, kind, _, _, _ in records:
+            for offset, _, key, kind, value, _, _ in records:
                 if key is None:
                     continue
                 if kind == PROGRESS:
                     seen.notes[_mark(key.removesuffix(b"#progress"))] = offset
                 elif kind == ACCEPTED:
                     seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
+                elif kind == PRIORITY:
+                    seen.priorities.setdefault(_mark(request_of_note(key)), (offset, (value or b"").decode()))
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
 from postline.clock import Clock
 from postline.commands.accepting import Accepted, Standing, accepted_record
 from postline.commands.finding import Tickets
+from postline.commands.first_priority import priority_note
 from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
 from postline.contracts.cloudevents import CALLBACK
 from postline.contracts.commands import CommandTopic
+from postline.contracts.priorities import priority_in
 from postline.errors import BackPressure, RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
-from postline.runtime.outlet import Outlet
+from postline.runtime.outlet import Outlet, Route
 from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
@@ -49,7 +52,7 @@ class Requests:
     def __init__(
         self,
         topic: CommandTopic,
-        specs: tuple[TopicSpec, TopicSpec, TopicSpec],
+        specs: tuple[Sequence[TopicSpec], TopicSpec, TopicSpec],
         around: tuple[Outlet, Log, Clock, SchemaSource],
     ) -> None:
         outlet, log, clock, schemas = around
@@ -67,13 +70,19 @@ class Requests:
         request_id: str | None,
         timeout: timedelta | float | None,
         leaving: Leaving | None = None,
+        priority: str | None = None,
     ) -> Ticket:
         """Store a command, or have it leave later; its ticket. Durable when this returns. Raises as `App.send`."""
-        append, is_own = self._made(command, request_id, timeout, leaving)
+        make = partial(self._made, command, request_id, (timeout, leaving))
+        append, is_own = make(priority)
         # Replies are listened to first: one that comes at once must not be missed.
         if not self._inbox.listening:
             await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
+        if request_id is not None and self._topic.commands.siblings:
+            if await self._recall(ticket):
+                return ticket
+            append = await self._as_first_sent(append, self._outlet.command_route(command, priority), make)
         if leaving is None:
             await self._log.append((append,))
         else:
@@ -82,8 +91,25 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
+    async def _as_first_sent(self, append: Append, route: Route, make: Callable[[str], tuple[Append, bool]]) -> Append:
+        """The command as it is to be stored: with the priority that its request was first sent with."""
+        client_id, request_id = self._outlet.service, append.envelope.id
+        first: str | None = priority_in(request_id)
+        if first not in self._topic.commands.siblings:
+            first = await self._tickets.priority(client_id, request_id)
+        if first is None:
+            note = priority_note(self._kept, append, route.priority, self._outlet.fresh_id())
+            (offset,) = await self._log.append((note,))
+            first = await self._tickets.priority(client_id, request_id, since=offset)
+        return append if first in (None, route.priority) else make(first)[0]
+
     async def send_many(
-        self, commands: Iterable[Any], timeout: timedelta | float | None, store: Store, together: int
+        self,
+        commands: Iterable[Any],
+        timeout: timedelta | float | None,
+        store: Store,
+        together: int,
+        priority: str | None = None,
     ) -> list[Ticket]:
         """Store commands, so many with one call of `store`; their tickets. Raises as `App.send_many`."""
         await self._inbox.open()
@@ -92,7 +118,7 @@ class Requests:
         while some := list(islice(rest, together)):
             for command in some:
                 self._topic.spec_of(type(command))
-            made = [self._made(command, None, timeout, None) for command in some]
+            made = [self._made(command, None, (timeout, None), priority) for command in some]
             stored = [Ticket(each.envelope.id, self, self._inbox.expect(each.envelope.id)) for each, _ in made]
             try:
                 await store([append for append, _ in made])
@@ -106,22 +132,30 @@ class Requests:
         return tickets
 
     def _made(
-        self, command: Any, request_id: str | None, timeout: timedelta | float | None, leaving: Leaving | None
+        self,
+        command: Any,
+        request_id: str | None,
+        when: tuple[timedelta | float | None, Leaving | None],
+        priority: str | None,
     ) -> tuple[Append, bool]:
         """The record, and whether its id may have been used before."""
+        timeout, leaving = when
         if request_id is None:
             request_id = self._outlet.own_id(command)
         leaves_ms = self.clock.now_ms() if leaving is None else leaving.at_ms
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
-        append = self._outlet.sent(command, request_id or self._outlet.fresh_id(), expires_ms, leaves_ms)
+        append = self._outlet.sent(command, request_id, expires_ms, leaves_ms, priority)
         return append, request_id is not None
 
-    async def accept(self, command: Any, request_id: str, accepted: Accepted) -> None:
+    async def accept(self, command: Any, request_id: str, accepted: Accepted, priority: str | None = None) -> None:
         """Store a command for somebody behind this client, and the note of it, in one step.
 
         Durable when this returns. The reply carries the note's `callback_url`. Raises as `App.send`.
         """
-        append = self._outlet.sent(command, request_id)
+        make = partial(self._made, command, request_id, (None, None))
+        append, _ = make(priority)
+        if self._topic.commands.siblings:
+            append = await self._as_first_sent(append, self._outlet.command_route(command, priority), make)
         if accepted.callback_url:
             append.envelope.headers[CALLBACK] = accepted.callback_url
         await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
@@ -143,11 +177,12 @@ class Requests:
         """A new request id, after all before it from this client in order of time."""
         return self._outlet.fresh_id()
 
-    async def _recall(self, ticket: Ticket) -> None:
+    async def _recall(self, ticket: Ticket) -> bool:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""
         outcome, _ = await self._tickets.find(self._outlet.service, ticket.request_id)
         if outcome is not None:
             self._inbox.take(outcome)
+        return outcome is not None
 
     def ticket(self, request_id: str) -> Ticket:
         """The ticket of a request that this client sent before."""
@@ -177,16 +212,22 @@ class Requests:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
-        # Only its key tells the command's partition, and perhaps a rule who serves it: all owners are asked.
+        # Only its key tells the command's partition, its priority the topic, and perhaps a rule who serves it: all owners are asked.
         there = await self._log.subscriptions()
-        topics = [info.name + CONTROL_SUFFIX for info in there if info.topic == self._commands.name]
-        if not topics:
+        partitions = {each.name: each.partitions for each in self._commands}
+        owners = [(info.name, partitions[info.topic]) for info in there if info.topic in partitions]
+        if not owners:
             raise UnknownSubscription(
-                f"Nobody has served {self._topic.name!r} yet, so nobody can be told of the cancelling.",
+                f"Nobody has served {self._topic.commands.name!r} yet, so nobody can be told of the cancelling.",
                 remedy="Send commands with a timeout: one that expires is not run.",
             )
-        places = range(self._commands.partitions)
-        await self._log.append([control_record(name, each, op, envelope) for name in topics for each in places])
+        await self._log.append(
+            [
+                control_record(name + CONTROL_SUFFIX, each, op, envelope)
+                for name, number in owners
+                for each in range(number)
+            ]
+        )
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from postline.contracts.bounds import Bound
 from postline.contracts.keys import KeySpec
+from postline.contracts.priorities import Priorities
 from postline.contracts.reading import Reading
 from postline.contracts.replies import BUILT_IN, built_in_name
 from postline.contracts.topics import DEFAULT_PARTITIONS, Compaction, Retention, Schemas, Topic
@@ -37,6 +38,8 @@ class CommandSpec:
     expires: timedelta | float | None = None
     #: Of a command and the time in milliseconds: the request id, where its sender gives none.
     own_id: Callable[[Any, int], str] | None = None
+    #: The priority that it has where its sender says nothing else; None for the normal one.
+    priority: str | None = None
 
 
 def ticket_key(client_id: str, request_id: str) -> bytes:
@@ -86,6 +89,8 @@ class CommandOptions(TypedDict, total=False):
 
     #: How many commands may wait; of no subscriptions it means the one that serves the topic.
     bound: Bound | None
+    #: As of `Topic`: the commands have them, replies and tickets don't.
+    priorities: Mapping[str, float] | Priorities | None
 
 
 class CommandTopic:
@@ -95,7 +100,8 @@ class CommandTopic:
     request's outcome, kept for `tickets_kept`. It stands wherever an app lists topics: in `owns` of the service that
     the contract belongs to, in `publishes_to` of those that send. `retention` is of commands and replies; one that no
     attempt has begun when it ends is lost to retention, which is an outcome and an alarm. `bound` says how many may
-    wait before senders at the edge do, too.
+    wait before senders at the edge do, too. `priorities` are names from the highest to the lowest, each with the share
+    that it is guaranteed, as of `Topic`: commands of each but "normal" lie in a sibling, `<name>.commands.<priority>`.
     """
 
     def __init__(
@@ -117,7 +123,8 @@ class CommandTopic:
         rule = schemas or Schemas(evolution="BACKWARD_TRANSITIVE")
         kept = retention if isinstance(retention, Retention) else Retention(age=retention)
         shape = {"owner": owner, "partitions": partitions}
-        self.commands = Topic(name + COMMANDS, key=key, retention=kept, schemas=rule, bound=bound, **shape)  # type: ignore[arg-type]
+        further = {**shape, "bound": bound, "priorities": options.get("priorities")}
+        self.commands = Topic(name + COMMANDS, key=key, retention=kept, schemas=rule, **further)  # type: ignore[arg-type]
         # Clients are the readers here, and they are of older versions while a service goes ahead.
         told = replace(rule, evolution="FULL_TRANSITIVE" if rule.evolution == "BACKWARD_TRANSITIVE" else rule.evolution)
         self.replies = ReplyTopic(name + REPLIES, key=client_id, retention=kept, schemas=told, **shape)  # type: ignore[arg-type]

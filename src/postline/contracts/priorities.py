@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["NORMAL", "Priorities", "Priority", "sibling_name"]
+__all__ = ["NORMAL", "Priorities", "Priority", "marked_id", "priority_in", "sibling_name"]
 
 #: The priority of what is published without one: it lies in the topic itself.
 NORMAL = "normal"
 
 _PARTS = 1_000_000
+#: Between an id and the priority that it says of itself.
+_MARK = "~"
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,13 @@ def parts_of(share: float) -> int:
 def sibling_name(name: str, priority: str) -> str:
     """The name of a topic's, or a subscription's, sibling for a priority; its own for the normal one."""
     return name if priority == NORMAL else f"{name}.{priority}"
+
+
+def marked_id(request_id: str, priority: str) -> str:
+    """A request id that says of itself which priority it was made for."""
+    return f"{request_id}{_MARK}{priority}"
+
+
+def priority_in(request_id: str) -> str:
+    """What an id says of its priority; "" if nothing."""
+    return request_id.rpartition(_MARK)[2] if _MARK in request_id else ""

@@ -53,9 +53,9 @@ class Desk(Protocol):
         """The record that asks for a delayed message to be cancelled."""
 
     def command(
-        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+        self, context: Context[Any], command: Any, times: tuple[int | None, int | None], priority: str | None = None
     ) -> Append:
-        """The record that sending `command` from this context makes, to leave at `leaves_ms` if not now."""
+        """The record that sending `command` from this context makes; when it expires, and leaves if not now, in ms."""
 
     def promise(self, context: Context[Any]) -> str:
         """The token of a reply that comes later."""
@@ -272,12 +272,13 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         command: Any,
         *,
         timeout: timedelta | float | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> str:
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
-        Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
+        `priority` is one of its topic's. Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
         does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
         attempt sends it under the same id. Raises as `publish` does.
         """
@@ -287,10 +288,10 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         leaves_ms = self.desk.now_ms() if due is None else due.at_ms
         expires_ms = None if timeout is None else leaves_ms + milliseconds_of(timeout)
         if due is None:
-            self.put_out(append := self.desk.command(self, command, expires_ms))
+            self.put_out(append := self.desk.command(self, command, (expires_ms, None), priority))
         else:
             self._count_ordinals()
-            self._let_leave(append := self.desk.command(self, command, expires_ms, leaves_ms), due)
+            self._let_leave(append := self.desk.command(self, command, (expires_ms, leaves_ms), priority), due)
         return append.envelope.id
 
     @property

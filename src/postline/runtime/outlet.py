@@ -11,6 +11,7 @@ import msgspec
 
 from postline.clock import Clock
 from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, HANDED_ON, NOT_GIVEN, REQUEST_ID, TRACE, timestamp
+from postline.contracts.priorities import NORMAL, marked_id
 from postline.errors import EncodeError, MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
 from postline.log.port import FLAG_OWN_ID, Append
@@ -50,6 +51,10 @@ class Route:
     expires_ms: int | None = None
     #: Where they go by their priority; {} where the topic has none.
     siblings: Mapping[str, Route] = field(default_factory=dict)
+    #: Of a command, the priority that it is the way of; "" where its topic has none.
+    priority: str = ""
+    #: The priority of a command whose sender says nothing of it.
+    usual_priority: str = NORMAL
 
     def of(self, priority: str) -> Route:
         """Where messages of a priority go. Raises UsageError for one that the topic doesn't have."""
@@ -60,6 +65,20 @@ class Route:
             f"Topic {self.topic!r} has no priority {priority!r} for {self.type_name!r}; it has {known or 'none'}.",
             remedy="Use one of these." if known else "Declare them: Topic(…, priorities={…}); or leave priority= out.",
         )
+
+    def of_command(self, priority: str | None) -> Route:
+        """Where a command goes, of which its sender says this. Raises UsageError for a priority that it can't have."""
+        if priority is not None and self.own_id is not None and priority != self.usual_priority:
+            raise UsageError(
+                f"{self.type_name!r} is unique, so that it has one priority, {self.usual_priority!r}, and was given "
+                f"{priority!r}: calls of several could not be told to be the same.",
+                remedy="Leave priority= out here, and say it of the task: @app.task(unique=…, priority=…).",
+            )
+        return self.of(priority or self.usual_priority) if self.siblings or priority is not None else self
+
+    def made_id(self, request_id: str) -> str:
+        """A request id that is made, and says the priority of what it is sent with."""
+        return marked_id(request_id, self.priority) if self.priority else request_id
 
 
 class Outlet:
@@ -117,14 +136,26 @@ class Outlet:
             _require_room(route, append.value or b"", append.key, append.envelope)
         return append
 
-    def sent(
-        self, command: Any, request_id: str, expires_ms: int | None = None, leaves_ms: int | None = None
-    ) -> Append:
-        """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
-        _check_id(request_id)
+    def command_route(self, command: Any, priority: str | None) -> Route:
+        """The way of a command of a priority, or of its usual one. Raises UsageError for what is none, or has not."""
         route = self._routes.get(type(command)) or self.route(command)
         if not route.is_command:
             raise _not_to_be_sent(route)
+        return route.of_command(priority)
+
+    def sent(
+        self,
+        command: Any,
+        request_id: str | None,
+        expires_ms: int | None = None,
+        leaves_ms: int | None = None,
+        priority: str | None = None,
+    ) -> Append:
+        """The record of a command that this service sends as a client, marked so that its repetition is dropped."""
+        route = self.command_route(command, priority)
+        if request_id is None:
+            request_id = route.made_id(self._ids.next_id())
+        _check_id(request_id)
         return self._made(route, command, request_id, self._of_request(route, request_id, expires_ms, leaves_ms))
 
     def own_id(self, command: Any) -> str | None:
@@ -178,15 +209,20 @@ class Outlet:
         return self._derived(context, route, message, headers)
 
     def derive_command(
-        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+        self,
+        context: Context[Any],
+        command: Any,
+        times: tuple[int | None, int | None],
+        priority: str | None = None,
     ) -> Append:
-        """The record of a command sent by a handler; its id, which is the request's, follows from what is handled."""
-        route = self._routes.get(type(command)) or self.route(command)
-        if not route.is_command:
-            raise _not_to_be_sent(route)
+        """The record of a command sent by a handler; its id, which is the request's, follows from what is handled.
+
+        `times` are when it expires, and when it leaves if not now, in milliseconds.
+        """
+        route = self.command_route(command, priority)
         append = self._derived(context, route, command, None, self.own_id(command))
         trace = {name: value for name, value in append.envelope.headers.items() if name in TRACE}
-        headers = trace | self._of_request(route, append.envelope.id, expires_ms, leaves_ms)
+        headers = trace | self._of_request(route, append.envelope.id, *times)
         append.envelope = msgspec.structs.replace(append.envelope, headers=headers)
         append.flags |= FLAG_OWN_ID
         return append
@@ -205,6 +241,8 @@ class Outlet:
         type_name = route.type_name
         ordinal = context.next_ordinal(type_name, key)
         own = own_id or derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
+        if route.priority and own_id is None:
+            own = route.made_id(own)
         placed_by = route.placed_by(message, key) or own.encode()
         if cause.headers:
             kept = {name: cause.headers[name] for name in HANDED_ON if name in cause.headers}

@@ -257,12 +257,12 @@ class OwnedPartition:
         return self.around.cancellation(token, envelope)
 
     def command(
-        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+        self, context: Context[Any], command: Any, times: tuple[int | None, int | None], priority: str | None = None
     ) -> Append:
         """The record that sending `command` from this context makes."""
         if self.answers is not None:
             self.answers.check_output(context)
-        return self.around.outlet.derive_command(context, command, expires_ms, leaves_ms)
+        return self.around.outlet.derive_command(context, command, times, priority)
 
     def promise(self, context: Context[Any]) -> str:
         """The token of a reply that comes later. Raises UsageError where there is nothing to answer."""

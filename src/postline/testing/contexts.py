@@ -67,7 +67,7 @@ class _FakeDesk:
         return cancel_record(token, Envelope(id=derived_id(self.subscription, context.message_id, token)))
 
     def command(
-        self, context: Context[Any], command: Any, expires_ms: int | None, leaves_ms: int | None = None
+        self, context: Context[Any], command: Any, times: tuple[int | None, int | None], priority: str | None = None
     ) -> Append:
         """As `output`; the request id is the message's id."""
         return self.output(context, command, None)
