@@ -183,7 +183,12 @@ class Connection:
         return self._call(lambda app: app.publish_many(taken, id_of=id_of, priority=priority), timeout_seconds)
 
     def request(
-        self, command: Any, *, timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS, request_id: str | None = None
+        self,
+        command: Any,
+        *,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        request_id: str | None = None,
+        priority: str | None = None,
     ) -> Any:
         """As `App.request`: send a command or query, and block until its reply is there.
 
@@ -191,7 +196,7 @@ class Connection:
         """
         # The request's own limit is the shorter one, and knows the request's id.
         return self._call(
-            lambda app: app.request(command, timeout=timeout_seconds, request_id=request_id),
+            lambda app: app.request(command, timeout=timeout_seconds, request_id=request_id, priority=priority),
             timeout_seconds + _ANSWER_SECONDS,
         )
 
@@ -200,6 +205,7 @@ class Connection:
         command: Any,
         *,
         request_id: str | None = None,
+        priority: str | None = None,
         expires_seconds: float | None = None,
         timeout_seconds: float | None = None,
     ) -> str:
@@ -208,7 +214,8 @@ class Connection:
         One that no attempt has begun within `expires_seconds` expires. Raises PublishTimeout after `timeout_seconds`.
         """
         ticket = self._call(
-            lambda app: app.send(command, request_id=request_id, timeout=expires_seconds), timeout_seconds
+            lambda app: app.send(command, request_id=request_id, timeout=expires_seconds, priority=priority),
+            timeout_seconds,
         )
         return ticket.request_id
 

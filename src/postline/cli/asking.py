@@ -17,7 +17,7 @@ from postline.cli.loading import load_app
 from postline.cli.opening import settings_for, url_option
 from postline.cli.output import emit_json, json_option, wants_json
 from postline.clock import SystemClock
-from postline.commands import Outcome
+from postline.commands import Outcome, Ticket
 from postline.contracts import Kind
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import ReplyOutcome
@@ -51,6 +51,7 @@ class _Asked(msgspec.Struct, frozen=True):
     type_name: str
     value: str
     request_id: str | None
+    priority: str | None
     client: str
     timeout: float | None
     as_json: bool | None
@@ -63,6 +64,7 @@ def _asking(command: Callable[..., int]) -> Callable[..., int]:
         click.argument("type_name", metavar="COMMAND"),
         click.argument("value", metavar="[JSON]", default="-"),
         click.option("--request-id", metavar="ID", help="Your own id of the request, which makes repeating safe."),
+        click.option("--priority", metavar="NAME", help="One of its topic's priorities."),
         click.option(
             "--as", "client", metavar="CLIENT", default=_CLIENT, help="Whose request it is.", show_default=True
         ),
@@ -82,7 +84,7 @@ def send(**given: Any) -> int:
     asked = msgspec.convert(given, _Asked)
 
     async def work(app: App, command: Any) -> int:
-        ticket = await app.send(command, request_id=asked.request_id, timeout=asked.timeout)
+        ticket = await _sent(app, command, asked)
         if wants_json(asked.as_json):
             emit_json({"request_id": ticket.request_id, "client": app.name})
         else:
@@ -100,7 +102,7 @@ def request(**given: Any) -> int:
     asked = msgspec.convert(given, _Asked)
 
     async def work(app: App, command: Any) -> int:
-        ticket = await app.send(command, request_id=asked.request_id, timeout=asked.timeout)
+        ticket = await _sent(app, command, asked)
         try:
             return _show(await ticket.ended(asked.timeout), wants_json(asked.as_json))
         except RequestTimeout as error:
@@ -108,6 +110,10 @@ def request(**given: Any) -> int:
             return FAILED
 
     return asyncio.run(_with_client(asked, work))
+
+
+async def _sent(app: App, command: Any, asked: _Asked) -> Ticket:
+    return await app.send(command, request_id=asked.request_id, timeout=asked.timeout, priority=asked.priority)
 
 
 def _show(outcome: Outcome, as_json: bool) -> int:

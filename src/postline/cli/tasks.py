@@ -52,18 +52,31 @@ def queues(as_json: bool | None, url: str | None) -> int:
     if wants_json(as_json):
         emit_json(views)
         return OK
+    shares = any(view.priority for view in views)
     columns = (
-        *("queue", "status", ">workers", ">open", ">behind", ">retrying", ">done", ">failed", ">expired"),
+        *(
+            "queue",
+            *(("priority", ">share") if shares else ()),
+            "status",
+            ">workers",
+            ">open",
+            ">behind",
+            ">retrying",
+            ">done",
+            ">failed",
+            ">expired",
+        ),
         *(">cancelled", ">duplicates"),
     )
-    console().print(table(columns, [_row(view) for view in views]))
+    console().print(table(columns, [_row(view, shares=shares) for view in views]))
     return OK
 
 
-def _row(view: QueueView) -> tuple[str, ...]:
+def _row(view: QueueView, *, shares: bool) -> tuple[str, ...]:
     counts = (view.retrying, view.done, view.failed, view.expired, view.cancelled, view.duplicates)
     behind = duration(view.lag_seconds)
-    return (view.name, view.status, str(view.workers), number(view.open), behind, *map(number, counts))
+    share = (view.priority or "-", f"{view.share:.0%}" if view.share else "-") if shares else ()
+    return (view.name, *share, view.status, str(view.workers), number(view.open), behind, *map(number, counts))
 
 
 @command.command("list")
@@ -170,10 +183,10 @@ def cancel(
     async def work(opened: Opened) -> Answer:
         name = await opened.subscription_name(queue)
         task = await Tasks(opened.log, opened.monitor).only(name, request_id, client)
-        answer = Answer(subscription=name, action="cancel", status="nothing", records=[task.id])
+        answer = Answer(subscription=task.queue, action="cancel", status="nothing", records=[task.id])
         if task.state != "open":
             return answer
-        request = await opened.operations.cancel_task(name, task)
+        request = await opened.operations.cancel_task(task.queue, task)
         return msgspec.structs.replace(answer, status=await await_owner(opened, request, wait_seconds))
 
     return tell(with_log(url, work), f"Cancelling {request_id} in {queue}", wants_json(as_json))

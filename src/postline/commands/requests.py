@@ -212,7 +212,7 @@ class Requests:
         """Ask that the command not be begun; durable when this returns."""
         op = ControlOp(op="cancel", client=self._outlet.service, request=ticket.request_id)
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=self.clock.now_ms())
-        # Only its key tells the command's partition, its priority the topic, and perhaps a rule who serves it: all owners are asked.
+        # Its priority tells the topic, its key the partition, and perhaps a rule who serves it: all owners are asked.
         there = await self._log.subscriptions()
         partitions = {each.name: each.partitions for each in self._commands}
         owners = [(info.name, partitions[info.topic]) for info in there if info.topic in partitions]

@@ -10,7 +10,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 from postline.contracts.bounds import Bound
 from postline.contracts.keys import KeySpec
-from postline.contracts.priorities import Priorities
+from postline.contracts.priorities import NORMAL, Priorities
 from postline.contracts.reading import Reading
 from postline.contracts.replies import BUILT_IN, built_in_name
 from postline.contracts.topics import DEFAULT_PARTITIONS, Compaction, Retention, Schemas, Topic
@@ -173,6 +173,12 @@ class CommandTopic:
     def spec_of(self, cls: type) -> CommandSpec:
         """What is declared of a command's class. Raises ContractError."""
         return self.specs[self.commands.type_name_of(cls)]
+
+    def priorities_of(self, spec: CommandSpec) -> list[str]:
+        """The priorities that a command may be sent with, from the highest to the lowest; [] without any."""
+        if spec.own_id is not None and self.commands.siblings:
+            return [spec.priority or NORMAL]  # several could not be told to be the same one
+        return list(self.commands.siblings)
 
     def _declare(
         self, wire_name: str, answers: tuple[Replies, Sequence[type], bool], aliases: Sequence[str]

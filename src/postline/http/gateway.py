@@ -101,7 +101,7 @@ def _cors(origins: tuple[str, ...]) -> Middleware:
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=[
             *("Authorization", "Content-Type", "Idempotency-Key", "Prefer", "If-None-Match", "Last-Event-ID"),
-            "Postline-Callback",
+            *("Postline-Callback", "Postline-Priority"),
         ],
         expose_headers=["Location", "Retry-After", "ETag", "Preference-Applied"],
     )

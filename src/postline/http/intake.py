@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -28,9 +29,12 @@ from postline.http.preferences import Preferences, read_preferences
 from postline.http.problems import Problem, invalid
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
 
-__all__ = ["Intake"]
+__all__ = ["PRIORITY_HEADER", "Intake"]
 
 _log = logging.getLogger("postline.http")
+
+#: Of RFC 9218's `Priority` servers make the order of their answers; this one is about when a command is handled.
+PRIORITY_HEADER = "Postline-Priority"
 
 
 class Intake:
@@ -131,7 +135,8 @@ class Intake:
         )
         try:
             command = _read(arrival.exposed.reading, arrival.body)
-            await self._app.accept(arrival.exposed.topic, command, arrival.name.request_id, accepted)
+            name, priority = arrival.name.request_id, arrival.priority
+            await self._app.accept(arrival.exposed.topic, command, name, accepted, priority)
         except ContractError as error:
             raise invalid(error) from error
         return accepted
@@ -181,7 +186,19 @@ class _Arrival:
         self.fingerprint = sha256(
             self.body + (f"\n{self.callback_url}".encode() if self.callback_url else b"")
         ).digest()
+        self.priority = _priority(request.headers.getlist(PRIORITY_HEADER), exposed)
         self.prefers: Preferences = read_preferences(request.headers.getlist("prefer"))
+
+
+def _priority(values: Sequence[str], exposed: Exposed) -> str | None:
+    """The priority that is asked for; None for the usual one. Raises Problem (400) for one that the topic has not."""
+    if not values:
+        return None
+    known = exposed.topic.priorities_of(exposed.spec)
+    if len(values) == 1 and values[0] in known:
+        return values[0]
+    said = f"Give one of {', '.join(known)}." if known else "This command has no priorities: leave it out."
+    raise Problem(400, "priority", f"{PRIORITY_HEADER} can't be heeded", said)
 
 
 async def _outcome(ticket: Ticket, seconds: float) -> Outcome | None:

@@ -65,7 +65,9 @@ def _operation(exposed: Exposed, schemas: dict[str, Any], *, key_required: bool)
         "operationId": spec.name,
         "tags": [exposed.topic.name],
         **_explained(spec.cls),
-        "parameters": header_parameters(f"{kept}" if kept else "", required=required),
+        "parameters": header_parameters(
+            f"{kept}" if kept else "", exposed.topic.priorities_of(spec), required=required
+        ),
         "requestBody": {"required": True, "content": {_JSON: body}},
         "responses": {
             "200": _ended(exposed, schemas),

@@ -28,7 +28,7 @@ _PREFER = {
 }
 
 
-def header_parameters(kept: str, *, required: bool) -> list[dict[str, Any]]:
+def header_parameters(kept: str, priorities: list[str], *, required: bool) -> list[dict[str, Any]]:
     """The headers of a command."""
     remembered = f"Keys are remembered for {kept}." if kept else "Keys are remembered."
     key = {
@@ -40,7 +40,13 @@ def header_parameters(kept: str, *, required: bool) -> list[dict[str, Any]]:
         f"and does nothing twice; another body under the same key is refused. {remembered}",
         "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     }
-    return [key, _PREFER]
+    priority = {
+        "name": "Postline-Priority",
+        "in": "header",
+        "schema": {"enum": priorities},
+        "description": "How urgent the command is, the highest first; `normal` if it is left out.",
+    }
+    return [key, _PREFER, *([priority] if priorities else [])]
 
 
 def refusals(statuses: Iterable[int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 
 from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, OUTCOME, REQUEST_ID
 from postline.contracts.commands import COMMANDS, TICKETS
+from postline.contracts.priorities import NORMAL, sibling_name
 from postline.errors import DecodeError, UsageError
 from postline.log.port import Log, PartitionInfo, Record
 from postline.message import Envelope
@@ -43,6 +44,9 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int
     #: Those among the failed that can be redriven.
     dead_letters: int
+    #: Which of the queue's priorities this is, and its guaranteed share; "" where it has none.
+    priority: str = ""
+    share: float = 0.0
 
 
 class TaskView(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +60,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     #: Where it lies in its queue, as `3:1042`.
     id: str
+    #: The queue's subscription that has it; queues with priorities have one for each.
+    queue: str
     sent_ms: int
     expires: str = ""
     attempts: int = 0
@@ -71,10 +77,19 @@ class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
     reply: RecordView | None
 
 
+class _Part(NamedTuple):
+    """A queue, or what it has of one priority: its subscription, and the topics of its calls and their tickets."""
+
+    name: str
+    calls: str
+    tickets: str
+
+
 class _Place(NamedTuple):
     partition: int
     record: Record
     envelope: Envelope
+    queue: str = ""
 
 
 class Tasks:
@@ -87,7 +102,7 @@ class Tasks:
         """All queues: command topics without keys. Raises LogUnavailable."""
         keyless = {topic.name for topic in await self._monitor.topics() if not topic.key}
         views = [each for each in await self._monitor.subscriptions() if each.topic in keyless]
-        return [await self._queue(each) for each in views if each.topic == each.name + COMMANDS]
+        return [await self._queue(each) for each in views if each.topic == _calls_of(each)]
 
     async def _queue(self, view: SubscriptionView) -> QueueView:
         outcomes = (await self._monitor.audit(view.name)).outcomes
@@ -105,21 +120,35 @@ class Tasks:
             cancelled=outcomes[Outcome.DISCARDED.label],
             duplicates=outcomes[Outcome.DUPLICATE.label],
             dead_letters=view.dead_letters,
+            priority=view.priority.name if view.priority else "",
+            share=view.priority.share if view.priority else 0.0,
         )
+
+    async def _parts(self, queue: str) -> list[_Part]:
+        """What a name means: a queue with all its priorities, or one of these."""
+        parts = []
+        for info in await self._log.subscriptions():
+            base, _, priority = info.topic.partition(f"{COMMANDS}.")
+            base = base.removesuffix(COMMANDS)
+            if queue in (base, info.name) and info.name == sibling_name(base, priority or NORMAL):
+                parts.append(_Part(info.name, info.topic, base + TICKETS))
+        return parts or [_Part(queue, queue + COMMANDS, queue + TICKETS)]
 
     async def open(self, queue: str, *, limit: int) -> list[TaskView]:
         """The tasks of a queue that have not ended, oldest first, `limit` at most. Raises UnknownSubscription."""
-        held = {each.id: each for each in await self._monitor.held(queue)}
-        found = [each async for each in self._held(queue, held)]
-        for info in await self._log.partitions(queue):
-            found += [_view(each) async for each in self._waiting(queue, info, limit)]
+        found: list[TaskView] = []
+        for part in await self._parts(queue):
+            held = {each.id: each for each in await self._monitor.held(part.name)}
+            found += [each async for each in self._held(part, held)]
+            for info in await self._log.partitions(part.name):
+                found += [_view(each) async for each in self._waiting(part, info, limit)]
         return sorted(found, key=lambda each: each.sent_ms)[:limit]
 
-    async def _held(self, queue: str, held: dict[str, HeldView]) -> AsyncIterator[TaskView]:
+    async def _held(self, part: _Part, held: dict[str, HeldView]) -> AsyncIterator[TaskView]:
         for text, each in held.items():
             partition, offset = RecordId.parse(text)
-            for record in await self._log.read_offsets(queue + COMMANDS, partition, [offset]):
-                view = _view(_Place(partition, record, self._log.envelope(record)))
+            for record in await self._log.read_offsets(part.calls, partition, [offset]):
+                view = _view(_Place(partition, record, self._log.envelope(record), part.name))
                 yield msgspec.structs.replace(
                     view,
                     state="retrying",
@@ -128,13 +157,13 @@ class Tasks:
                     error=each.error,
                 )
 
-    async def _waiting(self, queue: str, info: PartitionInfo, limit: int) -> AsyncIterator[_Place]:
+    async def _waiting(self, part: _Part, info: PartitionInfo, limit: int) -> AsyncIterator[_Place]:
         """Those neither settled nor held, which lie from the position on."""
         ahead = Progress.decode(info.progress, info.position).ahead
         left = limit
-        async for place in self._records(queue + COMMANDS, info.partition, info.position):
+        async for place in self._records(part.calls, info.partition, info.position):
             if not _covered(place.record[0], ahead):
-                yield place
+                yield place._replace(queue=part.name)
                 left -= 1
             if not left:
                 return
@@ -153,13 +182,17 @@ class Tasks:
 
         Raises UnknownTopic.
         """
-        replies = {each.envelope.headers.get(CLIENT_ID): each async for each in self._of(queue + TICKETS, request_id)}
-        held = {each.id: each for each in await self._monitor.held(queue)}
         found: dict[str, TaskDetail] = {}
-        async for place in self._of(queue + COMMANDS, request_id):
-            view = _view(place)
-            if view.client in found:
-                continue  # a repetition
+        for part in await self._parts(queue):
+            async for each in self._found(part, request_id):
+                found.setdefault(each.task.client, each)  # what comes later is a repetition
+        return list(found.values())
+
+    async def _found(self, part: _Part, request_id: str) -> AsyncIterator[TaskDetail]:
+        replies = {each.envelope.headers.get(CLIENT_ID): each async for each in self._of(part.tickets, request_id)}
+        held = {each.id: each for each in await self._monitor.held(part.name)}
+        async for place in self._of(part.calls, request_id):
+            view = _view(place._replace(queue=part.name))
             reply = replies.get(view.client)
             if reply is not None:
                 view = msgspec.structs.replace(view, state=_state(reply))
@@ -167,10 +200,9 @@ class Tasks:
                 view = msgspec.structs.replace(
                     view, state="retrying", attempts=waiting.attempts, next_attempt_ms=waiting.next_attempt_ms
                 )
-            call = await self._shown(queue + COMMANDS, place)
-            answer = None if reply is None else await self._shown(queue + TICKETS, reply)
-            found[view.client] = TaskDetail(task=view, call=call, reply=answer)
-        return list(found.values())
+            call = await self._shown(part.calls, place)
+            answer = None if reply is None else await self._shown(part.tickets, reply)
+            yield TaskDetail(task=view, call=call, reply=answer)
 
     async def only(self, queue: str, request_id: str, client: str | None) -> TaskView:
         """The one call that is meant. Raises UsageError if there is none, or `client` has to say which."""
@@ -199,6 +231,13 @@ class Tasks:
         return view
 
 
+def _calls_of(view: SubscriptionView) -> str:
+    """The topic of a queue's calls, by its name, if it is the subscription of a queue."""
+    if view.priority is None:
+        return view.name + COMMANDS
+    return sibling_name(view.priority.declared_as + COMMANDS, view.priority.name)
+
+
 def _view(place: _Place) -> TaskView:
     told = place.envelope.headers
     return TaskView(
@@ -207,6 +246,7 @@ def _view(place: _Place) -> TaskView:
         task=place.record[3],
         state="open",
         id=str(RecordId(place.partition, place.record[0])),
+        queue=place.queue,
         sent_ms=place.envelope.time_ms or place.record[1],
         expires=told.get(EXPIRY, ""),
     )

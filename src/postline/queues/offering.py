@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from postline.commands import Ticket
 from postline.contracts.commands import CommandTopic
-from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import UsageError
 from postline.queues.definitions import define
-from postline.queues.queue import Queue, QueueOptions, TaskOptions
+from postline.queues.queue import Queue, QueueOptions, QueueSaid, TaskOptions
 from postline.queues.tasks import ContextTask, SendOptions, Task
 from postline.runtime.context import Context
 from postline.runtime.limits import Rate
@@ -52,12 +51,15 @@ class Queueing(Protocol):
         *,
         request_id: str | None = None,
         timeout: timedelta | float | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Ticket:
         """As `App.send`."""
 
-    async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
+    async def send_many(
+        self, commands: Iterable[Any], *, timeout: timedelta | float | None = None, priority: str | None = None
+    ) -> list[Ticket]:
         """As `App.send_many`."""
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
@@ -66,38 +68,22 @@ class Queueing(Protocol):
     def take_up(self, queue: Queue) -> None:
         """Own the queue's topic, and serve it."""
 
-    def queue(
-        self,
-        name: str,
-        *,
-        concurrency: int = 64,
-        rate: Rate | None = None,
-        retry: Retry | None = None,
-        results_kept: timedelta = timedelta(days=7),
-        partitions: int = DEFAULT_PARTITIONS,
-        retention: timedelta = timedelta(days=7),
-    ) -> Queue:
+    def queue(self, name: str, **options: Unpack[QueueSaid]) -> Queue:
         """Declare a queue `<service>.<name>` with a policy, before its first task; others are made by naming them.
 
         `concurrency`, how many calls run at once, and `rate`, how many begin in a time, are of each process; `retry` is
         of tasks without one of their own. Results and outcomes can be asked for during `results_kept`. Each of
         `partitions` is worked off by one process at a time, so no more processes than that have work. A call that
-        nobody has begun when `retention` ends is lost to it. Raises UsageError for a name that is taken.
+        nobody has begun when `retention` ends is lost to it. `priorities` are names from the highest to the lowest,
+        each with the share of calls that it is guaranteed; `normal` is one of them. The other options are of all of
+        them together. Raises UsageError for a name that is taken, ContractError for priorities that can't be.
         """
         if name in self.queues:
             raise UsageError(
                 f"Queue {name!r} of app {self.name!r} is declared already, or has a task.",
                 remedy="Declare each queue once, above its first task.",
             )
-        options = QueueOptions(
-            concurrency=concurrency,
-            rate=rate,
-            retry=retry,
-            results_kept=results_kept,
-            partitions=partitions,
-            retention=retention,
-        )
-        queue = self.queues[name] = Queue(self.name, name, options)
+        queue = self.queues[name] = Queue(self.name, name, QueueOptions(**options))
         self.take_up(queue)
         return queue
 
@@ -123,6 +109,7 @@ class Queueing(Protocol):
         expires: timedelta | float | None = None,
         concurrency: int | None = None,
         rate: Rate | None = None,
+        priority: str | None = None,
         unique: timedelta | None = None,
         unique_by: Callable[..., object] | None = None,
         isolation: Literal["process"] | None = None,
@@ -146,7 +133,8 @@ class Queueing(Protocol):
         of a module, and can't have the context. A call that no attempt has begun within `expires` ends as expired. Of
         calls with the same arguments (or the same `unique_by` of them) that this service sends within one window of
         `unique`, the first is run; the others give its ticket. Windows follow each other from the epoch on, so two
-        calls around a border may both run. Raises ContractError for a signature that is no contract, UsageError for a
+        calls around a border may both run. `priority` is that of calls that say none, and of all calls of a unique
+        task. Raises ContractError for a signature that is no contract, UsageError for a
         second task of a name.
         """
         options = TaskOptions(**said)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from postline.commands import Serving
 from postline.contracts.commands import CommandTopic
+from postline.contracts.priorities import Priorities
 from postline.contracts.topics import DEFAULT_PARTITIONS
 from postline.errors import UsageError
 from postline.events import Policy
@@ -20,7 +21,7 @@ from postline.runtime.handlers import Handler
 from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
 
-__all__ = ["Queue", "QueueOptions", "TaskOptions"]
+__all__ = ["Queue", "QueueOptions", "QueueSaid", "TaskOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,19 @@ class QueueOptions:
     results_kept: timedelta = timedelta(days=7)
     partitions: int = DEFAULT_PARTITIONS
     retention: timedelta = timedelta(days=7)
+    priorities: Mapping[str, float] | Priorities | None = None
+
+
+class QueueSaid(TypedDict, total=False):
+    """The fields of `QueueOptions`, as keywords of `App.queue`."""
+
+    concurrency: int
+    rate: Rate | None
+    retry: Retry | None
+    results_kept: timedelta
+    partitions: int
+    retention: timedelta
+    priorities: Mapping[str, float] | Priorities | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +59,7 @@ class TaskOptions:
     aliases: Sequence[str] = ()
     concurrency: int | None = None
     rate: Rate | None = None
+    priority: str | None = None
     unique: timedelta | None = None
     unique_by: Callable[..., object] | None = None
     isolation: Literal["process"] | None = None
@@ -66,6 +81,7 @@ class Queue(Serving):
             partitions=options.partitions,
             retention=options.retention,
             tickets_kept=options.results_kept,
+            priorities=options.priorities,
         )
         policy = Policy(
             order="none",
@@ -91,12 +107,20 @@ class Queue(Serving):
         if options.isolation is not None:
             refuse_isolation(definition)
         topic = self.commands
+        if options.priority is not None and options.priority not in topic.commands.siblings:
+            raise UsageError(
+                f"Task {definition.name} has the priority {options.priority!r}, and its queue {self.name!r} has "
+                f"{', '.join(map(repr, topic.commands.siblings)) or 'none'}.",
+                remedy='Declare it: app.queue("…", priorities={"high": 0.6, "normal": 0.4}).',
+            )
         reply = definition.result
         if reply is not None:
             topic.reply(f"{definition.name}.result", aliases=[f"{each}.result" for each in options.aliases])(reply)
         topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
         own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
-        topic.specs[definition.name] = replace(topic.specs[definition.name], expires=options.expires, own_id=own_id)
+        topic.specs[definition.name] = replace(
+            topic.specs[definition.name], expires=options.expires, own_id=own_id, priority=options.priority
+        )
         called = self._handler(definition, options)
         self.on(definition.message, concurrency=options.concurrency, rate=options.rate)(called)
         self.tasks[definition.name] = (definition, options)

@@ -31,12 +31,15 @@ class Post(Protocol):
         *,
         request_id: str | None = None,
         timeout: timedelta | float | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> Ticket:
         """As `App.send`."""
 
-    async def send_many(self, commands: Iterable[Any], *, timeout: timedelta | float | None = None) -> list[Ticket]:
+    async def send_many(
+        self, commands: Iterable[Any], *, timeout: timedelta | float | None = None, priority: str | None = None
+    ) -> list[Ticket]:
         """As `App.send_many`."""
 
     def ticket(self, request_id: str, *, of: CommandTopic | None = None) -> Ticket:
@@ -48,6 +51,7 @@ class SendOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     request_id: str | None = None
     expires: timedelta | float | None = None
+    priority: str | None = None
     delay: timedelta | float | None = None
     at: datetime | None = None
 
@@ -82,6 +86,7 @@ class TaskSender(Generic[P, R]):
             message,
             request_id=options.request_id,
             timeout=options.expires,
+            priority=options.priority,
             delay=options.delay,
             at=options.at,
         )
@@ -92,7 +97,7 @@ class TaskSender(Generic[P, R]):
 
         Each thousand is stored whole or not at all. Raises as `send`.
         """
-        tickets = await self._post.send_many(messages, timeout=self._options.expires)
+        tickets = await self._post.send_many(messages, timeout=self._options.expires, priority=self._options.priority)
         return [TaskTicket(ticket, self.definition) for ticket in tickets]
 
     async def request(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -108,16 +113,18 @@ class TaskSender(Generic[P, R]):
         *,
         request_id: str | None = None,
         expires: timedelta | float | None = None,
+        priority: str | None = None,
         delay: timedelta | float | None = None,
         at: datetime | None = None,
     ) -> TaskSender[P, R]:
         """A sender of the same task for calls of which more is said: `await resize.options(expires=60).send(…)`.
 
         `request_id` makes repeating a send safe. A call that no attempt has begun within `expires`, in seconds or as
-        timedelta, ends with a timeout. With `delay`, or `at` a time, it leaves then, which needs `App(schedules=True)`;
-        its expiry counts from there. `send_many` knows `expires` alone.
+        timedelta, ends with a timeout. `priority` is one of its queue's, and the task's own unless it is said; a unique
+        task has that alone. With `delay`, or `at` a time, it leaves then, which needs `App(schedules=True)`;
+        its expiry counts from there. `send_many` knows `expires` and `priority` alone.
         """
-        said = SendOptions(request_id=request_id, expires=expires, delay=delay, at=at)
+        said = SendOptions(request_id=request_id, expires=expires, priority=priority, delay=delay, at=at)
         return TaskSender(self.definition, self.topic, self._post, said)
 
 

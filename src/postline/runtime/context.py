@@ -278,9 +278,9 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
     ) -> str:
         """Send a command with this record's settlement, or not at all; gives its request id. Never waits.
 
-        `priority` is one of its topic's. Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves then, as a message of `publish`
-        does. One that no attempt has begun within `timeout` (seconds or timedelta) of leaving expires. A repeated
-        attempt sends it under the same id. Raises as `publish` does.
+        `priority` is one of its topic's. Its reply comes as a message (`App.replies`). With `delay` or `at` it leaves
+        then, as a message of `publish` does. One that no attempt has begun within `timeout` (seconds or timedelta) of
+        leaving expires. A repeated attempt sends it under the same id. Raises as `publish` does.
         """
         if self.closed:
             raise self.too_late("sent through")
