@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from postline import App, HandlerFault, ReplyOutcome, RequestTimeout, Topic
+from postline.contracts.cloudevents import REQUEST_ID
 from tests.conformance.apps import NEVER, Gate, World, all_records, eventually
 from tests.conformance.harness import Engine
 
@@ -42,6 +43,26 @@ class Images:
 
         self.resize = resize
         self.index = index
+
+
+class Ranked:
+    """As `Images`, with priorities; what is unique has the highest."""
+
+    def __init__(self, gate: Gate) -> None:
+        app = self.app = App("images")
+        work = app.queue("work", partitions=2, retry=NEVER, priorities={"high": 0.6, "normal": 0.3, "low": 0.1})
+
+        @app.task(queue=work)
+        async def resize(path: str) -> str:
+            await gate.pass_through()
+            return path.upper()
+
+        @app.task(queue=work, unique=timedelta(days=7), priority="high")
+        async def index(path: str) -> str:
+            await gate.pass_through()
+            return path.upper()
+
+        self.resize, self.index = resize, index
 
 
 @pytest.fixture
@@ -135,3 +156,35 @@ async def test_failed_and_expired_calls_end_as_such_and_a_redrive_mends_the_resu
         await world.until_handled("images.work", dead=1)
         assert (await failing.status()).state == "failed"
         await sending.app.stop()
+
+
+async def test_what_a_queue_promises_holds_over_its_priorities_whoever_dies(world: World) -> None:
+    async with world:
+        gate = Gate()
+        workers = [Ranked(gate)]
+        await world.start(workers[0].app)
+        sending, other = Ranked(gate), Ranked(gate)
+        for each in (sending, other):
+            await each.app.start(world._environment(world.log), consume=False)
+        gate.shut()
+        tickets = [
+            await sending.resize.options(priority=priority, request_id=f"r-{n}").send(f"p{n}")
+            for n, priority in enumerate(["high", "normal", "low"] * 6)
+        ]
+        unique = [await each.index.send("cat") for each in (sending, other)]
+        again = [await other.resize.options(priority="low", request_id=f"r-{n}").send(f"p{n}") for n in range(6)]
+        await gate.until_somebody_waits()
+        await world.kill(workers[0].app)
+        gate.open()
+        workers.append(Ranked(gate))
+        await world.start(workers[1].app)
+        outcomes = await asyncio.gather(*(ticket.result(60) for ticket in (*tickets, *again)))
+        assert outcomes == [f"P{n}" for n in (*range(18), *range(6))]
+        assert [await ticket.result(60) for ticket in unique] == ["CAT", "CAT"]
+        for name, done, duplicate in (("images.work.high", 7, 3), ("images.work", 6, 2), ("images.work.low", 6, 2)):
+            await world.until_handled(name)
+            await world.balanced(name, done=done, duplicate=duplicate)
+        found = [world.log.envelope(record) for _, record in await all_records(world.log, "images.work.replies")]
+        assert set(Counter(each.headers[REQUEST_ID] for each in found).values()) == {1}
+        for each in (sending, other):
+            await each.app.stop()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from postline import App, ForeignTopic, Topic
+from postline import App, CommandTopic, ForeignTopic, Topic
 from postline.app import Environment, need_of
 from postline.clock import SystemClock
 from postline.errors import MissingCapability, TopicMismatch, UnknownTopic
@@ -91,6 +91,20 @@ async def test_topics_are_planned_made_altered_and_then_as_they_shall_be():
     await env.log.apply([change])
     assert await env.log.plan(longer) == []
     assert await env.log.plan(need_of(billing, env)) == []  # a reader's contract says nothing of what the owner keeps
+
+
+async def test_a_command_topic_is_planned_with_its_priorities_for_who_serves_it_and_who_sends():
+    env = await environment()
+    jobs = CommandTopic("jobs", owner="worker", key="customer", priorities={"high": 0, "normal": 0})
+    jobs.command("jobs.Do")(type("Do", (Struct,), {"__annotations__": {"customer": str}}))
+    worker, client = App("worker", owns=[jobs]), App("client", publishes_to=[jobs])
+    worker.serve(jobs).on(next(iter(jobs.commands.classes)))(lambda command: None)
+    made = {name for _, name in told(await env.log.plan(need_of(worker, env)))}
+    assert made - {"postline.schemas"} == {
+        *("jobs.commands", "jobs.commands.high", "jobs.replies", "jobs.tickets"),
+        *("jobs.dead-letters", "jobs.control", "jobs.high.dead-letters", "jobs.high.control"),
+    }
+    assert need_of(client, env).publishes == {"jobs.commands", "jobs.commands.high", "jobs.replies", "jobs.tickets"}
 
 
 async def test_nothing_is_applied_beside_what_can_not_be():

@@ -64,3 +64,27 @@ def test_priorities_are_told_with_the_channel(project: Project) -> None:
         "high": {"address": "shop.orders.high", "share": 0.7},
         "normal": {"address": "shop.orders", "share": 0.3},
     }
+
+
+def test_priorities_of_a_command_topic_are_told_with_the_channel_of_its_commands(project: Project) -> None:
+    project.write(
+        "jobs.py",
+        "from msgspec import Struct\n"
+        "from postline import App, CommandTopic\n"
+        'jobs = CommandTopic("jobs", owner="worker", priorities={"high": 0, "normal": 0.5})\n'
+        '@jobs.command("jobs.Do")\n'
+        "class Do(Struct): ...\n"
+        'app = App("worker", owns=[jobs])\n'
+        "@app.serve(jobs).on(Do)\n"
+        "async def do(command: Do) -> None: ...\n",
+    )
+    made = project.run("contracts", "asyncapi", "jobs:app").json
+    assert list(made["channels"]) == ["jobs.replies", "jobs.commands"]
+    assert made["channels"]["jobs.commands"]["x-priorities"] == {
+        "high": {"address": "jobs.commands.high", "share": 0},
+        "normal": {"address": "jobs.commands", "share": 0.5},
+    }
+    assert problems(made) == []
+    written = project.run("contracts", "snapshot", "jobs:app")
+    assert written.code == 0, written.err
+    assert project.run("contracts", "check", "jobs:app").code == 0

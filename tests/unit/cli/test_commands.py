@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 
 from postline.app import open_environment
 from tests.unit.cli.conftest import Project
@@ -83,3 +84,23 @@ def test_wrong_commands_are_refused_before_anything_is_sent(project: Project) ->
     wrong = project.run("send", "ledger_app:app", "ledger.Deposit", '{"account": 5}')
     assert wrong.code == 2
     assert "account" in wrong.err
+
+
+def test_a_priority_is_given_and_a_repetition_with_another_gets_the_first_outcome(project: Project) -> None:
+    told = LEDGER.replace("partitions=2)", 'partitions=2, priorities={"high": 0.5, "normal": 0.5})')
+    project.write(
+        "ledger_app.py",
+        told.replace(", state=int", "")
+        .replace("(ctx.state.get() or 0) + ", "")
+        .replace("    ctx.state.put(balance)\n", ""),
+    )
+    asked = ("ledger_app:app", "ledger.Deposit", '{"account": "bob", "amount": 5}', "--request-id", "r-1")
+    assert project.run("send", *asked, "--priority", "high").code == 0
+    handle_what_waits(project)
+    again = project.run("request", *asked, "--priority", "normal", "--json")
+    assert again.json["reply"] == {"balance": 5}
+    (listed,) = map(json.loads, project.run("tickets", "ledger", "--json").out.splitlines())
+    assert listed["request_id"] == "r-1"
+    unknown = project.run("send", *asked[:3], "--priority", "urgent")
+    assert unknown.code != 0
+    assert "'high', 'normal'" in unknown.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 from typing import Any
 
 import pytest
@@ -115,3 +116,36 @@ def test_what_is_not_there_is_told(images: Project) -> None:
     assert (missing.code, "has no call 'nothing'" in missing.err) == (2, True)
     misplaced = images.run("tasks", "--json", "list", "images.tasks")
     assert (misplaced.code, "stand after it" in misplaced.err) == (2, True)
+
+
+def test_a_queue_is_shown_with_its_priorities_and_its_calls_whichever_they_have(images: Project) -> None:
+    images.write(
+        "images_app.py",
+        IMAGES.replace(
+            "@app.task(retry",
+            'work = app.queue("work", priorities={"high": 0.7, "normal": 0.3})\n@app.task(queue=work, retry',
+        ),
+    )
+    ids = []
+    for priority in ("high", "normal"):
+        call = ("send", "images_app:app", "images.resize", '{"path": "cat"}', "--json", "--as", "images")
+        ids.append(images.run(*call, "--priority", priority).json["request_id"])
+    handle(images)
+    found = queues(images)
+    assert {
+        name: (each["priority"], each["share"], each["done"]) for name, each in found.items() if "work" in name
+    } == {
+        "images.work": ("normal", 0.3, 1),
+        "images.work.high": ("high", 0.7, 1),
+    }
+    assert "70%" in images.run("tasks", "queues", "--table").out
+    call = ("send", "images_app:app", "images.resize", '{"path": "dog"}', "--json", "--as", "images")
+    waiting = [images.run(*call, "--priority", each).json["request_id"] for each in ("high", "normal")]
+    for name, shown in (("images.work", waiting), ("images.work.high", waiting[:1])):
+        listed = images.run("tasks", "list", name, "--json").out.splitlines()
+        assert [json.loads(line)["request_id"] for line in listed] == shown
+    assert images.run("tasks", "show", "images.work", ids[0], "--json").json["task"]["state"] == "succeeded"
+    cancelled = images.run("tasks", "cancel", "images.work", waiting[0], "--json")
+    assert (cancelled.code, cancelled.json["subscription"]) == (0, "images.work.high")
+    handle(images)
+    assert images.run("tasks", "show", "images.work", waiting[0], "--json").json["task"]["state"] == "cancelled"
