@@ -30,4 +30,4 @@ def priority_note(tickets: TopicSpec, command: Append, priority: str, note_id: s
 
 def request_of_note(key: bytes) -> bytes:
     """The ticket's key of the request that a note is about."""
-    return key[: key.rindex(_SUFFIX)]
+    return key.rpartition(_SUFFIX)[0]
