@@ -25,7 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 from msgspec import Struct
 
-from postline import App, Context, Retry, Topic
+from postline import App, CommandTopic, Context, Retry, Topic
 from postline.app import Environment, need_of, open_log
 from postline.clock import SystemClock
 from postline.contracts import Partitioner
@@ -345,6 +345,36 @@ async def test_an_app_runs_with_the_rights_that_are_planned_and_no_others(guarde
     async with place.opened(user="admin") as environment:
         (view,) = await Monitor(environment.log, environment.clock).subscriptions()
         assert (view.name, view.lag_records, view.dead_letters) == (place.name("accounting"), 0, len(CUSTOMERS))
+
+
+@pytest.mark.slow
+async def test_commands_of_every_priority_are_sent_answered_and_cancelled_with_the_rights_that_are_planned(
+    guarded: Cluster, tmp_path: Path
+):
+    place = Place(guarded, tmp_path / "cache")
+    prints = CommandTopic("prints", owner="printer", key="order", partitions=2, priorities={"high": 0, "normal": 0})
+
+    class Print(Struct, frozen=True):
+        order: str
+
+    prints.command("prints.Print")(Print)
+    printer, client = App("printer", owns=[prints]), App("client", publishes_to=[prints])
+
+    @printer.serve(prints).on(Print)
+    async def print_it(command: Print) -> None:
+        """Nothing but the reply."""
+
+    await place.applied(printer, user="admin")
+    async with place.running(printer, user="admin"):
+        done = await place.applied(client, principal="User:shop", user="admin")
+        assert kinds(done) == {ChangeKind.ACL}
+        async with place.running(client, user="shop"):
+            for priority in ("high", "normal"):
+                ticket = await client.send(Print("o-1"), priority=priority, request_id=f"r-{priority}")
+                await ticket.outcome(60)
+                again = await client.send(Print("o-1"), request_id=f"r-{priority}")
+                await again.outcome(60)
+                await again.cancel()
 
 
 # -- partitions that others added ---------------------------------------------------------------

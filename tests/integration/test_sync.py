@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from msgspec import Struct
 
-from postline import App, EncodeError, Topic, UsageError, sync
+from postline import App, CommandTopic, EncodeError, RequestTimeout, Topic, UsageError, sync
 from postline.app import Environment
 from postline.clock import SystemClock
 from postline.errors import PublishTimeout
@@ -64,6 +64,27 @@ def test_what_publish_returned_for_is_in_the_file(shop: sync.Connection, file: P
     assert (published.id, published.topic, published.offset) == ("one", "shop.orders", 0)
     assert [p.offset for p in shop.publish_many(Order(str(n), "c") for n in range(2, 5))] == [1, 2, 3]
     assert stored(file) == ["1", "2", "3", "4"]
+
+
+def test_a_command_is_sent_with_a_priority_and_repeated_where_the_first_lies(file: Path):
+    prints = CommandTopic("prints", owner="printer", key="id", partitions=1, priorities={"high": 0, "normal": 0})
+    prints.command("prints.Print")(type("Print", (Struct,), {"__annotations__": {"id": str}}))
+    (printed,) = prints.commands.classes
+    with sync.connect(App("shop", publishes_to=[prints])) as connection:
+        for priority in ("high", "normal"):
+            connection.send(printed("a"), request_id="r-1", priority=priority)
+        with pytest.raises(RequestTimeout):
+            connection.request(printed("a"), priority="high", timeout_seconds=0.01)
+
+    async def stored() -> list[int]:
+        log = SqliteLog(str(file), clock=SystemClock())
+        await log.start()
+        try:
+            return [(await log.bounds(name))[0].end for name in ("prints.commands", "prints.commands.high")]
+        finally:
+            await log.close()
+
+    assert asyncio.run(stored()) == [0, 3]
 
 
 def test_many_threads_publish_through_one_connection(shop: sync.Connection, file: Path):

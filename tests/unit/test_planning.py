@@ -104,7 +104,10 @@ async def test_a_command_topic_is_planned_with_its_priorities_for_who_serves_it_
         *("jobs.commands", "jobs.commands.high", "jobs.replies", "jobs.tickets"),
         *("jobs.dead-letters", "jobs.control", "jobs.high.dead-letters", "jobs.high.control"),
     }
-    assert need_of(client, env).publishes == {"jobs.commands", "jobs.commands.high", "jobs.replies", "jobs.tickets"}
+    sent = need_of(client, env)
+    assert sent.follows == {"jobs.replies", "jobs.tickets"}
+    assert sent.asks == {"jobs.control", "jobs.high.control"}
+    assert sent.publishes == {"jobs.commands", "jobs.commands.high", "jobs.replies", "jobs.tickets"}
 
 
 async def test_nothing_is_applied_beside_what_can_not_be():

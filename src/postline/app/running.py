@@ -154,7 +154,7 @@ class Running:
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         settings, written = environment.settings, with_siblings(published)
-        self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared)
+        self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared, app.commands)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         self.commanding = Commanding(commands, self.topology, self.outlet)

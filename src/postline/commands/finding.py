@@ -140,7 +140,9 @@ class Tickets:
                 elif kind == ACCEPTED:
                     seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
                 elif kind == PRIORITY:
-                    seen.priorities.setdefault(_mark(request_of_note(key)), (offset, (value or b"").decode("utf-8", "replace")))
+                    seen.priorities.setdefault(
+                        _mark(request_of_note(key)), (offset, (value or b"").decode("utf-8", "replace"))
+                    )
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)

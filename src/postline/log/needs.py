@@ -67,6 +67,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     subscriptions: tuple[SubscriptionNeed, ...] = ()
     #: Topics that are published to.
     publishes: frozenset[str] = frozenset()
+    #: Topics that are read outside any subscription.
+    follows: frozenset[str] = frozenset()
+    #: Control topics of subscriptions, perhaps others', that something is asked on.
+    asks: frozenset[str] = frozenset()
     #: Who the apps are to the cluster, "User:shop": its rights are planned, too.
     principal: str = ""
 

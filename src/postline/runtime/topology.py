@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from postline.contracts import Bound, Catalog, Compaction, Topic
+from postline.contracts.commands import CommandTopic
 from postline.contracts.priorities import NORMAL, sibling_name
 from postline.errors import TopicMismatch, UnknownTopic
 from postline.log.needs import Change, ChangeKind, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refusal_of
 from postline.log.port import Capability, Log
 from postline.runtime.announce import own_topics
-from postline.runtime.plan import Plan
+from postline.runtime.plan import CONTROL_SUFFIX, Plan
 from postline.settings import Settings
 
 __all__ = ["Topology", "merged", "warnings_in"]
@@ -33,8 +34,9 @@ class Topology:
         settings: Settings,
         published: Iterable[Topic],
         shared: Sequence[TopicSpec] = (),
+        commands: Sequence[CommandTopic] = (),
     ) -> None:
-        self._shared = tuple(shared)
+        self._shared, self._commands = tuple(shared), tuple(commands)
         self._log, self._service, self._catalog, self._settings = log, service, catalog, settings
         self._published = frozenset(settings.full_name(topic.name) for topic in published)
         #: The log's own description of each topic, by the name in the contract.
@@ -60,6 +62,8 @@ class Topology:
             foreign=tuple(self._settings.full_name(name) for name in self._catalog.foreign),
             subscriptions=tuple(subscriptions),
             publishes=self._published,
+            follows=frozenset(self._settings.full_name(name) for each in self._commands for name in _heard(each)),
+            asks=frozenset(self._settings.full_name(name) for each in self._commands for name in _cancelling(each)),
             principal=principal,
         )
 
@@ -186,6 +190,16 @@ class Topology:
             self.specs[topic.name] = wanted
 
 
+def _heard(topic: CommandTopic) -> list[str]:
+    """Where a client hears what became of its commands."""
+    return [topic.replies.name, topic.tickets.name]
+
+
+def _cancelling(topic: CommandTopic) -> list[str]:
+    """Where the service that has the whole topic is asked to cancel; the names of shares its contract doesn't tell."""
+    return [sibling_name(topic.name, each) + CONTROL_SUFFIX for each in topic.commands.siblings or (NORMAL,)]
+
+
 def warnings_in(changes: Iterable[Change]) -> list[str]:
     """What there is to know, each thing once, with the names of all topics that it is about."""
     names: dict[str, list[str]] = {}
@@ -210,5 +224,7 @@ def merged(needs: Sequence[Need]) -> Need:
         foreign=tuple(dict.fromkeys(name for need in needs for name in need.foreign if name not in topics)),
         subscriptions=tuple(each for need in needs for each in need.subscriptions),
         publishes=frozenset[str]().union(*(need.publishes for need in needs)),
+        follows=frozenset[str]().union(*(need.follows for need in needs)),
+        asks=frozenset[str]().union(*(need.asks for need in needs)),
         principal=next((need.principal for need in needs if need.principal), ""),
     )

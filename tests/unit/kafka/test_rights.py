@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 pytest.importorskip("confluent_kafka")
@@ -52,6 +53,20 @@ def test_each_thing_an_app_does_asks_for_its_rights_and_nothing_else_does() -> N
         "transactional-id postline.*": {"WRITE"},
         "cluster kafka-cluster": {"DESCRIBE_CONFIGS"},
     }
+
+
+def test_who_sends_commands_hears_of_them_and_may_ask_for_their_cancelling() -> None:
+    client = Need(
+        services=frozenset({"shop"}),
+        topics=(INVOICES,),
+        publishes=frozenset({"billing.invoices"}),
+        follows=frozenset({"billing.invoices"}),
+        asks=frozenset({"billing.control"}),
+    )
+    rights = found(client)
+    assert rights["topic billing.invoices"] == {"READ", "WRITE"}
+    assert rights["topic billing.control"] == {"WRITE"}
+    assert found(msgspec.structs.replace(NEED, asks=client.asks)) == found()  # its own it may write anyway
 
 
 def test_a_subscription_that_is_renamed_reads_its_old_group() -> None:

@@ -65,6 +65,7 @@ def rights_for(
         # Of a topic that is read, retention decides when what is held has to be copied.
         topics[name] = {"READ", "DESCRIBE_CONFIGS"} if name in reads else set()
         topics[name] |= {"WRITE"} if name in need.publishes else set()
+        topics[name] |= {"READ"} if name in need.follows else set()
     contracts = [spec.name for spec in need.topics if spec.owner in need.services]
     own: dict[str, set[str]] = {name: {"READ", "WRITE"} for name in (catalog, *(spec.name for spec in need.shared))}
     own |= {name: topics.pop(name) for name in contracts}
@@ -75,7 +76,7 @@ def rights_for(
         operations.add("DESCRIBE_CONFIGS")
         if options.create_topics:
             operations.update({"CREATE", "ALTER_CONFIGS"} if name in contracts else {"CREATE"})
-    topics = own | topics
+    topics = {name: {"WRITE"} for name in sorted(need.asks - own.keys())} | own | topics
     found = [Right(_TOPIC, name, _sorted(operations)) for name, operations in topics.items()]
     found += _groups(need.subscriptions, facts)
     found.append(Right(_GROUP, READING_GROUP, ("DESCRIBE",)))
