@@ -129,8 +129,9 @@ class Tasks:
         parts = []
         for info in await self._log.subscriptions():
             base, _, priority = info.topic.partition(f"{COMMANDS}.")
-            base = base.removesuffix(COMMANDS)
-            if queue in (base, info.name) and info.name == sibling_name(base, priority or NORMAL):
+            base, priority = base.removesuffix(COMMANDS), priority or NORMAL
+            own = (sibling_name(base, priority), sibling_name(base + COMMANDS, priority))
+            if queue in (base, info.name) and (info.name, info.topic) == own:
                 parts.append(_Part(info.name, info.topic, base + TICKETS))
         return parts or [_Part(queue, queue + COMMANDS, queue + TICKETS)]
 
