@@ -22,6 +22,7 @@ _COMMANDS = {
     "contracts": ("postline.cli.contracts:command", "Write contracts down, compare and check them."),
     "demo": ("postline.demo:command", "Run a small shop, kill its workers, and prove that nothing was lost."),
     "dlq": ("postline.cli.dlq:command", "List, show, redrive and discard dead letters."),
+    "explain": ("postline.cli.explain:command", "Explain what apps do with each message, at worst."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
