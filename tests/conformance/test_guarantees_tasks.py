@@ -41,6 +41,16 @@ class Images:
             self.ran.append(path)
             return len(self.ran)
 
+        @app.task(queue=work, unique="until-done")
+        async def refresh(path: str, fails: bool = False) -> int:
+            if gate is not None:
+                await gate.pass_through()
+            self.ran.append(path)
+            if fails:
+                raise RuntimeError("told to fail")
+            return len(self.ran)
+
+        self.refresh = refresh
         self.resize = resize
         self.index = index
 
@@ -134,6 +144,32 @@ async def test_equal_calls_of_one_window_are_run_once_whoever_sends_and_dies(wor
         assert [each.ran for each in workers] == [[], ["cat", "dog"]]
         await world.until_handled("images.work")
         await world.balanced("images.work", done=2, duplicate=2)
+        for each in clients:
+            await each.app.stop()
+
+
+async def test_of_calls_that_are_unique_until_done_one_is_under_way_whoever_sends_and_dies(world: World) -> None:
+    async with world:
+        gate = Gate()
+        workers = [Images(gate)]
+        await world.start(workers[0].app)
+        clients = [await client(world), await client(world)]
+        gate.shut()
+        first = [await each.refresh.send("cat") for each in clients]
+        await gate.until_somebody_waits()
+        await world.kill(workers[0].app)
+        first.append(await clients[0].refresh.send("cat"))
+        gate.open()
+        workers.append(Images(gate))
+        await world.start(workers[1].app)
+        assert [await ticket.result(60) for ticket in first] == [1, 1, 1]
+        assert await clients[1].refresh.request("cat") == 2
+        with pytest.raises(HandlerFault, match="told to fail"):
+            await clients[0].refresh.request("cat", fails=True)
+        assert await clients[0].refresh.request("cat") == 4
+        assert workers[1].ran == ["cat"] * 4
+        await world.until_handled("images.work", dead=1)
+        await world.balanced("images.work", done=3, duplicate=2, dead_lettered=1)
         for each in clients:
             await each.app.stop()
 

@@ -52,6 +52,7 @@ class Commanding:
         return {
             "is_command": True,
             "own_id": spec.own_id,
+            "unique_id": spec.unique_id,
             "expires_ms": None if spec.expires is None else milliseconds_of(spec.expires),
             "priority": topic.priority.name if topic.priority else "",
             "usual_priority": spec.priority or NORMAL,

@@ -66,14 +66,14 @@ def queues(as_json: bool | None, url: str | None) -> int:
             ">failed",
             ">expired",
         ),
-        *(">cancelled", ">duplicates"),
+        *(">cancelled", ">duplicates", ">joined"),
     )
     console().print(table(columns, [_row(view, shares=shares) for view in views]))
     return OK
 
 
 def _row(view: QueueView, *, shares: bool) -> tuple[str, ...]:
-    counts = (view.retrying, view.done, view.failed, view.expired, view.cancelled, view.duplicates)
+    counts = (view.retrying, view.done, view.failed, view.expired, view.cancelled, view.duplicates, view.joined)
     behind = duration(view.lag_seconds)
     share = (view.priority or "-", f"{view.share:.0%}" if view.share else "-") if shares else ()
     return (view.name, *share, view.status, str(view.workers), number(view.open), behind, *map(number, counts))
@@ -150,6 +150,8 @@ def _draw(detail: TaskDetail) -> None:
         click.echo(f"  expires   {task.expires}")
     if task.attempts:
         click.echo(f"  attempts  {task.attempts}, the next one {when(task.next_attempt_ms)}")
+    if task.same_as:
+        click.echo(f"  equals    {task.same_as}, which is under way: it gets that one's outcome")
     click.echo(f"  call      {_text(detail.call)}")
     if detail.reply is not None:
         click.echo(f"  reply     {detail.reply.type} {_text(detail.reply)}")

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from postline.commands.tokens import ReplyToken
+from postline.commands.underway import Owed, Underway
 from postline.commands.writing import ReplyWriter, Written
-from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, time_of, timestamp
+from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, UNIQUE_ID, time_of, timestamp
 from postline.contracts.commands import CommandSpec
 from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import DecodeError, Refused, UsageError
-from postline.log.port import Append, Record
+from postline.log.port import Append, PartitionCommit, Record
 from postline.message import Envelope
 from postline.runtime.calls import publish_result
 from postline.runtime.context import Context
 from postline.runtime.control import ControlOp
 from postline.runtime.deadletters import describe
 from postline.runtime.dedup import identity_digest
-from postline.runtime.entries import ANSWERED, CANCELLED, LATER, TimerEntry, keys_of, offset_key, offset_of
+from postline.runtime.entries import (
+    ANSWERED,
+    CANCELLED,
+    LATER,
+    UNIQUE,
+    TimerEntry,
+    UniqueEntry,
+    keys_of,
+    offset_key,
+    offset_of,
+)
 from postline.runtime.outcomes import Outcome
 from postline.runtime.unit import PendingUnit
 
@@ -32,20 +43,16 @@ __all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "expire_promise"]
 
 _log = logging.getLogger("postline.runtime")
 
+#: Where an attempt's context keeps the outcome of a unique call until it is settled; never stored.
+_OUTCOME = b"outcome"
 #: The kind of timers that answer where a promised reply did not come in time.
 OVERDUE = "reply-overdue"
 #: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
 _CANCELLED_MAX = 10_000
 
 
-class _Owed(NamedTuple):
-    """What is kept of a command that was promised a reply: all that was said of it, and whether it had one before."""
-
-    cause: Envelope
-    again: bool
-
-
-_decode = msgspec.msgpack.Decoder(_Owed).decode
+_decode = msgspec.msgpack.Decoder(Owed).decode
+_decode_written = msgspec.msgpack.Decoder(Written).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -76,12 +83,49 @@ class PartitionAnswers:
         self._answered: set[int] = set()
         #: Marks of commands that were promised a later reply.
         self._owed: set[bytes] = set()
+        self._underway = Underway(owned, answering.writer)
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
         self._cancelled = dict.fromkeys(await keys_of(self._owned, CANCELLED))
         self._answered = {offset_of(key) for key in await keys_of(self._owned, ANSWERED)}
         self._owed = set(await keys_of(self._owned, LATER))
+        await self._underway.load(self._is_owed)
+
+    # -- unique calls -----------------------------------------------------------------------------
+
+    def admit(self, record: Record, envelope: Envelope) -> Outcome:
+        """The outcome of a command that needs no attempt: it is cancelled, or equal to one under way; else PENDING."""
+        if UNIQUE_ID not in envelope.headers:
+            return Outcome.PENDING
+        if (mark := identity_digest(envelope)) in self._cancelled:
+            self._forget_cancelled(mark)
+            self._answer(record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
+            return Outcome.DISCARDED
+        return Outcome.PENDING if self._underway.admit(record, envelope) else Outcome.DUPLICATE
+
+    def admitted(self) -> None:
+        """A batch has been admitted."""
+        self._underway.admitted()
+
+    def take(self) -> None:
+        """A commit takes all that was answered by now."""
+        self._underway.take()
+
+    async def seal(self, part: PartitionCommit) -> None:
+        """Complete the commit that was taken, before it is made. Raises LogError, with nothing done."""
+        await self._underway.seal(part)
+
+    def lose(self, is_lost: Callable[[int], bool]) -> None:
+        """Records at some offsets will never be handled."""
+
+        def gone(claim: UniqueEntry) -> bool:
+            return is_lost(claim.offset) and not self._is_owed(claim.client, claim.request)
+
+        self._underway.lose(gone)
+
+    def _is_owed(self, client: str, request: str) -> bool:
+        return identity_digest(Envelope(id=request, source=client)) in self._owed
 
     # -- before and after an attempt --------------------------------------------------------------
 
@@ -93,12 +137,21 @@ class PartitionAnswers:
             return Outcome.DISCARDED
         expiry = envelope.headers.get(EXPIRY)
         # One that is redriven had its time, and somebody wants it done all the same.
-        if expiry is None or context.offset in self._answered or not self._is_over(expiry):
+        if context.offset in self._answered:
+            return self._join_again(context, envelope)
+        if expiry is None or not self._is_over(expiry):
             return None
         how = "begun" if context.attempt == 1 else f"done, after {context.attempt - 1} failed attempts"
         said = TimedOut(f"The command expired at {expiry}, before it was {how}.")
         self._answer(context.record, envelope, self._writer.written(said, ReplyOutcome.TIMEOUT))
         return Outcome.EXPIRED
+
+    def _join_again(self, context: Context[Any], envelope: Envelope) -> Outcome | None:
+        """A redriven call has its outcome from an equal one, if one is under way by now."""
+        if self._underway.admit(context.record, envelope, again=True):
+            return None
+        self.forget(context.offset)
+        return Outcome.DUPLICATE
 
     def _is_over(self, expiry: str) -> bool:
         now_ms = self._owned.now_ms()
@@ -113,7 +166,7 @@ class PartitionAnswers:
         if mark not in self._cancelled or context.attempt > 1 or context.offset in self._answered:
             return False  # one that was tried has begun
         self._forget_cancelled(mark)
-        return True
+        return not self._underway.is_awaited(envelope)  # nobody can take back what others asked for, too
 
     def check_output(self, context: Context[Any]) -> None:
         """Raise UsageError in the handler of a query, which changes nothing."""
@@ -145,8 +198,11 @@ class PartitionAnswers:
 
     def _put_reply(self, context: Context[Any], reply: Any) -> None:
         written = self._writer.written(reply, ReplyOutcome.SUCCESS)
-        for append in self._records(context.record, context.envelope, written):
+        envelope = context.envelope
+        for append in self._records(context.record, envelope, written):
             context.put_out(append)
+        if UNIQUE_ID in envelope.headers:
+            context.put_entry(UNIQUE, _OUTCOME, _encode(written))  # for `settled`, on the loop
 
     def _require(self, sound: bool, spec: CommandSpec, said: str) -> None:
         if not sound:
@@ -191,11 +247,12 @@ class PartitionAnswers:
             self._answered.discard(offset)
             self._owned.unit.delete(ANSWERED, offset_key(offset))
 
-    async def reset(self, unit: PendingUnit, offsets: Sequence[int]) -> None:
-        """Put the faults of these held commands, which are discarded, into a reset's commit; nothing is owed then."""
+    async def reset(self, unit: PendingUnit, offsets: Sequence[int], target: int) -> None:
+        """Put the faults of what a reset to `target` discards, these held commands too, into its commit."""
         owned = self._owned
         unit.clear(LATER)
         unit.clear(ANSWERED)
+        unit.appends += self._underway.reset(unit, target)
         for record in await owned.around.log.read_offsets(owned.topic, owned.partition, offsets) if offsets else ():
             fault = Fault("Discarded", "an operator moved the service's position past it")
             written = self._writer.written(fault, ReplyOutcome.FAULT)
@@ -203,6 +260,7 @@ class PartitionAnswers:
 
     def _answer(self, record: Record, envelope: Envelope, written: Written) -> None:
         self._owned.unit.appends += self._records(record, envelope, written)
+        self._underway.end(envelope, written)
 
     def _records(self, record: Record, envelope: Envelope, written: Written) -> list[Append]:
         again = record[0] in self._answered
@@ -219,7 +277,7 @@ class PartitionAnswers:
             raise UsageError("The command does not say who asked, so nobody can be answered.", remedy="Return a reply.")
         context.promised = True
         # The envelope is kept whole: the reply needs all of it, and the command may be gone by then.
-        context.put_entry(LATER, mark, _encode(_Owed(envelope, context.offset in self._answered)))
+        context.put_entry(LATER, mark, _encode(Owed(envelope, context.offset in self._answered)))
         owned = self._owned
         return ReplyToken(owned.subscription, owned.partition, context.record[3], client, request).text()
 
@@ -227,6 +285,9 @@ class PartitionAnswers:
         """An attempt has succeeded; if it promised a reply, a command that expires before that is told so by then."""
         again = context.offset in self._answered
         self.forget(context.offset)
+        if context.entries is not None and (UNIQUE, _OUTCOME) in context.entries:
+            del self._owned.unit.changes[UNIQUE, _OUTCOME]
+            self._underway.end(context.envelope, _decode_written(context.entries[UNIQUE, _OUTCOME]))
         if not context.promised:
             return
         envelope = context.envelope
@@ -235,7 +296,7 @@ class PartitionAnswers:
             self._owed.add(mark)
         due = _expiry(envelope)
         if due is not None and not again:  # one that was redriven had its time
-            self._owned.timers.set(due, _timer(envelope), OVERDUE, _encode(_Owed(envelope, again)))
+            self._owned.timers.set(due, _timer(envelope), OVERDUE, _encode(Owed(envelope, again)))
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""
@@ -246,12 +307,15 @@ class PartitionAnswers:
         mark = identity_digest(Envelope(id=op.request, source=op.client))
         assert mark is not None, "an op names its request"
         if op.op == "cancel":
-            self._cancel(mark)
+            self._cancel(mark, op)
         else:
             await self._reply(mark, op)
 
-    def _cancel(self, mark: bytes) -> None:
+    def _cancel(self, mark: bytes, op: ControlOp) -> None:
         """Keep the wish: whether the command has begun is seen before its first attempt, and only there."""
+        cancelled = self._writer.written(Cancelled(), ReplyOutcome.REFUSAL)
+        if self._underway.withdraw(op.client, op.request, cancelled):
+            return
         self._cancelled[mark] = None
         self._owned.unit.put(CANCELLED, mark, b"")
         if len(self._cancelled) > _CANCELLED_MAX:
@@ -274,8 +338,9 @@ class PartitionAnswers:
         if (due := _expiry(cause)) is not None:
             self._owned.timers.cancel(due, _timer(cause))
         self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
+        self._underway.end(cause, written)
 
-    def overdue(self, owed: _Owed) -> None:
+    def overdue(self, owed: Owed) -> None:
         """The promised reply did not come before the command expired."""
         cause, again = owed
         mark = identity_digest(cause)
@@ -286,6 +351,7 @@ class PartitionAnswers:
         said = TimedOut(f"The reply that was promised did not come before {cause.headers[EXPIRY]}.")
         written = self._writer.written(said, ReplyOutcome.TIMEOUT)
         self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
+        self._underway.end(cause, written)
 
 
 def expire_promise(owned: OwnedPartition, entry: TimerEntry) -> None:

@@ -28,6 +28,7 @@ __all__ = [
     "RESERVED",
     "SCHEMA_ID",
     "TRACE",
+    "UNIQUE_ID",
     "from_headers",
     "time_of",
     "timestamp",
@@ -65,6 +66,9 @@ SCHEMA_ID = "ce_schemaid"
 #: Extensions of commands, of their replies, and of all that handling them causes: who asked, and in which request.
 CLIENT_ID, REQUEST_ID = "ce_clientid", "ce_requestid"
 
+#: The extension of a command of which one is under way at a time: the same for all that are equal to it.
+UNIQUE_ID = "ce_uniqueid"
+
 #: The extension of a reply that says which of the four outcomes it is.
 OUTCOME = "ce_outcome"
 
@@ -83,7 +87,7 @@ _OF_FLAGS = frozenset({OWN_ID, SCHEMA_ID})
 RESERVED = _OF_FIELDS | {_VERSION, _TIME, OWN_ID, SCHEMA_ID}
 
 #: Headers that nobody may give to a message by hand.
-NOT_GIVEN = RESERVED | {CLIENT_ID, REQUEST_ID, OUTCOME, EXPIRY, CALLBACK}
+NOT_GIVEN = RESERVED | {CLIENT_ID, REQUEST_ID, UNIQUE_ID, OUTCOME, EXPIRY, CALLBACK}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -40,6 +40,8 @@ class CommandSpec:
     own_id: Callable[[Any, int], str] | None = None
     #: The priority that it has where its sender says nothing else; None for the normal one.
     priority: str | None = None
+    #: Of a command: what all that are equal to it have in common, where one of them is under way at a time.
+    unique_id: Callable[[Any], str] | None = None
 
 
 def ticket_key(client_id: str, request_id: str) -> bytes:

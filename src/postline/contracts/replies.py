@@ -9,7 +9,7 @@ import msgspec
 
 from postline.contracts.kinds import Kind
 
-__all__ = ["BUILT_IN", "Cancelled", "Done", "Fault", "ReplyOutcome", "TimedOut", "built_in_name"]
+__all__ = ["BUILT_IN", "AlreadyUnderWay", "Cancelled", "Done", "Fault", "ReplyOutcome", "TimedOut", "built_in_name"]
 
 
 class ReplyOutcome(enum.Enum):
@@ -48,8 +48,18 @@ class Cancelled(msgspec.Struct, frozen=True):
     """The refusal of a command whose client cancelled it before it was begun."""
 
 
+class AlreadyUnderWay(msgspec.Struct, frozen=True):
+    """The refusal of a unique call that is equal to one under way, for whose outcome enough others wait."""
+
+    #: Whose call is under way, and the request whose ticket it has.
+    client_id: str
+    request_id: str
+
+
 #: By wire name. They belong to every command topic, so no contract declares them; always JSON.
-BUILT_IN: dict[str, Kind] = {f"postline.{cls.__name__}": Kind(cls) for cls in (Done, Fault, TimedOut, Cancelled)}
+BUILT_IN: dict[str, Kind] = {
+    f"postline.{cls.__name__}": Kind(cls) for cls in (Done, Fault, TimedOut, Cancelled, AlreadyUnderWay)
+}
 _NAMES = {kind.cls: name for name, kind in BUILT_IN.items()}
 
 

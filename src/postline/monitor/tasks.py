@@ -15,6 +15,7 @@ from postline.log.port import Log, PartitionInfo, Record
 from postline.message import Envelope
 from postline.monitor.reading import Monitor
 from postline.monitor.views import HeldView, RecordId, RecordView, SubscriptionView
+from postline.runtime.entries import JOINED, OFFSET_BYTES, UNIQUE, UniqueEntry, decode_entry, offset_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
 
@@ -42,6 +43,8 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     expired: int
     cancelled: int
     duplicates: int
+    #: Calls that wait for the outcome of an equal one that is under way; among the duplicates.
+    joined: int
     #: Those among the failed that can be redriven.
     dead_letters: int
     #: Which of the queue's priorities this is, and its guaranteed share; "" where it has none.
@@ -67,6 +70,8 @@ class TaskView(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     next_attempt_ms: int | None = None
     error: str = ""
+    #: The request under way that it is equal to, and whose outcome it will get; "" for one that runs itself.
+    same_as: str = ""
 
 
 class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +124,7 @@ class Tasks:
             expired=outcomes[Outcome.EXPIRED.label],
             cancelled=outcomes[Outcome.DISCARDED.label],
             duplicates=outcomes[Outcome.DUPLICATE.label],
+            joined=len(await self._joined(view.name)),
             dead_letters=view.dead_letters,
             priority=view.priority.name if view.priority else "",
             share=view.priority.share if view.priority else 0.0,
@@ -134,6 +140,23 @@ class Tasks:
             if queue in (base, info.name) and (info.name, info.topic) == own:
                 parts.append(_Part(info.name, info.topic, base + TICKETS))
         return parts or [_Part(queue, queue + COMMANDS, queue + TICKETS)]
+
+    async def _joined(self, queue: str) -> dict[str, str]:
+        """By place, calls that wait for an equal one, and that one's request id."""
+        found: dict[str, str] = {}
+        for info in await self._log.partitions(queue):
+            claims = dict(await self._state(queue, info.partition, UNIQUE))
+            for key, _ in await self._state(queue, info.partition, JOINED):
+                if (claim := claims.get(key[:-OFFSET_BYTES])) is not None:
+                    place = RecordId(info.partition, offset_of(key[-OFFSET_BYTES:]))
+                    found[str(place)] = decode_entry(claim, UniqueEntry).request
+        return found
+
+    async def _state(self, queue: str, partition: int, namespace: str) -> list[tuple[bytes, bytes]]:
+        found: list[tuple[bytes, bytes]] = []
+        while page := await self._log.peek_state(queue, partition, namespace, after=found[-1][0] if found else b""):
+            found += page
+        return found
 
     async def open(self, queue: str, *, limit: int) -> list[TaskView]:
         """The tasks of a queue that have not ended, oldest first, `limit` at most. Raises UnknownSubscription."""
@@ -192,6 +215,7 @@ class Tasks:
     async def _found(self, part: _Part, request_id: str) -> AsyncIterator[TaskDetail]:
         replies = {each.envelope.headers.get(CLIENT_ID): each async for each in self._of(part.tickets, request_id)}
         held = {each.id: each for each in await self._monitor.held(part.name)}
+        joined = await self._joined(part.name)
         async for place in self._of(part.calls, request_id):
             view = _view(place._replace(queue=part.name))
             reply = replies.get(view.client)
@@ -201,6 +225,8 @@ class Tasks:
                 view = msgspec.structs.replace(
                     view, state="retrying", attempts=waiting.attempts, next_attempt_ms=waiting.next_attempt_ms
                 )
+            else:
+                view = msgspec.structs.replace(view, same_as=joined.get(view.id, ""))
             call = await self._shown(part.calls, place)
             answer = None if reply is None else await self._shown(part.tickets, reply)
             yield TaskDetail(task=view, call=call, reply=answer)

@@ -110,7 +110,7 @@ class Queueing(Protocol):
         concurrency: int | None = None,
         rate: Rate | None = None,
         priority: str | None = None,
-        unique: timedelta | None = None,
+        unique: timedelta | Literal["until-done"] | None = None,
         unique_by: Callable[..., object] | None = None,
         isolation: Literal["process"] | None = None,
     ) -> TaskDecorator: ...
@@ -131,11 +131,12 @@ class Queueing(Protocol):
         policy. An attempt of an async function has a `timeout`, a plain one only with isolation="process": it runs in a
         child process then, which is killed at the limit, and whose crash is a failed attempt; it must stand at the top
         of a module, and can't have the context. A call that no attempt has begun within `expires` ends as expired. Of
-        calls with the same arguments (or the same `unique_by` of them) that this service sends within one window of
-        `unique`, the first is run; the others give its ticket. Windows follow each other from the epoch on, so two
-        calls around a border may both run. `priority` is that of calls that say none, and of all calls of a unique
-        task. Raises ContractError for a signature that is no contract, UsageError for a
-        second task of a name.
+        calls with the same arguments (or the same `unique_by` of them), those that are sent while one is waiting, run
+        or retried are not run with unique="until-done": their tickets give its outcome. Where `unique` is a span, of
+        those that this service sends within one window of it the first is run, and the others give its ticket; windows
+        follow each other from the epoch on, so two calls around a border may both run. `priority` is that of calls that
+        say none, and of all calls of a unique task. Raises ContractError for a signature that is no contract,
+        UsageError for a second task of a name.
         """
         options = TaskOptions(**said)
 

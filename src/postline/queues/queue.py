@@ -15,7 +15,7 @@ from postline.errors import UsageError
 from postline.events import Policy
 from postline.queues.definitions import Definition
 from postline.queues.isolation import Children, refuse_isolation
-from postline.queues.unique import unique_id
+from postline.queues.unique import UNTIL_DONE, unique_id, windowed_id
 from postline.runtime.context import Context, milliseconds_of
 from postline.runtime.handlers import Handler
 from postline.runtime.limits import Rate
@@ -60,7 +60,7 @@ class TaskOptions:
     concurrency: int | None = None
     rate: Rate | None = None
     priority: str | None = None
-    unique: timedelta | None = None
+    unique: timedelta | Literal["until-done"] | None = None
     unique_by: Callable[..., object] | None = None
     isolation: Literal["process"] | None = None
 
@@ -98,7 +98,8 @@ class Queue(Serving):
         """Take a task in. Raises ContractError and UsageError for what contradicts itself."""
         if options.unique_by is not None and options.unique is None:
             raise UsageError(
-                f"Task {definition.name} has unique_by= and no window.", remedy="Say for how long: unique=timedelta(…)."
+                f"Task {definition.name} has unique_by=, and is not unique.",
+                remedy='Say for how long: unique="until-done" or unique=timedelta(…).',
             )
         if options.timeout_seconds is not None and options.timeout_seconds <= 0:
             raise UsageError(f"Task {definition.name} has a timeout of {options.timeout}.", remedy="Give more than 0.")
@@ -117,10 +118,8 @@ class Queue(Serving):
         if reply is not None:
             topic.reply(f"{definition.name}.result", aliases=[f"{each}.result" for each in options.aliases])(reply)
         topic.command(definition.name, reply=reply, aliases=options.aliases)(definition.message)
-        own_id = None if options.unique is None else unique_id(definition, options.unique, options.unique_by)
-        topic.specs[definition.name] = replace(
-            topic.specs[definition.name], expires=options.expires, own_id=own_id, priority=options.priority
-        )
+        spec = replace(topic.specs[definition.name], expires=options.expires, priority=options.priority)
+        topic.specs[definition.name] = replace(spec, **_uniqueness(definition, options))
         called = self._handler(definition, options)
         self.on(definition.message, concurrency=options.concurrency, rate=options.rate)(called)
         self.tasks[definition.name] = (definition, options)
@@ -154,6 +153,20 @@ class Queue(Serving):
         children, self._children = self._children, None
         if children is not None:
             await children.close()
+
+
+def _uniqueness(definition: Definition, options: TaskOptions) -> dict[str, Any]:
+    """What a `CommandSpec` says of calls that are equal. Raises UsageError for a window that can't be kept."""
+    if options.unique is None:
+        return {}
+    if isinstance(options.unique, timedelta):
+        return {"own_id": windowed_id(definition, options.unique, options.unique_by)}
+    if options.unique != UNTIL_DONE:
+        raise UsageError(
+            f"Task {definition.name} can't be unique={options.unique!r}.",
+            remedy=f"Say unique={UNTIL_DONE!r}, or a timedelta.",
+        )
+    return {"unique_id": unique_id(definition, options.unique_by)}
 
 
 def _handler(definition: Definition) -> Callable[..., Any]:

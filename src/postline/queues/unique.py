@@ -1,4 +1,4 @@
-"""Unique tasks: the request id that calls of one key share within a window of time."""
+"""Unique tasks: what equal calls have in common, for a window of time or until one of them is done."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from postline.ids import derived_id
 from postline.queues.definitions import Definition
 from postline.runtime.dedup import OWN_ID_WINDOW
 
-__all__ = ["unique_id"]
+__all__ = ["UNTIL_DONE", "unique_id", "windowed_id"]
 
+#: Of equal calls one is under way at a time.
+UNTIL_DONE = "until-done"
 #: Marks of own ids are kept no less long, so that the last call of a window is still recognised.
 _LONGEST = OWN_ID_WINDOW[0]
 
 
-def unique_id(
+def windowed_id(
     definition: Definition, window: timedelta, key_of: Callable[..., object] | None
 ) -> Callable[[Any, int], str]:
     """Of a task's message and the time, the id of its call: the same for all of one key in one window.
@@ -35,11 +37,18 @@ def unique_id(
         )
 
     def own_id(message: Any, now_ms: int) -> str:
-        if key_of is None:
-            told = msgspec.json.encode(message, order="sorted")
-        else:
-            args, kwargs = definition.arguments(message)
-            told = msgspec.json.encode(key_of(*args, **kwargs), order="sorted")
-        return derived_id("unique", definition.name, told, now_ms // window_ms)
+        return derived_id("unique", definition.name, _told(definition, message, key_of), now_ms // window_ms)
 
     return own_id
+
+
+def unique_id(definition: Definition, key_of: Callable[..., object] | None) -> Callable[[Any], str]:
+    """Of a task's message, what is the same for all of one key; see `windowed_id`."""
+    return lambda message: derived_id("unique", definition.name, _told(definition, message, key_of))
+
+
+def _told(definition: Definition, message: Any, key_of: Callable[..., object] | None) -> bytes:
+    if key_of is None:
+        return msgspec.json.encode(message, order="sorted")
+    args, kwargs = definition.arguments(message)
+    return msgspec.json.encode(key_of(*args, **kwargs), order="sorted")

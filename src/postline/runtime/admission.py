@@ -24,9 +24,10 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
     If the log can't answer a look-up, nothing has happened and the same records can be given again.
     """
     records = fetched.records
+    first = owned.window.fetched_to
     lost = owned.window.lose(fetched.log_start)
     if lost:
-        owned.lost_to_retention(lost, fetched.log_start)
+        owned.lost_to_retention(lost, first, fetched.log_start)
     if not records and fetched.next_offset == owned.window.fetched_to:
         return
     await owned.prepare(records)
@@ -41,6 +42,8 @@ async def admit(owned: OwnedPartition, fetched: Fetched) -> None:
     owned.window.add(chunk)
     owned.unit.moved = True
     owned.group(chunk, records, messages)
+    if owned.answers is not None:
+        owned.answers.admitted()
     owned.bound_window()
 
 
@@ -120,6 +123,8 @@ async def _drop_duplicates(
         offset, timestamp_ms = records[index][0], records[index][1]
         if any(marks.is_duplicate(digest, offset, timestamp_ms, owned.unit) for digest in found):
             chunk.outcomes[index] = Outcome.DUPLICATE
+        elif owned.answers is not None and offset in owned.opened:
+            chunk.outcomes[index] = owned.answers.admit(records[index], owned.opened[offset])
 
 
 async def forget_old_marks(owned: OwnedPartition) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from postline.errors import Refused
-from postline.log.port import Append, Record
+from postline.log.port import Append, PartitionCommit, Record
+from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.outcomes import Outcome
 
@@ -18,6 +19,21 @@ class Answers(Protocol):
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
+
+    def admit(self, record: Record, envelope: Envelope) -> Outcome:
+        """When a record is admitted: its outcome if it needs no attempt, being answered or about to; else PENDING."""
+
+    def admitted(self) -> None:
+        """A batch has been admitted."""
+
+    def take(self) -> None:
+        """A commit takes all that was answered by now."""
+
+    async def seal(self, part: PartitionCommit) -> None:
+        """Complete the commit that was taken, before it is made; raises LogError, and is asked again then."""
+
+    def lose(self, is_lost: Callable[[int], bool]) -> None:
+        """Records at some offsets are lost to retention."""
 
     def forestall(self, context: Context[Any]) -> Outcome | None:
         """Before an attempt: the outcome of a record that must not be tried, which is answered; else None."""
@@ -49,8 +65,8 @@ class Answers(Protocol):
     def settled(self, context: Context[Any]) -> None:
         """An attempt has succeeded, and what it gave is in the next commit."""
 
-    async def reset(self, unit: Any, offsets: Sequence[int]) -> None:
-        """Put into a reset's commit the faults of held commands that are discarded, and forget what is owed."""
+    async def reset(self, unit: Any, offsets: Sequence[int], target: int) -> None:
+        """Put into a reset's commit the faults of what it discards, held commands too, and forget what is owed."""
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""

@@ -119,7 +119,7 @@ class Committer:
             unit = [owned.take_commit() for owned in taken]
             if not unit:
                 return
-            refused = await self._commit(unit)
+            refused = await self._commit(unit, taken)
             gone = {assignment.partition for assignment in refused}
             for owned in taken:
                 if owned.partition not in gone:
@@ -137,11 +137,14 @@ class Committer:
             self._committed(refused)
             return bool(refused)
 
-    async def _commit(self, unit: CommitUnit) -> Sequence[Assignment]:
+    async def _commit(self, unit: CommitUnit, taken: Sequence[OwnedPartition] = ()) -> Sequence[Assignment]:
         assert self.membership is not None
         tries = 0
         while True:
             try:
+                for owned, part in zip(taken, unit, strict=False):
+                    if owned.answers is not None:
+                        await owned.answers.seal(part)
                 return await self.membership.commit(unit)
             except LogError as error:
                 if not error.retryable:

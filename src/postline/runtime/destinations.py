@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from postline.contracts import Partitioner
+from postline.contracts.cloudevents import UNIQUE_ID
 from postline.log.port import Append, Log
 
 __all__ = ["Destinations"]
@@ -34,7 +35,9 @@ class Destinations:
         now = self._partitions[append.topic]
         if now is None:
             return False
-        placed_by = append.envelope.id.encode("utf-8", "surrogatepass") if append.key is None else append.key
+        told = append.envelope
+        keyless = told.headers.get(UNIQUE_ID, told.id).encode("utf-8", "surrogatepass")
+        placed_by = keyless if append.key is None else append.key
         if now == partitions:
             return True
         if Partitioner(partitions).partition_of(placed_by) == append.partition:

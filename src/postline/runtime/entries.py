@@ -20,18 +20,22 @@ __all__ = [
     "DEDUP_ORDER",
     "FORMATS",
     "HELD",
+    "JOINED",
     "LATER",
+    "OFFSET_BYTES",
     "PRIORITY",
     "PRIORITY_KEY",
     "SCHEDULES",
     "TIMERS",
     "TIMER_NOTES",
     "TYPES",
+    "UNIQUE",
     "USER_STATE",
     "DeadEntry",
     "HeldEntry",
     "PriorityEntry",
     "TimerEntry",
+    "UniqueEntry",
     "decode_entry",
     "encode_entry",
     "keys_of",
@@ -53,6 +57,8 @@ TIMERS, TIMER_NOTES = "timers", "timer-notes"
 SCHEDULES = "schedules"
 #: Commands that were cancelled and have not come yet; later replies that are owed; dead letters that have a reply.
 CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
+#: Which of equal calls is under way; the others, which wait for its outcome.
+UNIQUE, JOINED = "unique", "joined"
 
 #: Which priority of which declaration the subscription is, for whoever looks on.
 PRIORITY, PRIORITY_KEY = "priority", b"priority"
@@ -60,7 +66,7 @@ PRIORITY, PRIORITY_KEY = "priority", b"priority"
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
-FORMATS |= {PRIORITY: 1}
+FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1}
 
 
 class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -129,7 +135,20 @@ class TimerEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry)
+class UniqueEntry(msgspec.Struct, array_like=True, gc=False):
+    """The one of equal calls that is under way, or that was until its outcome."""
+
+    offset: int
+    client: str
+    request: str
+    #: How it ended, as a packed reply; empty while it is under way.
+    outcome: bytes = b""
+    #: Equal calls below this offset get that outcome, too.
+    horizon: int = 0
+    format: int = 1
+
+
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry, UniqueEntry)
 
 
 class _Versioned(Protocol):
@@ -138,9 +157,11 @@ class _Versioned(Protocol):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
+#: What `offset_key` takes.
+OFFSET_BYTES = _OFFSET.size
 
 
-def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry) -> bytes:
+def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry | UniqueEntry) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 

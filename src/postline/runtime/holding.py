@@ -147,6 +147,10 @@ class Holding:
         self._sizes[offset] = size
         self._bytes += size
 
+    def holds(self, offset: int) -> bool:
+        """Whether a record waits here."""
+        return offset in self._sizes
+
     def _apply_bound(self) -> None:
         plan, owned = self._owned.plan, self._owned
         if len(self._sizes) >= plan.held_records_max or self._bytes >= plan.held_bytes_max:
@@ -221,6 +225,7 @@ class Holding:
     def _vanished(self, offset: int) -> None:
         self._owned.unit.delete(HELD, offset_key(offset))
         self._changed(offset, Outcome.LOST)
+        self._owned.vanished(offset)
         _log.error(
             "subscription %s lost held record %d of %s partition %d: the log does not have it any more",
             *(self._owned.plan.name, offset, self._owned.topic, self._owned.partition),

@@ -102,6 +102,9 @@ class LaneOwner(Protocol):
     def settle(self, item: Item, outcome: Outcome) -> None:
         """The record ended; its outcome goes into the next commit."""
 
+    def vanished(self, offset: int) -> None:
+        """A held record is not in the log any more."""
+
     def retire(self, lane: Lane) -> None:
         """Forget the lane if nothing of it is left."""
 

@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from postline.clock import Clock
-from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, HANDED_ON, NOT_GIVEN, REQUEST_ID, TRACE, timestamp
+from postline.contracts.cloudevents import (
+    CLIENT_ID,
+    EXPIRY,
+    HANDED_ON,
+    NOT_GIVEN,
+    REQUEST_ID,
+    TRACE,
+    UNIQUE_ID,
+    timestamp,
+)
 from postline.contracts.priorities import NORMAL, marked_id
 from postline.errors import EncodeError, MessageTooLarge, UsageError
 from postline.ids import IdSource, derived_id
@@ -48,6 +57,8 @@ class Route:
     is_command: bool = False
     #: Of a command and the time: its id, where its sender gives none; and how long it may wait to be begun.
     own_id: Callable[[Any, int], str] | None = None
+    #: Of a command: what equal ones have in common, which then lie in one partition.
+    unique_id: Callable[[Any], str] | None = None
     expires_ms: int | None = None
     #: Where they go by their priority; {} where the topic has none.
     siblings: Mapping[str, Route] = field(default_factory=dict)
@@ -68,7 +79,8 @@ class Route:
 
     def of_command(self, priority: str | None) -> Route:
         """Where a command goes, of which its sender says this. Raises UsageError for a priority that it can't have."""
-        if priority is not None and self.own_id is not None and priority != self.usual_priority:
+        unique = self.own_id is not None or self.unique_id is not None
+        if priority is not None and unique and priority != self.usual_priority:
             raise UsageError(
                 f"{self.type_name!r} is unique, so that it has one priority, {self.usual_priority!r}, and was given "
                 f"{priority!r}: calls of several could not be told to be the same.",
@@ -156,7 +168,10 @@ class Outlet:
         if request_id is None:
             request_id = route.made_id(self._ids.next_id())
         _check_id(request_id)
-        return self._made(route, command, request_id, self._of_request(route, request_id, expires_ms, leaves_ms))
+        headers = self._of_request(route, request_id, expires_ms, leaves_ms)
+        if route.unique_id is not None:
+            headers[UNIQUE_ID] = route.unique_id(command)
+        return self._made(route, command, request_id, headers)
 
     def own_id(self, command: Any) -> str | None:
         """The request id that follows from what the command says, if its contract has one made of that."""
@@ -175,7 +190,7 @@ class Outlet:
         value, key = route.encode(message), route.key_of(message)
         placed_by = route.placed_by(message, key)
         if placed_by is None and own_id is not None:
-            placed_by = own_id.encode()
+            placed_by = headers.get(UNIQUE_ID, own_id).encode()
         if placed_by is None:
             self._turn += 1
             partition = self._turn % route.partitions
@@ -220,9 +235,12 @@ class Outlet:
         `times` are when it expires, and when it leaves if not now, in milliseconds.
         """
         route = self.command_route(command, priority)
-        append = self._derived(context, route, command, None, self.own_id(command))
+        unique = None if route.unique_id is None else route.unique_id(command)
+        append = self._derived(context, route, command, None, self.own_id(command), unique)
         trace = {name: value for name, value in append.envelope.headers.items() if name in TRACE}
         headers = trace | self._of_request(route, append.envelope.id, *times)
+        if unique is not None:
+            headers[UNIQUE_ID] = unique
         append.envelope = msgspec.structs.replace(append.envelope, headers=headers)
         append.flags |= FLAG_OWN_ID
         return append
@@ -234,6 +252,7 @@ class Outlet:
         message: Any,
         headers: Mapping[str, str] | None,
         own_id: str | None = None,
+        placed: str | None = None,
     ) -> Append:
         value, key = route.encode(message), route.key_of(message)
         cause = context.envelope
@@ -243,7 +262,7 @@ class Outlet:
         own = own_id or derived_id(context.desk.subscription, cause.source, cause_id, type_name, key, ordinal)
         if route.priority and own_id is None:
             own = route.made_id(own)
-        placed_by = route.placed_by(message, key) or own.encode()
+        placed_by = route.placed_by(message, key) or (placed or own).encode()
         if cause.headers:
             kept = {name: cause.headers[name] for name in HANDED_ON if name in cause.headers}
             headers = {**kept, **headers} if headers else kept

@@ -155,9 +155,11 @@ class OwnedPartition:
                 *(self.plan.name, type_name),
             )
 
-    def lost_to_retention(self, number: int, log_start: int) -> None:
+    def lost_to_retention(self, number: int, first: int, log_start: int) -> None:
         """Say aloud that retention overtook the position; the audit counts it."""
         self.unit.moved = True
+        if self.answers is not None:
+            self.answers.lose(lambda offset: first <= offset < log_start and not self.holding.holds(offset))
         _log.error(
             "subscription %s lost %d records of %s partition %d to retention, which begins at %d now",
             *(self.plan.name, number, self.topic, self.partition, log_start),
@@ -190,6 +192,8 @@ class OwnedPartition:
             chunk.outcomes[index] = outcome
         else:
             self.holding.release(item[2], outcome)
+        if outcome is Outcome.FILTERED:
+            self.vanished(item[2][0])
 
     def complete(self, item: Item, context: Context[Any]) -> None:
         """The attempt succeeded: its outputs and state changes go with its settlement."""
@@ -211,6 +215,11 @@ class OwnedPartition:
             for key, data in context.staged.items():
                 self.states[key] = data
                 self.unit.changes[USER_STATE, key] = data
+
+    def vanished(self, offset: int) -> None:
+        """A record that was admitted is not in the log any more, or not for us: it will have no answer."""
+        if self.answers is not None:
+            self.answers.lose(lambda each: each == offset)
 
     def lane_for(self, item: Item) -> Lane:
         """The lane of the record's own key, made if need be; a batch hands single records to it."""
@@ -321,6 +330,8 @@ class OwnedPartition:
         """Everything settled by now, as this partition's part of a commit unit."""
         self.window.advance()
         self.committing, self.unit = self.unit, PendingUnit()
+        if self.answers is not None:
+            self.answers.take()
         return self.committing.commit(self.assignment, self.window.position, self.window.encode())
 
     def committed(self) -> None:

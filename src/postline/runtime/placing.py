@@ -20,12 +20,14 @@ from postline.runtime.entries import (
     DEDUP,
     DEDUP_ORDER,
     HELD,
+    JOINED,
     LATER,
     PRIORITY,
     SCHEDULES,
     TIMER_NOTES,
     TIMERS,
     TYPES,
+    UNIQUE,
     USER_STATE,
     TimerEntry,
     decode_entry,
@@ -73,7 +75,7 @@ class _Placing:
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
-        if entry.namespace in (HELD, DEAD, ANSWERED, LATER):
+        if entry.namespace in (HELD, DEAD, ANSWERED, LATER, UNIQUE, JOINED):
             return [entry]
         if entry.namespace in _BY_HOME:
             home = _BY_HOME[entry.namespace](entry)

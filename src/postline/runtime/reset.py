@@ -31,7 +31,7 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
         unit.delete(HELD, offset_key(offset))
         discarded += offset < target
     if owned.answers is not None:
-        await owned.answers.reset(unit, [offset for offset in held if offset < target])
+        await owned.answers.reset(unit, [offset for offset in held if offset < target], target)
     for key in await keys_of(owned, DEAD):
         if offset_of(key) >= target:
             unit.delete(DEAD, key)
