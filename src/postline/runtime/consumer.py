@@ -26,6 +26,7 @@ from postline.runtime.control import (
 from postline.runtime.crew import Crew
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
+from postline.runtime.heeding import Heeding
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.reset import reset_commit
 from postline.runtime.restraint import REASON, Restraint
@@ -76,6 +77,7 @@ class Consumer:
             self._committer.on_appends = self.restraint.note
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
+        self._heeding = Heeding(around.clock)
         self._stopping = False
         #: By partition, the last epoch that is known to be over.
         self._over: dict[int, int] = {}
@@ -311,6 +313,8 @@ class Consumer:
                 if standing.get(fetched.assignment.partition) is self.owned.get(fetched.assignment.partition):
                     # Taken in again and again if the log can't answer: these records are never fetched again.
                     await self._until_done(partial(self._take_in, fetched))
+            if batches:
+                await self._heed()
             self._recount()
 
     async def _until_done(self, ask: Callable[[], Awaitable[T]]) -> T:
@@ -330,7 +334,7 @@ class Consumer:
         owned = self.owned.get(fetched.assignment.partition)
         if owned is None or owned.draining or owned.assignment.epoch != fetched.assignment.epoch:
             return
-        if fetched.topic == owned.control_topic:
+        if fetched.topic == owned.control_topic and fetched.next_offset > owned.control_offset:
             await self._control(owned, fetched)
         if fetched.topic != self.plan.topic:
             return
@@ -348,7 +352,18 @@ class Consumer:
             or self._in_flight_bytes >= plan.in_flight_bytes_max
         ):
             self._room.clear()
-            await self._room.wait()
+            await self._heeding.wait(self._room)
+            await self._heed()
+
+    async def _heed(self) -> None:
+        """Now and then obey what is asked, though records lie ready, which may be fetched before it for ever."""
+        if not self._heeding.is_due():
+            return
+        ends = await self._until_done(partial(self.around.log.bounds, self.plan.control))
+        for owned in self._partitions():
+            own = owned.control_topic == self.plan.control and not owned.draining
+            if own and owned.control_offset < ends[owned.partition].end:
+                await self._until_done(partial(self._obey_what_waits, owned))
 
     def _settled(self, number: int) -> None:
         """Workers report so many settled records, or (0) that a lane left their hands."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from postline.clock import Timer, VirtualClock
 from postline.runtime.deadlines import DeadlineSweeper
+from postline.runtime.heeding import Heeding
 from postline.runtime.wall import WallWatch
 
 __all__ = ["HousekeepingClock", "TestClock"]
@@ -49,7 +50,7 @@ class TestClock(VirtualClock):
             for due, _, timer in self._timers
             if timer.callback is not None
             and timer not in self._housekeeping
-            and not isinstance(getattr(timer.callback, "__self__", None), WallWatch)
+            and not isinstance(getattr(timer.callback, "__self__", None), WallWatch | Heeding)
             and (with_limits or not isinstance(getattr(timer.callback, "__self__", None), DeadlineSweeper))
         ]
         return min(pending, default=None)

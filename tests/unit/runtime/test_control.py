@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import timedelta
 
@@ -329,3 +330,37 @@ async def test_a_control_topic_that_others_made_again_is_obeyed_from_its_beginni
         paused = [number for number, each in app.consumers[0].owned.items() if each.paused]
         assert paused == [owned.partition]
     assert len(handled) == 4
+
+
+async def test_what_is_asked_is_obeyed_while_more_lies_ready_than_is_fetched_beside_it():
+    gate, begun = asyncio.Event(), []
+
+    async def handle(order: Order) -> None:
+        begun.append(order.id)
+        await gate.wait()
+
+    app = build(handle, concurrency=1)
+    async with running(app) as t:
+        await t.publish_many(spread(200, 1))
+        while not begun:
+            await asyncio.sleep(0)
+        await t.control("sub", PAUSE)
+        (consumer,) = app.consumers
+        for _ in range(100):
+            t.clock.move_to(t.clock.monotonic() + 0.1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            if all(owned.paused_for("operator") for owned in consumer.owned.values()):
+                break
+        assert all(owned.paused_for("operator") for owned in consumer.owned.values())
+        assert len(begun) == 1
+        asked = t.clock.monotonic()
+        await t.control("sub", RESUME)
+        while any(owned.paused for owned in consumer.owned.values()):
+            t.clock.move_to(t.clock.monotonic() + 0.1)
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert t.clock.monotonic() - asked < 2
+        gate.set()
+        await t.settle()
+        assert len(begun) == 200
