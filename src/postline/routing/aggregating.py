@@ -44,8 +44,8 @@ class AggregateOptions(TypedDict, total=False):
     key has one aggregate and what comes within `retention` after it is none of it. `parts_max`: most parts that wait
     for completion, 1,000 unless said; one more is a dead letter. `expires`: how long after its first part an aggregate
     that is not complete is given up: what `incomplete` makes of the list of its parts is published and they are
-    forgotten; without `incomplete` there is a dead letter that names it, and the parts stay for those that are missing.
-    `retention` of the topic of parts, 14 days unless said.
+    forgotten; without `incomplete` there is a dead letter that names it, and the parts stay for those that are missing
+    for as long as `retention`, which is that of the topic of parts, 14 days unless said; then they are forgotten.
     """
 
     of: type | Sequence[type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -18,6 +19,8 @@ from postline.runtime.context import Context
 from postline.runtime.intents import DeadLetter
 
 __all__ = ["PARTS_MAX", "RETENTION", "Gathered", "GatheringPlan", "Late", "collector", "gatherer", "ticker"]
+
+_log = logging.getLogger("postline.routing")
 
 PARTS_MAX = 1_000
 RETENTION = timedelta(days=14)
@@ -45,7 +48,7 @@ class Gathered(msgspec.Struct):
 
 
 #: What a tick is for.
-_COMPLETE, _EXPIRE, _FORGET = "complete", "expire", "forget"
+_COMPLETE, _EXPIRE, _FORGET, _DROP = "complete", "expire", "forget", "drop"
 
 
 class GatheringPlan(NamedTuple):
@@ -166,6 +169,8 @@ def _keep(plan: GatheringPlan, held: Gathered, key: str, ctx: Context[Any]) -> N
                 ctx.publish(plan.tick(key, held.opened, _COMPLETE), delay=each.time)
         if plan.expires is not None:
             ctx.publish(plan.tick(key, held.opened, _EXPIRE), delay=plan.expires)
+            if plan.incomplete is None:  # its dead letter can be redriven until then
+                ctx.publish(plan.tick(key, held.opened, _DROP), delay=plan.expires + plan.retention)
 
 
 def ticker(plan: GatheringPlan) -> Callable[..., Any]:
@@ -179,6 +184,12 @@ def ticker(plan: GatheringPlan) -> Callable[..., Any]:
             ctx.state.delete()
         elif held.done is not None:
             return
+        elif tick.why == _DROP:
+            _log.warning(
+                "aggregate %s: the %d parts of a key were not complete %s after they had expired, and are forgotten",
+                *(plan.name, len(held.parts), plan.retention),
+            )
+            ctx.state.delete()
         elif tick.why == _COMPLETE:
             await _end(plan, plan.into, held, tick.key, ctx)
         elif plan.incomplete is None:

@@ -232,6 +232,24 @@ async def test_an_aggregate_that_expires_becomes_what_is_said_for_it():
         assert t.dead_letters("adding.parts") == []
 
 
+async def test_parts_of_an_aggregate_that_expired_are_forgotten_after_its_retention(caplog: pytest.LogCaptureFixture):
+    options = {"expires": timedelta(hours=1), "retention": timedelta(days=2)}
+    async with TestApp(gathering(complete=Count(2), key="order", **options)) as t:
+        await t.publish(line("1", 5))
+        await t.advance(hours=2)
+        await t.publish(line("2", 5))
+        await t.advance(hours=46)
+        assert len(t.state("adding.parts", "1").parts) == 1
+        await t.advance(hours=2)
+        assert t.state("adding.parts", "1") is None
+        assert "1 parts of a key were not complete" in caplog.text
+        await t.publish(line("2", 7))  # completes what came later
+        await t.settle()
+        assert t.published(Total) == [Total("2", 12, ["x", "x"])]
+        await t.advance(days=3)
+        assert [each for each in (t.state("adding.parts", "2"),) if each is not None] == []
+
+
 async def test_an_aggregate_that_expires_is_a_dead_letter_and_can_still_be_completed():
     async with TestApp(gathering(complete=Whole(), expires=timedelta(hours=1))) as t:
         await t.publish(line("1", 1), headers=Part("g", 0, 2).headers)
