@@ -13,7 +13,7 @@ from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
 from postline.app.running import Companion, Lifespan, Published, Running
 from postline.clock import Clock
-from postline.commands import Accepted, ReplySubscription, Requests, Serving, Ticket
+from postline.commands import Accepted, ReplySubscription, Requests, ServeOptions, Serving, Ticket, serving
 from postline.contracts import ForeignTopic, Topic
 from postline.contracts.commands import CommandTopic
 from postline.contracts.relaying import CloudEvent
@@ -100,18 +100,18 @@ class App(Routing, Queueing):
             raise _without_start(name)
         return self._added(Subscription(name, topic, start, Policy(**options)))
 
-    def serve(
-        self, topic: CommandTopic, *, name: str = "", takes_over: str = "", **options: Unpack[PolicyOptions]
-    ) -> Serving:
+    def serve(self, topic: CommandTopic, **options: Unpack[ServeOptions]) -> Serving:
         """Handle the commands and queries of `topic`; put its `.on(Command)` above the handlers.
 
         It is a durable subscription named as the topic, from the first command on. One service at a time serves it:
         another one's start is refused with SubscriptionConflict, unless it says whom it `takes_over` from. Then members
         of both work until the old ones are stopped, each command with one of them, and the old service can't start
         again. With a `name` it shares the topic with others of other names: each command with one of them, by its type
-        or by rules in `.on(…, where=)` that exclude each other. The options are `postline.events.Policy`'s.
+        or by rules in `.on(…, where=)` that exclude each other. A reply that `ctx.reply_later` promised is
+        waited for until its command's expiry, without one `reply_within`; then its outcome is a timeout. The options
+        are `postline.events.Policy`'s.
         """
-        return self._added(Serving(topic, Policy(**options), name, takes_over))
+        return self._added(serving(topic, options))
 
     def replies(
         self, name: str, topic: CommandTopic, *, start: Start | None = None, **options: Unpack[PolicyOptions]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from postline.app.prioritizing import with_siblings
 from postline.clock import Clock
-from postline.commands import ReplySubscription, ReplyToken, ReplyWriter, Requests, ServiceAnswering, Serving
+from postline.commands import ReplySubscription, ReplyToken, ReplyWriter, Requests, ServiceAnswering, Serving, Times
 from postline.contracts import Topic
 from postline.contracts.commands import CommandSpec, CommandTopic
 from postline.contracts.priorities import NORMAL
@@ -20,6 +20,7 @@ from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
+from postline.runtime.dedup import OWN_ID_WINDOW
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX, Plan
 from postline.runtime.topology import Topology
@@ -37,10 +38,14 @@ def command_topics(topics: Iterable[CommandTopic], subscriptions: Iterable[Subsc
 class Commanding:
     """Requests and answers of one running app. Event loop only."""
 
-    def __init__(self, topics: list[CommandTopic], topology: Topology, outlet: Outlet) -> None:
+    def __init__(
+        self, topics: list[CommandTopic], topology: Topology, outlet: Outlet, renamed: Mapping[str, str]
+    ) -> None:
         self._topics = {topic.commands.name: topic for topic in topics}
         self._by_class = {cls: topic for topic in topics for cls in topic.commands.classes}
         self._topology, self._outlet = topology, outlet
+        #: By their former names, what this app's subscriptions are called.
+        self._renamed = renamed
         self._requests: dict[str, Requests] = {}
         self._writers: dict[str, ReplyWriter] = {}
 
@@ -95,7 +100,9 @@ class Commanding:
             topic = subscription.commands
             return replace(
                 plan,
-                answering=ServiceAnswering(self._writer(topic), _by_wire_name(topic), shares=subscription.shares),
+                answering=ServiceAnswering(
+                    self._writer(topic), _by_wire_name(topic), _times(subscription), shares=subscription.shares
+                ),
                 takes_over=subscription.takes_over,
                 marks_kept=topic.tickets.retention.age or timedelta(0),
             )
@@ -125,6 +132,7 @@ class Commanding:
         written = self._writer(topic).written(reply, _outcome_of(reply, spec))
         op = ControlOp(
             op="reply",
+            offset=told.offset,
             client=told.client_id,
             request=told.request_id,
             type=written.type_name,
@@ -134,7 +142,9 @@ class Commanding:
             content_type=written.content_type,
         )
         envelope = Envelope(id=self._outlet.fresh_id(), source=self._outlet.service, time_ms=now_ms)
-        return control_record(told.subscription + CONTROL_SUFFIX, told.partition, op, envelope)
+        # Whoever serves under a new name reads the old one's requests only as far as they stood at the rename.
+        name = self._renamed.get(told.subscription, told.subscription)
+        return control_record(name + CONTROL_SUFFIX, told.partition, op, envelope)
 
     async def close(self) -> None:
         """Listen to no more replies. Idempotent."""
@@ -147,6 +157,12 @@ def _by_wire_name(topic: CommandTopic) -> dict[str, CommandSpec]:
     for name, spec in topic.specs.items():
         specs |= dict.fromkeys((name, *topic.commands.reading_of(name).aliases), spec)
     return specs
+
+
+def _times(serving: Serving) -> Times:
+    # A command may come for as long as its topic keeps it; what is put off for longer, as long as its ticket is kept.
+    ages = (OWN_ID_WINDOW[0], serving.commands.tickets.retention.age, serving.commands.commands.retention.age)
+    return Times(max(milliseconds_of(age) for age in ages if age is not None), milliseconds_of(serving.reply_within))
 
 
 def _outcome_of(reply: Any, spec: CommandSpec) -> ReplyOutcome:

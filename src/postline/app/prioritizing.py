@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 
 from postline.clock import Clock
 from postline.contracts import ForeignTopic, Topic
-from postline.contracts.priorities import sibling_name
+from postline.contracts.priorities import NORMAL, sibling_name
 from postline.events import Subscription
 from postline.runtime.crew import Crew, crew_of
 from postline.runtime.limits import Limiter
 from postline.runtime.plan import Plan
 
-__all__ = ["crews_of", "doubled", "sibling_of", "sibling_plans", "with_siblings"]
+__all__ = ["crews_of", "doubled", "renamings", "sibling_of", "sibling_plans", "with_siblings"]
 
 
 def with_siblings(topics: Sequence[Topic]) -> list[Topic]:
@@ -35,6 +35,16 @@ def sibling_plans(plan: Plan, topic: Topic | ForeignTopic, full_name: Callable[[
         )
         for priority, sibling in topic.siblings.items()
     ] or [plan]
+
+
+def renamings(subscriptions: Iterable[Subscription], full_name: Callable[[str], str]) -> dict[str, str]:
+    """By former full names what subscriptions are called, those of all priorities."""
+    return {
+        sibling_name(full_name(old), priority): sibling_name(full_name(each.name), priority)
+        for each in subscriptions
+        for old in each.policy.aliases
+        for priority in each.topic.siblings or (NORMAL,)
+    }
 
 
 def sibling_of(subscriptions: Mapping[str, Subscription], name: str) -> Subscription | None:

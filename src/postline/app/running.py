@@ -17,7 +17,7 @@ import msgspec
 
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
-from postline.app.prioritizing import crews_of, doubled, sibling_plans, with_siblings
+from postline.app.prioritizing import crews_of, doubled, renamings, sibling_plans, with_siblings
 from postline.clock import Clock
 from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, MessageContract, Partitioner, Topic
@@ -157,7 +157,8 @@ class Running:
         self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared, app.commands)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
-        self.commanding = Commanding(commands, self.topology, self.outlet)
+        renamed = renamings(app.subscriptions.values(), settings.full_name)
+        self.commanding = Commanding(commands, self.topology, self.outlet, renamed)
         self.consumers: list[Consumer] = []
         self._crews: dict[str, Crew] = {}
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)

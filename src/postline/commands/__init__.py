@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from postline.commands.accepting import Accepted, Standing
-from postline.commands.answering import ServiceAnswering
+from postline.commands.answering import ServiceAnswering, Times
 from postline.commands.claims import Claims
 from postline.commands.requests import Leaving, Requests
-from postline.commands.serving import ReplySubscription, Serving
+from postline.commands.serving import ReplySubscription, ServeOptions, Serving, serving
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter
@@ -20,9 +20,12 @@ __all__ = [
     "ReplyToken",
     "ReplyWriter",
     "Requests",
+    "ServeOptions",
     "ServiceAnswering",
     "Serving",
     "Standing",
     "Ticket",
     "TicketStatus",
+    "Times",
+    "serving",
 ]

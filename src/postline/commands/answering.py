@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from postline.commands.owed import Owed
+from postline.commands.promises import OVERDUE, Promises
 from postline.commands.tokens import ReplyToken
-from postline.commands.underway import Owed, Underway
+from postline.commands.underway import Underway
+from postline.commands.wishes import Wishes
 from postline.commands.writing import ReplyWriter, Written
 from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, UNIQUE_ID, time_of, timestamp
 from postline.contracts.commands import CommandSpec
@@ -24,7 +27,7 @@ from postline.runtime.deadletters import describe
 from postline.runtime.dedup import identity_digest
 from postline.runtime.entries import (
     ANSWERED,
-    CANCELLED,
+    EARLY,
     LATER,
     UNIQUE,
     TimerEntry,
@@ -39,28 +42,34 @@ from postline.runtime.unit import PendingUnit
 if TYPE_CHECKING:
     from postline.runtime.partition import OwnedPartition
 
-__all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "expire_promise"]
+__all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "Times", "expire_promise"]
 
 _log = logging.getLogger("postline.runtime")
 
 #: Where an attempt's context keeps the outcome of a unique call until it is settled; never stored.
 _OUTCOME = b"outcome"
-#: The kind of timers that answer where a promised reply did not come in time.
-OVERDUE = "reply-overdue"
 #: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
-_CANCELLED_MAX = 10_000
 
 
-_decode = msgspec.msgpack.Decoder(Owed).decode
 _decode_written = msgspec.msgpack.Decoder(Written).decode
 _encode = msgspec.msgpack.Encoder().encode
+
+
+class Times(NamedTuple):
+    """How long a served topic waits for what may never come, in milliseconds."""
+
+    #: A wish that a command not be begun, for the command.
+    wishes_kept_ms: int
+    #: A promise without an expiry, for the reply.
+    reply_within_ms: int
 
 
 class ServiceAnswering:
     """Makes the answers of one served command topic; see `Answering`."""
 
-    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec], *, shares: bool) -> None:
+    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec], times: Times, *, shares: bool) -> None:
         self.writer = writer
+        self.wishes_kept_ms, self.reply_within_ms = times
         #: What has no handler here may be another service's.
         self.shares = shares
         #: By wire name, former ones too.
@@ -78,18 +87,17 @@ class PartitionAnswers:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
         self._shares = answering.shares
         #: Marks of commands that shall not begin.
-        self._cancelled: dict[bytes, None] = {}
+        self._cancelled = Wishes(owned, answering.wishes_kept_ms)
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
         self._answered: set[int] = set()
-        #: Marks of commands that were promised a later reply.
-        self._owed: set[bytes] = set()
+        self._promises = Promises(owned, answering.writer, answering.reply_within_ms, self._give)
         self._underway = Underway(owned, answering.writer)
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
-        self._cancelled = dict.fromkeys(await keys_of(self._owned, CANCELLED))
+        await self._cancelled.load()
         self._answered = {offset_of(key) for key in await keys_of(self._owned, ANSWERED)}
-        self._owed = set(await keys_of(self._owned, LATER))
+        await self._promises.load()
         await self._underway.load(self._is_owed)
 
     # -- unique calls -----------------------------------------------------------------------------
@@ -98,8 +106,8 @@ class PartitionAnswers:
         """The outcome of a command that needs no attempt: it is cancelled, or equal to one under way; else PENDING."""
         if UNIQUE_ID not in envelope.headers:
             return Outcome.PENDING
-        if (mark := identity_digest(envelope)) in self._cancelled:
-            self._forget_cancelled(mark)
+        if (mark := identity_digest(envelope)) is not None and mark in self._cancelled:
+            self._cancelled.forget(mark)
             self._answer(record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         return Outcome.PENDING if self._underway.admit(record, envelope) else Outcome.DUPLICATE
@@ -125,14 +133,14 @@ class PartitionAnswers:
         self._underway.lose(gone)
 
     def _is_owed(self, client: str, request: str) -> bool:
-        return identity_digest(Envelope(id=request, source=client)) in self._owed
+        return identity_digest(Envelope(id=request, source=client)) in self._promises
 
     # -- before and after an attempt --------------------------------------------------------------
 
     def forestall(self, context: Context[Any]) -> Outcome | None:
         """The outcome of a command that is cancelled or has expired, which is answered; None if it may be tried."""
         envelope = context.envelope
-        if self._cancelled and self._is_cancelled(context, envelope):
+        if len(self._cancelled) and self._is_cancelled(context, envelope):
             self._answer(context.record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         expiry = envelope.headers.get(EXPIRY)
@@ -163,9 +171,9 @@ class PartitionAnswers:
 
     def _is_cancelled(self, context: Context[Any], envelope: Envelope) -> bool:
         mark = identity_digest(envelope)
-        if mark not in self._cancelled or context.attempt > 1 or context.offset in self._answered:
+        if mark is None or mark not in self._cancelled or context.attempt > 1 or context.offset in self._answered:
             return False  # one that was tried has begun
-        self._forget_cancelled(mark)
+        self._cancelled.forget(mark)
         return not self._underway.is_awaited(envelope)  # nobody can take back what others asked for, too
 
     def check_output(self, context: Context[Any]) -> None:
@@ -203,6 +211,7 @@ class PartitionAnswers:
             context.put_out(append)
         if UNIQUE_ID in envelope.headers:
             context.put_entry(UNIQUE, _OUTCOME, _encode(written))  # for `settled`, on the loop
+        self._promises.concluded(context)
 
     def _require(self, sound: bool, spec: CommandSpec, said: str) -> None:
         if not sound:
@@ -251,6 +260,7 @@ class PartitionAnswers:
         """Put the faults of what a reset to `target` discards, these held commands too, into its commit."""
         owned = self._owned
         unit.clear(LATER)
+        unit.clear(EARLY)
         unit.clear(ANSWERED)
         unit.appends += self._underway.reset(unit, target)
         for record in await owned.around.log.read_offsets(owned.topic, owned.partition, offsets) if offsets else ():
@@ -261,6 +271,7 @@ class PartitionAnswers:
     def _answer(self, record: Record, envelope: Envelope, written: Written) -> None:
         self._owned.unit.appends += self._records(record, envelope, written)
         self._underway.end(envelope, written)
+        self._promises.forget_early(identity_digest(envelope))
 
     def _records(self, record: Record, envelope: Envelope, written: Written) -> list[Append]:
         again = record[0] in self._answered
@@ -275,28 +286,19 @@ class PartitionAnswers:
         mark = identity_digest(envelope)
         if mark is None or not client:
             raise UsageError("The command does not say who asked, so nobody can be answered.", remedy="Return a reply.")
-        context.promised = True
-        # The envelope is kept whole: the reply needs all of it, and the command may be gone by then.
-        context.put_entry(LATER, mark, _encode(Owed(envelope, context.offset in self._answered)))
-        owned = self._owned
-        return ReplyToken(owned.subscription, owned.partition, context.record[3], client, request).text()
+        self._promises.promise(context, mark, again=context.offset in self._answered)
+        place = (self._owned.subscription, self._owned.partition)
+        return ReplyToken(*place, context.record[3], client, request, context.offset).text()
 
     def settled(self, context: Context[Any]) -> None:
-        """An attempt has succeeded; if it promised a reply, a command that expires before that is told so by then."""
-        again = context.offset in self._answered
+        """An attempt has succeeded; what was kept for the case that it would not is forgotten."""
         self.forget(context.offset)
-        if context.entries is not None and (UNIQUE, _OUTCOME) in context.entries:
+        entries = context.entries or {}
+        if (UNIQUE, _OUTCOME) in entries:
             del self._owned.unit.changes[UNIQUE, _OUTCOME]
-            self._underway.end(context.envelope, _decode_written(context.entries[UNIQUE, _OUTCOME]))
-        if not context.promised:
-            return
-        envelope = context.envelope
-        mark = identity_digest(envelope)
-        if mark is not None:
-            self._owed.add(mark)
-        due = _expiry(envelope)
-        if due is not None and not again:  # one that was redriven had its time
-            self._owned.timers.set(due, _timer(envelope), OVERDUE, _encode(Owed(envelope, again)))
+            self._underway.end(context.envelope, _decode_written(entries[UNIQUE, _OUTCOME]))
+        if (mark := identity_digest(context.envelope)) is not None:
+            self._promises.settled(context, mark)
 
     def progress(self, context: Context[Any], note: str) -> Append:
         """The record that tells the client how far its command is."""
@@ -309,61 +311,25 @@ class PartitionAnswers:
         if op.op == "cancel":
             self._cancel(mark, op)
         else:
-            await self._reply(mark, op)
+            await self._promises.reply(mark, op)
 
     def _cancel(self, mark: bytes, op: ControlOp) -> None:
         """Keep the wish: whether the command has begun is seen before its first attempt, and only there."""
         cancelled = self._writer.written(Cancelled(), ReplyOutcome.REFUSAL)
-        if self._underway.withdraw(op.client, op.request, cancelled):
-            return
-        self._cancelled[mark] = None
-        self._owned.unit.put(CANCELLED, mark, b"")
-        if len(self._cancelled) > _CANCELLED_MAX:
-            self._forget_cancelled(next(iter(self._cancelled)))
+        if not self._underway.withdraw(op.client, op.request, cancelled):
+            self._cancelled.keep(mark)
 
-    def _forget_cancelled(self, mark: bytes | None) -> None:
-        if mark is not None and mark in self._cancelled:
-            del self._cancelled[mark]
-            self._owned.unit.delete(CANCELLED, mark)
+    def _give(self, owed: Owed, written: Written) -> None:
+        now_ms = self._owned.now_ms()
+        self._owned.unit.appends += self._writer.records(owed.cause, written, now_ms, ticket_only=owed.again)
+        self._underway.end(owed.cause, written)
 
-    async def _reply(self, mark: bytes, op: ControlOp) -> None:
-        owed = await self._owned.read_entry(LATER, mark)
-        if owed is None:
-            _log.info("subscription %s: request %s has its reply already", self._owned.subscription, op.request)
-            return
-        cause, again = _decode(owed)
-        written = Written(op.type, op.value, op.flags, op.content_type, ReplyOutcome(op.outcome))
-        self._owned.unit.delete(LATER, mark)
-        self._owed.discard(mark)
-        if (due := _expiry(cause)) is not None:
-            self._owned.timers.cancel(due, _timer(cause))
-        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
-        self._underway.end(cause, written)
-
-    def overdue(self, owed: Owed) -> None:
-        """The promised reply did not come before the command expired."""
-        cause, again = owed
-        mark = identity_digest(cause)
-        if mark not in self._owed or mark is None:
-            return  # a reset has forgotten it
-        self._owed.discard(mark)
-        self._owned.unit.delete(LATER, mark)
-        said = TimedOut(f"The reply that was promised did not come before {cause.headers[EXPIRY]}.")
-        written = self._writer.written(said, ReplyOutcome.TIMEOUT)
-        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
-        self._underway.end(cause, written)
+    def overdue(self, entry: TimerEntry) -> None:
+        """A promised reply did not come in time."""
+        self._promises.overdue(entry)
 
 
 def expire_promise(owned: OwnedPartition, entry: TimerEntry) -> None:
     """What a timer of the kind OVERDUE does: the reply is still owed, else it would have been cancelled."""
     if isinstance(owned.answers, PartitionAnswers):
-        owned.answers.overdue(_decode(entry.payload))
-
-
-def _expiry(envelope: Envelope) -> int | None:
-    told = envelope.headers.get(EXPIRY)
-    return None if told is None else time_of(told)
-
-
-def _timer(envelope: Envelope) -> str:
-    return f"{envelope.source}/{envelope.id}"
+        owned.answers.overdue(entry)

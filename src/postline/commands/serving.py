@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from postline.commands.answering import OVERDUE, expire_promise
@@ -10,14 +11,29 @@ from postline.commands.claims import Claim
 from postline.contracts.commands import CommandTopic
 from postline.contracts.rules import Rule
 from postline.errors import UsageError
-from postline.events import Policy, Start, Subscription
+from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.runtime.handlers import HandlerFunction
 from postline.runtime.limits import Rate
 from postline.runtime.plan import After
 
-__all__ = ["ReplySubscription", "Serving"]
+__all__ = ["ReplySubscription", "ServeOptions", "Serving", "serving"]
+
+#: A promise that is kept for ever would be state for ever.
+REPLY_WITHIN = timedelta(days=30)
+
+#: What is said of serving alone, among its options.
+_OWN = ("name", "takes_over", "reply_within")
 
 FunctionT = TypeVar("FunctionT", bound=HandlerFunction)
+
+
+class ServeOptions(PolicyOptions, total=False):
+    """What may be said of serving besides the topic; see `App.serve`."""
+
+    #: Of one that shares the topic with others.
+    name: str
+    takes_over: str
+    reply_within: timedelta
 
 
 class Serving(Subscription):
@@ -27,13 +43,22 @@ class Serving(Subscription):
     it raises goes through the retries and ends, at last, in a fault for the client and a dead letter here.
     """
 
-    def __init__(self, topic: CommandTopic, policy: Policy, name: str = "", takes_over: str = "") -> None:
+    def __init__(
+        self,
+        topic: CommandTopic,
+        policy: Policy,
+        name: str = "",
+        takes_over: str = "",
+        reply_within: timedelta = REPLY_WITHIN,
+    ) -> None:
         super().__init__(name or topic.name, topic.commands, "earliest", policy)
         self.commands = topic
         #: Serves a part of the topic, beside others.
         self.shares = bool(name)
         #: The service that served the topic before.
         self.takes_over = takes_over
+        #: How long a reply that was promised for later is waited for, where its command has no expiry.
+        self.reply_within = reply_within
         self._rules: dict[str, Rule] = {}
         self.timers[OVERDUE] = expire_promise
 
@@ -85,3 +110,10 @@ class ReplySubscription(Subscription):
     def __init__(self, name: str, topic: CommandTopic, start: Start, policy: Policy) -> None:
         super().__init__(name, topic.replies, start, policy)
         self.commands = topic
+
+
+def serving(topic: CommandTopic, options: ServeOptions) -> Serving:
+    """What `App.serve` declares."""
+    own = {name: said for name, said in options.items() if name in _OWN}
+    policy = {name: said for name, said in options.items() if name not in _OWN}
+    return Serving(topic, Policy(**policy), **own)  # type: ignore[arg-type] # told apart by `ServeOptions`

@@ -21,6 +21,8 @@ class ReplyToken(msgspec.Struct, frozen=True, array_like=True):
     command: str
     client_id: str
     request_id: str
+    #: Of the command in its partition, by which it is told whether its attempt still runs.
+    offset: int | None = None
 
     def text(self) -> str:
         """What `ctx.reply_later` gives out."""

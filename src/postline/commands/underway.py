@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from postline.commands.owed import Owed, decode_owed, encode_owed
 from postline.commands.writing import ReplyWriter, Written
 from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID, UNIQUE_ID
 from postline.contracts.replies import AlreadyUnderWay, Fault, ReplyOutcome
@@ -29,7 +30,7 @@ from postline.runtime.surroundings import Surroundings
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Window
 
-__all__ = ["Owed", "Underway"]
+__all__ = ["Underway"]
 
 _log = logging.getLogger("postline.runtime")
 
@@ -38,14 +39,6 @@ JOINED_MAX, ALL_JOINED_MAX = 1_000, 10_000
 _MARK_BYTES = 16
 
 
-class Owed(NamedTuple):
-    """What is kept of a command that is still to be answered: all that was said of it, and whether it was before."""
-
-    cause: Envelope
-    again: bool
-
-
-_decode_owed = msgspec.msgpack.Decoder(Owed).decode
 _encode = msgspec.msgpack.Encoder().encode
 _decode_written = msgspec.msgpack.Decoder(Written).decode
 
@@ -95,7 +88,7 @@ class Underway:
             self._claims |= {key: decode_entry(data, UniqueEntry) for key, data in page}
         async for page in pages_of(owned, JOINED):
             for key, data in page:
-                self._joined.setdefault(key[:_MARK_BYTES], {})[offset_of(key[_MARK_BYTES:])] = _decode_owed(data)
+                self._joined.setdefault(key[:_MARK_BYTES], {})[offset_of(key[_MARK_BYTES:])] = decode_owed(data)
         self._all_joined = sum(map(len, self._joined.values()))
         for mark, claim in list(self._claims.items()):
             if claim.outcome:
@@ -138,7 +131,7 @@ class Underway:
             self._all_joined += 1
         waiting[offset] = owed
         unit = self._owned.unit
-        unit.put(JOINED, mark + offset_key(offset), _encode(owed))
+        unit.put(JOINED, mark + offset_key(offset), encode_owed(owed))
         note = f"waits for the outcome of the equal call {claim.request}"
         if owed.cause.headers.get(REQUEST_ID):
             unit.appends.append(self._writer.progress(owed.cause, note, self._owned.now_ms()))
@@ -182,8 +175,8 @@ class Underway:
         return waiting
 
     def _answer(self, owed: Owed, written: Written) -> None:
-        cause, again = owed
-        self._owned.unit.appends += self._writer.records(cause, written, self._owned.now_ms(), ticket_only=again)
+        now_ms = self._owned.now_ms()
+        self._owned.unit.appends += self._writer.records(owed.cause, written, now_ms, ticket_only=owed.again)
 
     def is_awaited(self, envelope: Envelope) -> bool:
         """Whether calls of others wait for the outcome of this one."""

@@ -18,6 +18,7 @@ __all__ = [
     "DEAD",
     "DEDUP",
     "DEDUP_ORDER",
+    "EARLY",
     "FORMATS",
     "HELD",
     "JOINED",
@@ -59,6 +60,8 @@ SCHEDULES = "schedules"
 CANCELLED, LATER, ANSWERED = "cancelled", "later", "answered"
 #: Which of equal calls is under way; the others, which wait for its outcome.
 UNIQUE, JOINED = "unique", "joined"
+#: Later replies that came before the attempt which promised them had ended.
+EARLY = "early"
 
 #: Which priority of which declaration the subscription is, for whoever looks on.
 PRIORITY, PRIORITY_KEY = "priority", b"priority"
@@ -66,7 +69,7 @@ PRIORITY, PRIORITY_KEY = "priority", b"priority"
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
-FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1}
+FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1}
 
 
 class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):

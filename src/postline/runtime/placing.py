@@ -19,6 +19,7 @@ from postline.runtime.entries import (
     DEAD,
     DEDUP,
     DEDUP_ORDER,
+    EARLY,
     HELD,
     JOINED,
     LATER,
@@ -75,7 +76,7 @@ class _Placing:
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
-        if entry.namespace in (HELD, DEAD, ANSWERED, LATER, UNIQUE, JOINED):
+        if entry.namespace in (HELD, DEAD, ANSWERED, LATER, EARLY, UNIQUE, JOINED):
             return [entry]
         if entry.namespace in _BY_HOME:
             home = _BY_HOME[entry.namespace](entry)

@@ -1,0 +1,72 @@
+"""Wishes that a command not be begun, which came before it: kept by age, since it may never come."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Protocol
+
+from postline.runtime.entries import CANCELLED, pages_of
+from postline.runtime.unit import PendingUnit
+
+__all__ = ["Wishes"]
+
+_log = logging.getLogger("postline.runtime")
+
+#: More are not kept in one partition: the oldest is forgotten, and that is said aloud.
+WISHES_MAX = 100_000
+
+
+class _Owner(Protocol):
+    subscription: str
+    partition: int
+    assignment: Any
+    membership: Any
+    unit: PendingUnit
+
+    def now_ms(self) -> int:
+        """Wall-clock milliseconds."""
+
+
+class Wishes:
+    """The marks of commands that were cancelled and have not come yet, in one partition. Event loop only."""
+
+    def __init__(self, owned: _Owner, kept_ms: int) -> None:
+        self._owned, self._kept_ms = owned, kept_ms
+        #: When each came, in wall-clock milliseconds; oldest first.
+        self._came: dict[bytes, int] = {}
+
+    def __contains__(self, mark: bytes | None) -> bool:
+        return mark in self._came
+
+    def __len__(self) -> int:
+        return len(self._came)
+
+    async def load(self) -> None:
+        """Take up what the last owner left; what was kept without a time counts from now."""
+        now_ms, found = self._owned.now_ms(), []
+        async for page in pages_of(self._owned, CANCELLED):
+            found += [(int.from_bytes(value, "big") or now_ms, mark) for mark, value in page]
+        self._came = {mark: came_ms for came_ms, mark in sorted(found)}
+
+    def keep(self, mark: bytes) -> None:
+        """Keep a wish for as long as its command may come, and forget those whose command didn't."""
+        now_ms = self._owned.now_ms()
+        self._came.pop(mark, None)
+        self._came[mark] = now_ms
+        self._owned.unit.put(CANCELLED, mark, now_ms.to_bytes(8, "big"))
+        while (oldest := next(iter(self._came), None)) is not None:
+            over = self._came[oldest] + self._kept_ms <= now_ms
+            if not over and len(self._came) <= WISHES_MAX:
+                return
+            if not over:
+                _log.error(
+                    "subscription %s partition %d knows %d cancelled requests whose command has not come, and forgets"
+                    " the oldest: if that comes, it is run",
+                    *(self._owned.subscription, self._owned.partition, WISHES_MAX),
+                )
+            self.forget(oldest)
+
+    def forget(self, mark: bytes) -> None:
+        """The command came, or will not be waited for."""
+        if self._came.pop(mark, None) is not None:
+            self._owned.unit.delete(CANCELLED, mark)
