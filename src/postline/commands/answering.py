@@ -16,7 +16,7 @@ from postline.commands.wishes import Wishes
 from postline.commands.writing import ReplyWriter, Written
 from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, UNIQUE_ID, time_of, timestamp
 from postline.contracts.commands import CommandSpec
-from postline.contracts.replies import Cancelled, Done, Fault, ReplyOutcome, TimedOut
+from postline.contracts.replies import OUTCOME_GONE, Cancelled, Done, Fault, ReplyOutcome, TimedOut
 from postline.errors import DecodeError, Refused, UsageError
 from postline.log.port import Append, PartitionCommit, Record
 from postline.message import Envelope
@@ -46,6 +46,8 @@ __all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "Times", "expire_p
 
 _log = logging.getLogger("postline.runtime")
 
+#: Marks that came from another partition have a higher one.
+_OFFSET_MAX = (1 << 63) - 1
 #: Where an attempt's context keeps the outcome of a unique call until it is settled; never stored.
 _OUTCOME = b"outcome"
 #: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
@@ -87,6 +89,7 @@ class PartitionAnswers:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
         self._shares = answering.shares
         #: Marks of commands that shall not begin.
+        self._tickets_kept_ms = answering.writer.tickets_kept_ms
         self._cancelled = Wishes(owned, answering.wishes_kept_ms)
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
         self._answered: set[int] = set()
@@ -111,6 +114,23 @@ class PartitionAnswers:
             self._answer(record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         return Outcome.PENDING if self._underway.admit(record, envelope) else Outcome.DUPLICATE
+
+    def repeated(self, envelope: Envelope, first: int, first_ms: int) -> None:
+        """Answer a request that repeats one whose outcome is not kept any more: it is not run again, nor silent."""
+        now_ms, kept_ms = self._owned.now_ms(), self._tickets_kept_ms
+        if kept_ms is None or first_ms + kept_ms > now_ms or self._is_open(envelope, first):
+            return
+        said = f"the request was handled before {timestamp(now_ms - kept_ms)}, and its outcome is not kept any more"
+        written = self._writer.written(Fault(OUTCOME_GONE, said), ReplyOutcome.FAULT)
+        self._owned.unit.appends += self._writer.gone(envelope, written, now_ms)
+
+    def _is_open(self, envelope: Envelope, offset: int) -> bool:
+        """Whether a request, whose command lies at that offset, will still be answered."""
+        owned = self._owned
+        if offset > _OFFSET_MAX:
+            return False  # it was handled in another partition, before there were more of them
+        held = not owned.window.settled(offset) or owned.holding.holds(offset)
+        return held or identity_digest(envelope) in self._promises or self._underway.waits(offset)
 
     def admitted(self) -> None:
         """A batch has been admitted."""

@@ -10,7 +10,7 @@ from postline.commands.accepting import ACCEPTED, ACCEPTED_SUFFIX, Standing, rea
 from postline.commands.first_priority import PRIORITY, request_of_note
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
-from postline.commands.writing import PROGRESS
+from postline.commands.writing import GONE_SUFFIX, PROGRESS
 from postline.contracts.commands import ticket_key, ticket_partition
 from postline.log.needs import TopicSpec
 from postline.log.port import Log, Record
@@ -27,7 +27,7 @@ _WAIT_SECONDS = 1.0
 class _Seen:
     """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("accepted", "forgot_at", "next_offset", "notes", "outcomes", "priorities", "reading")
+    __slots__ = ("accepted", "forgot_at", "gone", "next_offset", "notes", "outcomes", "priorities", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
@@ -38,12 +38,14 @@ class _Seen:
         self.accepted: dict[bytes, int] = {}
         #: The oldest note of each request's priority, and what it says.
         self.priorities: dict[bytes, tuple[int, str]] = {}
+        #: What tells that an outcome is not kept; counts only where there is none.
+        self.gone: dict[bytes, int] = {}
         #: Resolved, with whether it came to the end, by whoever reads on now.
         self.reading: asyncio.Future[bool] | None = None
 
     def version(self, mark: bytes) -> int:
         """The offset of the newest of all that is said of a request; -1 if nothing is."""
-        return max(self.accepted.get(mark, -1), self.notes.get(mark, -1), self.outcomes.get(mark, -1))
+        return max(known.get(mark, -1) for known in (self.accepted, self.notes, self.outcomes, self.gone))
 
     def forget(self, start: int) -> None:
         """Remember nothing of what lies below an offset."""
@@ -51,6 +53,7 @@ class _Seen:
         self.notes = {mark: offset for mark, offset in self.notes.items() if offset >= start}
         self.accepted = {mark: offset for mark, offset in self.accepted.items() if offset >= start}
         self.priorities = {mark: note for mark, note in self.priorities.items() if note[0] >= start}
+        self.gone = {mark: offset for mark, offset in self.gone.items() if offset >= start}
         self.forgot_at = self.next_offset
 
 
@@ -72,7 +75,7 @@ class Tickets:
         partition, mark = self._place(key)
         seen = self._seen.setdefault(partition, _Seen())
         await self._catch_up(partition, seen)
-        record = await self._at(partition, seen.outcomes.get(mark))
+        record = await self._at(partition, seen.outcomes.get(mark)) or await self._at(partition, seen.gone.get(mark))
         note = await self._at(partition, seen.notes.get(mark))
         told = (note[4] or b"").decode("utf-8", "replace") if note is not None else ""
         if record is None:
@@ -143,6 +146,8 @@ class Tickets:
                     seen.priorities.setdefault(
                         _mark(request_of_note(key)), (offset, (value or b"").decode("utf-8", "replace"))
                     )
+                elif key.endswith(GONE_SUFFIX):
+                    seen.gone[_mark(key.removesuffix(GONE_SUFFIX))] = offset
                 else:
                     seen.outcomes[_mark(key)] = offset
             seen.next_offset = max(seen.next_offset, records[-1][0] + 1)

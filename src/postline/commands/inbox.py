@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from collections.abc import Awaitable, Callable
 
 from postline.clock import Clock
 from postline.commands.expected import Expected
@@ -20,6 +21,9 @@ __all__ = ["Inbox"]
 
 _log = logging.getLogger("postline.commands")
 
+#: Looks an outcome up among the tickets.
+Find = Callable[[str], Awaitable[Outcome | None]]
+
 _WAIT_SECONDS = 5.0
 _READ_RECORDS = 1_000
 #: Of replies in one read, beside the largest one that there may be.
@@ -34,8 +38,11 @@ class Inbox:
     for a process, and none to be left behind. Who drops a ticket is not remembered.
     """
 
-    def __init__(self, client_id: str, log: Log, clock: Clock, reader: ReplyReader, spec: TopicSpec) -> None:
+    def __init__(
+        self, client_id: str, log: Log, clock: Clock, reader: ReplyReader, spec: TopicSpec, find: Find
+    ) -> None:
         self._log, self._clock, self._reader, self._name = log, clock, reader, spec.name
+        self._find = find
         self._key = client_id.encode("utf-8", "surrogatepass")
         self._partition = Partitioner(spec.partitions).partition_of(self._key)
         self._expected: weakref.WeakValueDictionary[str, Expected[Outcome]] = weakref.WeakValueDictionary()
@@ -93,30 +100,39 @@ class Inbox:
                 await self._clock.sleep(_RETRY_SECONDS)
 
     async def _take_all(self, records: list[Record]) -> bool:
-        """Take them in; whether there may be more: a read that was cut short, or what came while a schema was asked."""
+        """Take them in; whether there may be more: a read that was cut short, or what came while the log was asked."""
         ours = [record for record in records if record[2] == self._key] if self._expected else []
         asks = not self._reader.knows(ours)
         if asks:
             await self._reader.learn(ours)
         for record in ours:
-            self._take(record)
+            gone = self._take(record)
+            if gone is not None:  # by the age of the request; it may have ended so late that its outcome is kept still
+                self.take(await self._find(gone.request_id) or gone)
+                asks = True
         self._offset = records[-1][0] + 1
         size = sum(len(record[4] or b"") for record in records)
         return asks or len(records) == _READ_RECORDS or size > _READ_BYTES
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record) -> Outcome | None:
+        """Resolve what a reply is to; one that tells that the outcome is not kept is given back."""
         try:
             envelope = self._log.envelope(record)
         except DecodeError as error:
             _log.error("reply %s partition %d:%d is skipped: %s", self._name, self._partition, record[0], error)
-            return
+            return None
         expected = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
         if expected is None or expected.done:
-            return
+            return None
         try:
-            expected.resolve(self._reader.outcome(record, envelope))
+            outcome = self._reader.outcome(record, envelope)
         except DecodeError as error:
             expected.fail(error)
+            return None
+        if outcome.is_gone:
+            return outcome
+        expected.resolve(outcome)
+        return None
 
     def _fail(self, error: LogError) -> None:
         self._listening = None

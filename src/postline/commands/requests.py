@@ -60,8 +60,8 @@ class Requests:
         self._topic, self._outlet, self._log, self.clock, self._commands = topic, outlet, log, clock, commands
         self._kept = tickets
         reader = ReplyReader(topic, schemas)
-        self._inbox = Inbox(outlet.service, log, clock, reader, replies)
         self._tickets = Tickets(log, reader, tickets)
+        self._inbox = Inbox(outlet.service, log, clock, reader, replies, self._find)
         self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
 
     async def send(
@@ -179,10 +179,13 @@ class Requests:
 
     async def _recall(self, ticket: Ticket) -> bool:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""
-        outcome, _ = await self._tickets.find(self._outlet.service, ticket.request_id)
-        if outcome is not None:
+        if (outcome := await self._find(ticket.request_id)) is not None:
             self._inbox.take(outcome)
         return outcome is not None
+
+    async def _find(self, request_id: str) -> Outcome | None:
+        outcome, _ = await self._tickets.find(self._outlet.service, request_id)
+        return outcome
 
     def ticket(self, request_id: str) -> Ticket:
         """The ticket of a request that this client sent before."""

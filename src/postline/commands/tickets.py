@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from postline.commands.expected import Expected
-from postline.contracts.replies import Cancelled, Fault, ReplyOutcome, TimedOut
+from postline.contracts.replies import OUTCOME_GONE, Cancelled, Fault, ReplyOutcome, TimedOut
 from postline.errors import HandlerFault, OutcomeError, Refused, RequestTimeout
 from postline.message import Envelope
 
@@ -32,6 +32,11 @@ class Outcome:
             return "cancelled"
         return _STATES[self.outcome]
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it only tells that the outcome is not kept any more."""
+        return isinstance(self.reply, Fault) and self.reply.error == OUTCOME_GONE
+
     def value(self) -> Any:
         """The reply of a success. Raises Refused, HandlerFault or RequestTimeout for the other outcomes."""
         if self.outcome is ReplyOutcome.SUCCESS:
@@ -50,7 +55,9 @@ class Outcome:
         fault = self.reply if isinstance(self.reply, Fault) else Fault("unknown", repr(self.reply))
         return HandlerFault(
             f"The service could not do it: {fault.error}: {fault.said}",
-            remedy="It lies among the service's dead letters; its operators can mend and redrive it.",
+            remedy="Send it anew under another id, if it may be done twice; CommandTopic(tickets_kept=) says how long."
+            if self.is_gone
+            else "It lies among the service's dead letters; its operators can mend and redrive it.",
             request_id=self.request_id,
         )
 

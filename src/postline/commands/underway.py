@@ -182,6 +182,10 @@ class Underway:
         """Whether calls of others wait for the outcome of this one."""
         return (mark := _mark(envelope)) is not None and bool(self._joined.get(mark))
 
+    def waits(self, offset: int) -> bool:
+        """Whether the call at an offset waits for the outcome of an equal one."""
+        return any(offset in waiting for waiting in self._joined.values())
+
     def withdraw(self, client: str, request: str, written: Written) -> bool:
         """Answer one that waits for another, which its client cancelled; False if it does not wait so."""
         for mark, waiting in self._joined.items():

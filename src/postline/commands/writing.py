@@ -15,10 +15,12 @@ from postline.log.port import Append
 from postline.message import JSON_CONTENT_TYPE, Envelope
 from postline.runtime.outlet import Outlet
 
-__all__ = ["PROGRESS", "ReplyWriter", "Written"]
+__all__ = ["GONE_SUFFIX", "PROGRESS", "ReplyWriter", "Written"]
 
 #: The type of a note that tells how far a command is; it stands on the topic of tickets beside the outcome.
 PROGRESS = "postline.Progress"
+#: Behind the key of a ticket, that of what stands in for an outcome that is not kept any more.
+GONE_SUFFIX = b"#gone"
 
 
 class Written(NamedTuple):
@@ -40,6 +42,8 @@ class ReplyWriter:
         self._replies, self._tickets = replies.name, tickets.name
         self._reply_place = Partitioner(replies.partitions).partition_of
         self._ticket_partitions = tickets.partitions
+        #: How long outcomes are kept; None for ever.
+        self.tickets_kept_ms = tickets.retention_ms
 
     def written(self, reply: Any, outcome: ReplyOutcome) -> Written:
         """A reply's bytes. Raises EncodeError and MessageTooLarge."""
@@ -68,6 +72,14 @@ class ReplyWriter:
             return [ticket]
         to = client.encode("utf-8", "surrogatepass")
         return [Append(self._replies, self._reply_place(to), to, written.value, envelope, written.flags), ticket]
+
+    def gone(self, cause: Envelope, written: Written, now_ms: int) -> list[Append]:
+        """What tells that an outcome is not kept any more; the ticket's key is one of its own, as for `progress`."""
+        found = self.records(cause, written, now_ms)
+        for ticket in found[1:]:
+            assert ticket.key is not None, "tickets have keys"
+            ticket.key += GONE_SUFFIX
+        return found
 
     def envelope(self, cause: Envelope, written: Written, now_ms: int) -> Envelope:
         """What is said about the reply to a command."""

@@ -9,7 +9,17 @@ import msgspec
 
 from postline.contracts.kinds import Kind
 
-__all__ = ["BUILT_IN", "AlreadyUnderWay", "Cancelled", "Done", "Fault", "ReplyOutcome", "TimedOut", "built_in_name"]
+__all__ = [
+    "BUILT_IN",
+    "OUTCOME_GONE",
+    "AlreadyUnderWay",
+    "Cancelled",
+    "Done",
+    "Fault",
+    "ReplyOutcome",
+    "TimedOut",
+    "built_in_name",
+]
 
 
 class ReplyOutcome(enum.Enum):
@@ -26,6 +36,10 @@ class ReplyOutcome(enum.Enum):
 
 class Done(msgspec.Struct, frozen=True):
     """The success of a command that declares no reply."""
+
+
+#: The error of a fault that answers the repetition of a request which was handled so long ago that nobody knows how.
+OUTCOME_GONE = "OutcomeGone"
 
 
 class Fault(msgspec.Struct, frozen=True):

@@ -123,6 +123,8 @@ async def _drop_duplicates(
         offset, timestamp_ms = records[index][0], records[index][1]
         if any(marks.is_duplicate(digest, offset, timestamp_ms, owned.unit) for digest in found):
             chunk.outcomes[index] = Outcome.DUPLICATE
+            if owned.answers is not None and (envelope := owned.opened.get(offset)) is not None:
+                owned.answers.repeated(envelope, *marks.first_of(found[0]))
         elif owned.answers is not None and offset in owned.opened:
             chunk.outcomes[index] = owned.answers.admit(records[index], owned.opened[offset])
 

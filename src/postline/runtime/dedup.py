@@ -97,7 +97,8 @@ class Marks:
     def __init__(self, window: timedelta, count: int) -> None:
         self._window_ms = int(window.total_seconds() * 1000)
         self._count = count
-        self._known: dict[bytes, int] = {}
+        #: By mark, the offset that left it and when, as state has them.
+        self._known: dict[bytes, bytes] = {}
         self._next_eviction_ms = 0
         self.written = False
 
@@ -107,19 +108,23 @@ class Marks:
 
     def learn(self, found: dict[bytes, bytes]) -> None:
         """Take in what state says of digests."""
-        for digest, value in found.items():
-            self._known[digest] = offset_of(value[:8])
+        self._known |= found
 
     def is_duplicate(self, digest: bytes, offset: int, timestamp_ms: int, unit: PendingUnit) -> bool:
         """Whether another record left this mark before; leaves it if none did."""
-        first = self._known.setdefault(digest, offset)
-        if first != offset:
-            return True
         seen = offset_key(offset) + timestamp_ms.to_bytes(8, "big")
+        first = self._known.setdefault(digest, seen)
+        if first[:8] != seen[:8]:
+            return True
         unit.put(DEDUP, digest, seen)
         unit.put(DEDUP_ORDER, offset_key(offset) + digest, seen[8:])
         self.written = True
         return False
+
+    def first_of(self, digest: bytes) -> tuple[int, int]:
+        """The offset that left a known mark, and when, in wall-clock milliseconds."""
+        first = self._known[digest]
+        return offset_of(first[:8]), int.from_bytes(first[8:], "big")
 
     def trim(self, unit: PendingUnit, in_memory_max: int = 50_000) -> None:
         """Bound what is kept in memory to marks that are not committed yet; state has the others."""

@@ -130,6 +130,40 @@ async def test_a_request_can_be_repeated_for_as_long_as_its_ticket_is_kept() -> 
         assert ledger.attempts == before
 
 
+@pytest.mark.parametrize(("kept", "later"), [(1, 2), (7, 9)])
+async def test_a_repetition_whose_outcome_is_not_kept_any_more_is_not_run_and_told_so(kept: int, later: int) -> None:
+    ledger = Ledger(kept=timedelta(days=kept))
+    async with ledger_app(ledger) as t:
+        await ledger.client.request(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        await t.advance(days=later)
+        again = await ledger.client.send(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        with pytest.raises(HandlerFault, match="OutcomeGone: the request was handled before"):
+            await again.outcome()
+        await t.settle()
+        with pytest.raises(HandlerFault, match="OutcomeGone"):  # by whoever reads tickets alone, too
+            await ledger.client.ticket("r-1").outcome()
+        assert ledger.attempts == 1
+
+
+async def test_a_repetition_of_a_request_that_is_still_open_or_ended_late_gets_its_outcome() -> None:
+    ledger = Ledger(
+        kept=timedelta(days=1), retry=Retry(immediate=0, delays=(timedelta(days=2).total_seconds(),), jitter=0)
+    )
+    ledger.failing = [RuntimeError("not today")]
+    async with ledger_app(ledger) as t:
+        await ledger.client.send(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        await t.advance(hours=36)
+        again = await ledger.client.send(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        await t.settle()
+        assert (await again.status()).state == "open"
+        await t.advance(hours=13)
+        assert await again.outcome() == ledger.Transferred(70)
+        late = await ledger.client.send(ledger.Transfer("anna", "bob", 30), request_id="r-1")
+        assert await late.outcome() == ledger.Transferred(70)
+        await t.settle()
+        assert (await late.status()).state == "succeeded"
+
+
 async def test_every_record_that_a_command_causes_names_client_and_request() -> None:
     ledger = Ledger()
     async with ledger_app(ledger) as t:
