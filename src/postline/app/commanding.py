@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from postline.app.prioritizing import with_siblings
 from postline.clock import Clock
-from postline.commands import ReplySubscription, ReplyToken, ReplyWriter, Requests, ServiceAnswering, Serving, Times
+from postline.commands import (
+    Claims,
+    ReplySubscription,
+    ReplyToken,
+    ReplyWriter,
+    Requests,
+    ServiceAnswering,
+    Serving,
+    Times,
+)
 from postline.contracts import Topic
 from postline.contracts.commands import CommandSpec, CommandTopic
 from postline.contracts.priorities import NORMAL
@@ -39,11 +49,16 @@ class Commanding:
     """Requests and answers of one running app. Event loop only."""
 
     def __init__(
-        self, topics: list[CommandTopic], topology: Topology, outlet: Outlet, renamed: Mapping[str, str]
+        self,
+        topics: list[CommandTopic],
+        topology: Topology,
+        outlet: Outlet,
+        claims: Claims,
+        renamed: Mapping[str, str],
     ) -> None:
         self._topics = {topic.commands.name: topic for topic in topics}
         self._by_class = {cls: topic for topic in topics for cls in topic.commands.classes}
-        self._topology, self._outlet = topology, outlet
+        self._topology, self._outlet, self._claims = topology, outlet, claims
         #: By their former names, what this app's subscriptions are called.
         self._renamed = renamed
         self._requests: dict[str, Requests] = {}
@@ -101,7 +116,10 @@ class Commanding:
             return replace(
                 plan,
                 answering=ServiceAnswering(
-                    self._writer(topic), _by_wire_name(topic), _times(subscription), shares=subscription.shares
+                    self._writer(topic),
+                    _by_wire_name(topic),
+                    _times(subscription),
+                    partial(self._claims.first_of, plan.topic) if subscription.shares else None,
                 ),
                 takes_over=subscription.takes_over,
                 marks_kept=topic.tickets.retention.age or timedelta(0),

@@ -158,7 +158,8 @@ class Running:
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
         renamed = renamings(app.subscriptions.values(), settings.full_name)
-        self.commanding = Commanding(commands, self.topology, self.outlet, renamed)
+        self._claims = Claims(environment.log, self._schemas, self.outlet.fresh_id)
+        self.commanding = Commanding(commands, self.topology, self.outlet, self._claims, renamed)
         self.consumers: list[Consumer] = []
         self._crews: dict[str, Crew] = {}
         self.registry: Registry = open_registry(environment.settings, self.log, environment.clock, self.outlet.fresh_id)
@@ -415,10 +416,9 @@ class Running:
     async def _claim(self, plan: Plan) -> None:
         subscription = self._by_full_name(plan.declared_as)
         if isinstance(subscription, Serving):
-            claims = Claims(self.log, self._schemas, self.outlet.fresh_id)
             claim = subscription.claim(self._app.name, plan.topic, plan.name)
             now_ms = self._environment.clock.now_ms()
-            await claims.take(claim, aliases=plan.aliases, takes_over=subscription.takes_over, now_ms=now_ms)
+            await self._claims.take(claim, aliases=plan.aliases, takes_over=subscription.takes_over, now_ms=now_ms)
 
     def _by_full_name(self, name: str) -> Subscription:
         if (added := self._added.get(name)) is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -66,14 +66,21 @@ class Times(NamedTuple):
     reply_within_ms: int
 
 
+#: Of a command's wire name, the subscription that answers those which can't be read. Raises LogError.
+FirstShare = Callable[[str], Awaitable[str]]
+
+
 class ServiceAnswering:
     """Makes the answers of one served command topic; see `Answering`."""
 
-    def __init__(self, writer: ReplyWriter, specs: dict[str, CommandSpec], times: Times, *, shares: bool) -> None:
+    def __init__(
+        self, writer: ReplyWriter, specs: dict[str, CommandSpec], times: Times, first_share: FirstShare | None
+    ) -> None:
         self.writer = writer
         self.wishes_kept_ms, self.reply_within_ms = times
-        #: What has no handler here may be another service's.
-        self.shares = shares
+        #: Where it shares the topic, so that what has no handler here may be another service's: whose is a command
+        #: that can't be read.
+        self.first_share = first_share
         #: By wire name, former ones too.
         self.specs = specs
 
@@ -87,7 +94,7 @@ class PartitionAnswers:
 
     def __init__(self, answering: ServiceAnswering, owned: OwnedPartition) -> None:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
-        self._shares = answering.shares
+        self._first_share = answering.first_share
         #: Marks of commands that shall not begin.
         self._tickets_kept_ms = answering.writer.tickets_kept_ms
         self._cancelled = Wishes(owned, answering.wishes_kept_ms)
@@ -114,6 +121,10 @@ class PartitionAnswers:
             self._answer(record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         return Outcome.PENDING if self._underway.admit(record, envelope) else Outcome.DUPLICATE
+
+    async def answers_unread(self, type_name: str) -> bool:
+        """Whether commands of a type that can't be read are this share's to answer: one of all, by its name."""
+        return self._first_share is None or await self._first_share(type_name) == self._owned.subscription
 
     def repeated(self, envelope: Envelope, first: int, first_ms: int) -> None:
         """Answer a request that repeats one whose outcome is not kept any more: it is not run again, nor silent."""
@@ -252,7 +263,7 @@ class PartitionAnswers:
 
     def unhandled(self, record: Record) -> None:
         """Answer that nobody handles the command, unless it may be another service's."""
-        if not self._shares:
+        if self._first_share is None:
             self.fault(record, LookupError(f"{self._owned.plan.service} handles no {record[3]!r}"), redrivable=False)
 
     def fault(self, record: Record, error: BaseException, *, redrivable: bool = True) -> None:

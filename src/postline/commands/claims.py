@@ -76,6 +76,13 @@ class Claims:
                 await self._log.append([self._append(claim.subscription, None if before is None else before.claim)])
                 raise _conflict(claim, other.claim, overlap)
 
+    async def first_of(self, topic: str, command: str) -> str:
+        """By name the first of the subscriptions that claim a command, by whatever rule; "" if there are none."""
+        alive = {info.name for info in await self._log.subscriptions()}
+        standing = (each.claim for each in (await self._claims()).values())
+        names = (each.subscription for each in standing if each.topic == topic and command in each.commands)
+        return min((name for name in names if name in alive), default="")
+
     async def _claims(self) -> dict[str, _Standing]:
         """Each subscription's claim, and where and when it was made."""
         found: dict[str, _Standing] = {}

@@ -51,6 +51,7 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
     """Decode, filter, then drop duplicates, in offset order; gives the messages that are left."""
     messages: dict[int, Any] = {}
     digests: dict[int, list[bytes]] = {}
+    ours: dict[str, bool] = {}
     examines = owned.plan.examines
     for index, record in enumerate(records):
         handler = owned.plan.handlers.get(record[3])
@@ -58,6 +59,8 @@ async def _examine(owned: OwnedPartition, chunk: Chunk, records: Sequence[Record
             continue
         if handler is not None and examines:
             message = _read(owned, handler, record)
+            if message is UNDECODED or type(message) is Failed:
+                message = await _unread(owned, handler, message, ours)
             if message is Outcome.FILTERED:
                 chunk.outcomes[index] = Outcome.FILTERED
                 continue
@@ -84,6 +87,15 @@ def _read(owned: OwnedPartition, handler: Handler, record: Record) -> Any:
         return message if handler.where is None or handler.where(message) else Outcome.FILTERED
     except Exception as error:  # noqa: BLE001 - a failing filter is a failing handler
         return Failed(error)
+
+
+async def _unread(owned: OwnedPartition, handler: Handler, message: Any, ours: dict[str, bool]) -> Any:
+    """FILTERED where several share the records of a type by rules, and those that no rule can tell are not ours."""
+    if handler.where is None or owned.answers is None:
+        return message
+    if handler.type_name not in ours:
+        ours[handler.type_name] = await owned.answers.answers_unread(handler.type_name)
+    return message if ours[handler.type_name] else Outcome.FILTERED
 
 
 def _identities(owned: OwnedPartition, record: Record) -> list[bytes]:

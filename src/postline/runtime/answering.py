@@ -23,6 +23,9 @@ class Answers(Protocol):
     def admit(self, record: Record, envelope: Envelope) -> Outcome:
         """When a record is admitted: its outcome if it needs no attempt, being answered or about to; else PENDING."""
 
+    async def answers_unread(self, type_name: str) -> bool:
+        """Whether records of a type that can't be read are ours, where a rule could not say so. Raises LogError."""
+
     def repeated(self, envelope: Envelope, first: int, first_ms: int) -> None:
         """A record repeats the one at offset `first`, of that time, and is dropped as its duplicate."""
 

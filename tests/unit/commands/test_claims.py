@@ -7,9 +7,12 @@ import asyncio
 import pytest
 from msgspec import Struct
 
-from postline import App, CommandTopic, Rule, UsageError, field
+from postline import App, CommandTopic, HandlerFault, Rule, UsageError, field
 from postline.commands import Serving
+from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
 from postline.errors import SubscriptionConflict
+from postline.log.port import FLAG_OWN_ID, Append
+from postline.message import Envelope
 from postline.testing import TestApp
 
 LOANS = CommandTopic("loans", owner="bank", key="account")
@@ -128,3 +131,29 @@ def test_rules_of_shares_are_data() -> None:
         app.serve(LOANS, name="loans.small").on(Apply, where=lambda command: command.amount < 10)
     with pytest.raises(UsageError, match="Name this share"):
         app.serve(LOANS).on(Apply, where=SMALL)
+
+
+@pytest.mark.parametrize("value", [b'{"account": "anna", "amount": ', b'{"account": "anna", "amount": "much"}', b""])
+async def test_a_command_that_no_share_can_read_is_answered_by_exactly_one(value: bytes) -> None:
+    machine, people = service("machine", SMALL, share="loans.small"), service("people", LARGE, share="loans.large")
+    client = App("client", publishes_to=[LOANS])
+    async with TestApp(people, machine, client) as t:
+        ticket = client.ticket("r-1", of=LOANS)
+        told = Envelope(id="r-1", source="client", type="loans.Apply", headers={CLIENT_ID: "client", REQUEST_ID: "r-1"})
+        await t.log.append([Append("loans.commands", 0, b"anna", value, told, FLAG_OWN_ID)])
+        await t.settle()
+        with pytest.raises(HandlerFault, match="DecodeError"):
+            await ticket.outcome()
+        assert len(t.log_records("loans.replies")) == 1
+        assert t.audit() == {"loans.large": {"dead-lettered": 1}, "loans.small": {"filtered": 1}}
+
+
+async def test_the_one_share_of_a_command_answers_for_it_if_others_have_left() -> None:
+    machine, people = service("machine", SMALL, share="loans.small"), service("people", LARGE, share="loans.large")
+    async with TestApp(people, machine) as t:
+        await t.stop(people)
+        await t.log.remove_subscription("loans.large")
+        told = Envelope(id="r-1", source="client", type="loans.Apply", headers={CLIENT_ID: "client", REQUEST_ID: "r-1"})
+        await t.log.append([Append("loans.commands", 0, b"anna", b"{", told, FLAG_OWN_ID)])
+        await t.settle()
+        assert t.audit() == {"loans.small": {"dead-lettered": 1}}
