@@ -171,7 +171,7 @@ class PartitionAnswers:
     def forestall(self, context: Context[Any]) -> Outcome | None:
         """The outcome of a command that is cancelled or has expired, which is answered; None if it may be tried."""
         envelope = context.envelope
-        if len(self._cancelled) and self._is_cancelled(context, envelope):
+        if self._cancelled.came and self._is_cancelled(context, envelope):
             self._answer(context.record, envelope, self._writer.written(Cancelled(), ReplyOutcome.REFUSAL))
             return Outcome.DISCARDED
         expiry = envelope.headers.get(EXPIRY)
@@ -242,7 +242,8 @@ class PartitionAnswers:
             context.put_out(append)
         if UNIQUE_ID in envelope.headers:
             context.put_entry(UNIQUE, _OUTCOME, _encode(written))  # for `settled`, on the loop
-        self._promises.concluded(context)
+        if self._promises.early:
+            self._promises.concluded(context)
 
     def _require(self, sound: bool, spec: CommandSpec, said: str) -> None:
         if not sound:
@@ -302,7 +303,8 @@ class PartitionAnswers:
     def _answer(self, record: Record, envelope: Envelope, written: Written) -> None:
         self._owned.unit.appends += self._records(record, envelope, written)
         self._underway.end(envelope, written)
-        self._promises.forget_early(identity_digest(envelope))
+        if self._promises.early:
+            self._promises.forget_early(identity_digest(envelope))
 
     def _records(self, record: Record, envelope: Envelope, written: Written) -> list[Append]:
         again = record[0] in self._answered

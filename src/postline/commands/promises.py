@@ -60,13 +60,13 @@ class Promises:
         #: Marks of commands that were promised a reply.
         self._owed: set[bytes] = set()
         #: By mark, replies that came before the attempt that promised them had ended.
-        self._early: dict[bytes, bytes] = {}
+        self.early: dict[bytes, bytes] = {}
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
         self._owed = set(await keys_of(self._owned, LATER))
         async for page in pages_of(self._owned, EARLY):
-            self._early |= dict(page)
+            self.early |= dict(page)
 
     def __contains__(self, mark: bytes | None) -> bool:
         return mark in self._owed
@@ -82,7 +82,7 @@ class Promises:
 
     def concluded(self, context: Context[Any]) -> None:
         """An attempt gives its own reply: see to it that `settled` hears of it, if another one came early."""
-        if self._early and (mark := identity_digest(context.envelope)) in self._early:
+        if (mark := identity_digest(context.envelope)) in self.early:
             assert mark is not None
             context.put_entry(EARLY, mark, b"")
 
@@ -94,7 +94,7 @@ class Promises:
         assert context.entries is not None, "a promise is an entry"
         owed = decode_owed(context.entries[LATER, mark])
         self._owed.add(mark)
-        if (early := self._early.get(mark)) is not None:
+        if (early := self.early.get(mark)) is not None:
             self.forget_early(mark)
             self._end(mark, owed, _decode_written(early))
         else:
@@ -102,7 +102,7 @@ class Promises:
 
     def forget_early(self, mark: bytes | None) -> None:
         """The command had its answer otherwise."""
-        if mark is not None and self._early.pop(mark, None) is not None:
+        if mark is not None and self.early.pop(mark, None) is not None:
             self._owned.unit.delete(EARLY, mark)
 
     async def reply(self, mark: bytes, op: ControlOp) -> None:
@@ -113,9 +113,9 @@ class Promises:
         if data is not None and mark in self._owed:
             self._end(mark, decode_owed(data), written)
         elif op.offset is not None and self._is_open(op.offset):
-            if mark not in self._early:  # the first one counts
-                self._early[mark] = _encode(written)
-                owned.unit.put(EARLY, mark, self._early[mark])
+            if mark not in self.early:  # the first one counts
+                self.early[mark] = _encode(written)
+                owned.unit.put(EARLY, mark, self.early[mark])
         else:
             _log.warning(
                 "subscription %s: no reply is owed to request %s of %s, so the one that was given is dropped: it was "

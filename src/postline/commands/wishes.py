@@ -33,30 +33,30 @@ class Wishes:
     def __init__(self, owned: _Owner, kept_ms: int) -> None:
         self._owned, self._kept_ms = owned, kept_ms
         #: When each came, in wall-clock milliseconds; oldest first.
-        self._came: dict[bytes, int] = {}
+        self.came: dict[bytes, int] = {}
 
     def __contains__(self, mark: bytes | None) -> bool:
-        return mark in self._came
+        return mark in self.came
 
     def __len__(self) -> int:
-        return len(self._came)
+        return len(self.came)
 
     async def load(self) -> None:
         """Take up what the last owner left; what was kept without a time counts from now."""
         now_ms, found = self._owned.now_ms(), []
         async for page in pages_of(self._owned, CANCELLED):
             found += [(int.from_bytes(value, "big") or now_ms, mark) for mark, value in page]
-        self._came = {mark: came_ms for came_ms, mark in sorted(found)}
+        self.came = {mark: came_ms for came_ms, mark in sorted(found)}
 
     def keep(self, mark: bytes) -> None:
         """Keep a wish for as long as its command may come, and forget those whose command didn't."""
         now_ms = self._owned.now_ms()
-        self._came.pop(mark, None)
-        self._came[mark] = now_ms
+        self.came.pop(mark, None)
+        self.came[mark] = now_ms
         self._owned.unit.put(CANCELLED, mark, now_ms.to_bytes(8, "big"))
-        while (oldest := next(iter(self._came), None)) is not None:
-            over = self._came[oldest] + self._kept_ms <= now_ms
-            if not over and len(self._came) <= WISHES_MAX:
+        while (oldest := next(iter(self.came), None)) is not None:
+            over = self.came[oldest] + self._kept_ms <= now_ms
+            if not over and len(self.came) <= WISHES_MAX:
                 return
             if not over:
                 _log.error(
@@ -68,5 +68,5 @@ class Wishes:
 
     def forget(self, mark: bytes) -> None:
         """The command came, or will not be waited for."""
-        if self._came.pop(mark, None) is not None:
+        if self.came.pop(mark, None) is not None:
             self._owned.unit.delete(CANCELLED, mark)
