@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
@@ -135,3 +137,11 @@ async def test_nothing_registered_refuses_nobody_and_a_registry_that_is_down_is_
     await require({}, reading(Second, "billing"))
     with pytest.raises(LogUnavailable):
         await require(None, reading(Second, "billing"))
+
+
+def test_the_refusal_is_copied_and_pickled_with_what_it_found() -> None:
+    unread = read(First, Second)
+    assert unread is not None
+    refused = IncompatibleSchema("It can't be read.", [unread.finding], remedy="Mend the view.")
+    for again in (pickle.loads(pickle.dumps(refused)), copy.copy(refused)):
+        assert (again.message, again.remedy, again.findings) == (refused.message, refused.remedy, refused.findings)
