@@ -15,6 +15,7 @@ from postline.cli.opening import Opened, url_option, with_log
 from postline.contracts import Topic
 from postline.contracts.checking import broken_promises, findings, topic_changes, undeclared
 from postline.contracts.compatibility import Finding, Level
+from postline.contracts.formats import format_named
 from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot, owner_and_topic, read_snapshot, snapshot_of
 from postline.errors import ContractError, UnknownTopic, UsageError
@@ -212,9 +213,11 @@ def _unwritten(before: Before, directory: Path, revision: str | None) -> Before:
 
 def _written_in(known: Snapshot | None, of: ForeignReading) -> list[Written]:
     """The versions of a type under the first of its names that the owner wrote down."""
-    types = known.types if known else {}
-    name = next((each for each in of.names if each in types), None)
-    return [] if name is None else [Written(name, number, each) for number, each in types[name].numbered.items()]
+    name = next((each for each in of.names if known and each in known.types), None)
+    if known is None or name is None:
+        return []
+    format = format_named(known.encoding).name
+    return [Written(name, number, each, format) for number, each in known.types[name].numbered.items()]
 
 
 def known_snapshot(directory: Path, topic: str) -> Snapshot | None:

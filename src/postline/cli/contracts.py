@@ -273,8 +273,10 @@ def _checked(before: Before) -> Iterator[_Checked]:
 def _checked_views(foreign: ForeignBefore) -> Iterator[_Checked]:
     """What an app reads of another's topic and can't, by the newest version that its owner wrote."""
     if (unread := foreign.unread) is not None and unread.breaks:
-        (_, version, _), of = unread.newest, unread.of
-        consumer = BrokenConsumer(of.reading.name, foreign.service, of.subscription, unread.breaks, version)
+        of = unread.of
+        consumer = BrokenConsumer(
+            of.reading.name, foreign.service, of.subscription, unread.breaks, unread.newest.number
+        )
         yield _Checked(of.topic, of.reading.name, [], [], [consumer])
 
 

@@ -208,7 +208,7 @@ def _has_moments(cls: Any) -> bool:
 
 
 def _is_datetime(part: Mapping[str, Any]) -> bool:
-    return part["type"] == "datetime"
+    return bool(part["type"] == "datetime")
 
 
 def _or_zoneless(looks_lost: _LooksLost | None) -> _LooksLost:

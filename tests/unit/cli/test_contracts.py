@@ -376,3 +376,9 @@ def test_a_file_that_is_no_schema_is_refused_by_name(project: Project, name: str
     result = project.run("contracts", "import", name, "--topic", "shop.orders")
     assert result.code not in (0, 1)
     assert said in result.err
+
+
+def test_a_view_in_another_format_than_the_snapshots_is_refused(written: Project) -> None:
+    written.write("view.py", LEAN.replace('ForeignTopic("shop.orders")', 'ForeignTopic("shop.orders", format="avro")'))
+    result = written.run("contracts", "check", "view.py")
+    assert (result.code, "it is written as json, the reader reads avro" in result.err) == (1, True)
