@@ -67,10 +67,8 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
             path = writer.fault_in(found)
             if telling:
                 said = _placed(telling, error, path)
-            elif (found_at := with_keys_of(str(error), found, load)) != str(error):
-                said = found_at
             else:
-                said = f"{path + ': ' if path else ''}{error}"
+                said = f"{path + ': ' if path else ''}{with_keys_of(str(error), found, load)}"
             raise EncodeError(
                 f"A {name} can't be written: {said}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
