@@ -10,6 +10,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 from postline.contracts import ForeignTopic, Kind, Reading, Rule, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
+from postline.runtime.annotations import require_annotated_for
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, HandlerFunction, inspect_handler
 from postline.runtime.limits import Limit, Rate
@@ -109,13 +110,14 @@ class Subscription:
         checked against the type. `concurrency` and `rate` limit, in each process, how many attempts
         run at once and begin in a time; what waits for that is in nobody's way.
 
-        Raises UsageError for a wrong signature or a second handler of a type, ContractError for a type that the topic
-        doesn't declare, or a rule on other fields.
+        Raises UsageError for a wrong signature, an annotation that contradicts `kind` or a second handler of a type,
+        ContractError for a type that the topic doesn't declare, or a rule on other fields.
         """
 
         def register(function: FunctionT) -> FunctionT:
             type_name = self.topic.type_name_of(kind)
             inspect_handler(function, self.name)
+            require_annotated_for(function, kind, batch=bool(self.policy.batch), subscription=self.name)
             if isinstance(where, Rule):
                 where.require(kind)
             if type_name in self._registrations:

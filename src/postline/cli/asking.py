@@ -16,9 +16,10 @@ from postline.cli.failures import FAILED, NEGATIVE, OK, show_error
 from postline.cli.loading import load_app
 from postline.cli.opening import settings_for, url_option
 from postline.cli.output import emit_json, json_option, wants_json
+from postline.cli.publishing import require_all_kept
 from postline.clock import SystemClock
 from postline.commands import Outcome, Ticket
-from postline.contracts import Kind
+from postline.contracts import Kind, Reading
 from postline.contracts.commands import CommandTopic
 from postline.contracts.replies import ReplyOutcome
 from postline.errors import RequestTimeout, UsageError
@@ -137,9 +138,11 @@ def _show(outcome: Outcome, as_json: bool) -> int:
 
 async def _with_client(asked: _Asked, work: Callable[[App, Any], Awaitable[int]]) -> int:
     declared = load_app(asked.app)
-    topic, cls = _contract(declared, asked.type_name)
+    topic, reading = _contract(declared, asked.type_name)
     text = sys.stdin.buffer.read() if asked.value == "-" else asked.value.encode()
-    command = Kind(cls).read(text)
+    kind = Kind(reading.cls, name=reading.name)
+    command = kind.read(text)
+    require_all_kept(kind, reading.schema, text, command)
     settings, clock = settings_for(asked.url, declared.url), SystemClock()
     log = open_log(settings, clock)
     try:
@@ -153,10 +156,10 @@ async def _with_client(asked: _Asked, work: Callable[[App, Any], Awaitable[int]]
         await log.close()
 
 
-def _contract(app: App, type_name: str) -> tuple[CommandTopic, type]:
+def _contract(app: App, type_name: str) -> tuple[CommandTopic, Reading]:
     topics = app.command_topics
     for topic in topics:
         if type_name in topic.specs:
-            return topic, topic.specs[type_name].cls
+            return topic, topic.commands.reading_of(type_name)
     known = ", ".join(sorted(name for topic in topics for name in topic.specs)) or "none"
     raise UsageError(f"App {app.name!r} knows no command {type_name!r}.", remedy=f"It knows {known}.")

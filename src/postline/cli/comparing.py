@@ -15,9 +15,10 @@ from postline.cli.opening import Opened, url_option, with_log
 from postline.contracts import Topic
 from postline.contracts.checking import broken_promises, findings, topic_changes, undeclared
 from postline.contracts.compatibility import Finding, Level
+from postline.contracts.formats import format_named
 from postline.contracts.schema import Schema
-from postline.contracts.snapshot import Snapshot, read_snapshot, snapshot_of
-from postline.errors import UnknownTopic, UsageError
+from postline.contracts.snapshot import Snapshot, owner_and_topic, read_snapshot, snapshot_of
+from postline.errors import ContractError, UnknownTopic, UsageError
 from postline.registry import (
     ForeignReading,
     Unread,
@@ -102,6 +103,8 @@ class Compared(NamedTuple):
     topics: Sequence[Before]
     #: But for topics of the apps that are compared together: those count as they are declared now.
     foreign: Sequence[ForeignBefore] = ()
+    #: Of topics that the apps' services don't declare any more, the snapshots that still lie there, by topic.
+    abandoned: Mapping[str, Path] = {}
 
 
 def compared_option(command: CommandT) -> CommandT:
@@ -161,7 +164,23 @@ def _written_down(apps: Sequence[App], directory: Path, revision: str | None) ->
     found = [each if known[each.topic.name] else _unwritten(each, directory, revision) for each in found]
     foreign = _foreign(apps)
     others = {of.topic: _foreign_snapshot(of.topic, directory, revision) for _, of in foreign}
-    return Compared(found, [ForeignBefore(who, of, _written_in(others[of.topic], of)) for who, of in foreign])
+    return Compared(
+        found,
+        [ForeignBefore(who, of, _written_in(others[of.topic], of)) for who, of in foreign],
+        _abandoned(apps, directory),
+    )
+
+
+def _abandoned(apps: Iterable[App], directory: Path) -> dict[str, Path]:
+    """Snapshots of topics that these services own, and no app of theirs declares: renamed, or taken away."""
+    owners = {app.name for app in apps}
+    declared = {topic.name for app in apps for topic in app.owns}
+    found = {}
+    for path in sorted(directory.glob("*.json")):
+        owner, topic = owner_and_topic(path.read_bytes()) or ("", "")
+        if owner in owners and topic not in declared and path.stem not in declared:
+            found[topic] = path
+    return found
 
 
 def _snapshot(topic: str, directory: Path, revision: str | None) -> Snapshot | None:
@@ -170,7 +189,13 @@ def _snapshot(topic: str, directory: Path, revision: str | None) -> Snapshot | N
 
 def _foreign_snapshot(topic: str, directory: Path, revision: str | None) -> Snapshot | None:
     """As its owner's repository has it; a copy that lies here counts where the revision has none."""
-    return _snapshot(topic, directory, revision) or known_snapshot(directory, topic)
+    known = _snapshot(topic, directory, revision) or known_snapshot(directory, topic)
+    if known is not None and known.topic != topic:
+        raise ContractError(
+            f"{snapshot_path(directory, topic)} is the snapshot of topic {known.topic}.",
+            remedy=f"Lay that of {topic} there, from its owner's repository.",
+        )
+    return known
 
 
 def _unwritten(before: Before, directory: Path, revision: str | None) -> Before:
@@ -188,9 +213,11 @@ def _unwritten(before: Before, directory: Path, revision: str | None) -> Before:
 
 def _written_in(known: Snapshot | None, of: ForeignReading) -> list[Written]:
     """The versions of a type under the first of its names that the owner wrote down."""
-    types = known.types if known else {}
-    name = next((each for each in of.names if each in types), None)
-    return [] if name is None else [Written(name, number, each) for number, each in types[name].numbered.items()]
+    name = next((each for each in of.names if known and each in known.types), None)
+    if known is None or name is None:
+        return []
+    format = format_named(known.encoding).name
+    return [Written(name, number, each, format) for number, each in known.types[name].numbered.items()]
 
 
 def known_snapshot(directory: Path, topic: str) -> Snapshot | None:

@@ -42,6 +42,10 @@ __all__ = ["command"]
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
 _DIRECTORY = "contracts"
+_ABANDONED = (
+    "its snapshot lies at {}, and no app declares it any more: its records, and whoever reads them, keep its name. "
+    "Declare it again; or remove the file, once nobody reads the topic."
+)
 
 _EPILOG = """\b
 Examples:
@@ -153,7 +157,7 @@ def check(
     the apps' start would. Also what breaks a consumer though the topic's rule allows it is refused: what they read is
     taken from the log with --registry, else from readers.json beside the snapshots (`usage --save`); and what the
     apps read of topics of others, and can't. A topic of theirs without a snapshot is refused, too: nothing would ever
-    be compared.
+    be compared; and so is a snapshot of theirs without a topic, which was renamed or taken away.
 
     What is wrong is told on standard error, also where standard output is JSON.
 
@@ -166,6 +170,7 @@ def check(
     compared = what_was_before(load_apps(targets), directory, revision, registry, url)
     checked = [each for known in compared.topics for each in _checked(known)]
     checked += [each for known in compared.foreign for each in _checked_views(known)]
+    checked += [_Checked(topic, "", [_ABANDONED.format(path)], [], []) for topic, path in compared.abandoned.items()]
     _tell_beside(compared.foreign, registry)
     _show_checked(checked)
     if wants_json(as_json):
@@ -268,8 +273,10 @@ def _checked(before: Before) -> Iterator[_Checked]:
 def _checked_views(foreign: ForeignBefore) -> Iterator[_Checked]:
     """What an app reads of another's topic and can't, by the newest version that its owner wrote."""
     if (unread := foreign.unread) is not None and unread.breaks:
-        (_, version, _), of = unread.newest, unread.of
-        consumer = BrokenConsumer(of.reading.name, foreign.service, of.subscription, unread.breaks, version)
+        of = unread.of
+        consumer = BrokenConsumer(
+            of.reading.name, foreign.service, of.subscription, unread.breaks, unread.newest.number
+        )
         yield _Checked(of.topic, of.reading.name, [], [], [consumer])
 
 

@@ -17,12 +17,14 @@ from postline.clock import Clock, SystemClock
 from postline.contracts import Kind, Partitioner, Topic
 from postline.contracts.json_documents import require_unique_keys
 from postline.contracts.keys import canonical_key
+from postline.contracts.schema import Schema
+from postline.contracts.unknown import dropped_fields
 from postline.errors import DecodeError, EncodeError, UnknownTopic, UsageError
 from postline.ids import IdSource
 from postline.log.port import FLAG_OWN_ID, Append, Log, TopicSpec
 from postline.message import UNREADABLE, Envelope
 
-__all__ = ["Line", "Publisher", "open_publisher"]
+__all__ = ["Line", "Publisher", "open_publisher", "require_all_kept"]
 
 _SOURCE = "postline.cli"
 
@@ -109,17 +111,19 @@ class _ContractPublisher:
         self._contract = declared.contracts[type_name]
         self._priority = declared.priority.name if declared.priority else None
         #: Lines are JSON, however the topic's values are written.
-        self._read = Kind(self._contract.cls, name=type_name).decode
+        self._kind = Kind(self._contract.cls, name=type_name)
         self._bytes_max = declared.message_bytes_max
+        self._id_field = id_field or ""
         self._id_of = None if id_field is None else _reader(id_field, "id")
 
     def read(self, line: Line) -> _Message:
         """The line as a message of the contract."""
         require_unique_keys(line.text)
         try:
-            value = self._read(line.text)
+            value = self._kind.decode(line.text)
         except (*UNREADABLE, ValueError, TypeError) as error:
             raise DecodeError(f"It is no {self._contract.name}: {error}") from error
+        require_all_kept(self._kind, self._contract.reading.schema, line.text, value, self._id_field)
         # What publishing refuses must be known before a batch of lines is stored.
         data = self._contract.encode(value)
         self._contract.placed_by(value, self._contract.key_of(value))
@@ -136,6 +140,19 @@ class _ContractPublisher:
 
         values = [message.value for message in messages]
         await self._app.publish_many(values, id_of=id_of if self._id_of else None, priority=self._priority)
+
+
+def require_all_kept(kind: Kind, schema: Schema, text: bytes, value: Any, used: str = "") -> None:
+    """Refuse JSON with a field that the contract does not have: who wrote it meant something. Raises DecodeError.
+
+    But for the one at the path `used`, which becomes something else than a field.
+    """
+    dropped = dropped_fields(schema, msgspec.json.decode(text), lambda: msgspec.json.decode(kind.encode(value)))
+    if lost := [each for each in dropped if each != used and not used.startswith(f"{each}.")]:
+        raise DecodeError(
+            f"{kind.name} has no field {lost[0]!r:.100}, so it would be lost.",
+            remedy="Leave it out, or correct its name; `postline contracts show` lists the fields.",
+        )
 
 
 def _declared(app: App, name: str) -> Topic:

@@ -15,6 +15,7 @@ from postline.contracts.avro_layout import Layout
 from postline.contracts.avro_reading import reader_of
 from postline.contracts.avro_writing import NATIVE, Misfit, writer_of
 from postline.contracts.discretion import telling_of
+from postline.contracts.json_paths import with_keys_of
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.pydantic_unions import keeping_types
 from postline.contracts.schema import Schema
@@ -64,8 +65,9 @@ def _encoder(name: str, layout: Layout, plain: PlainValues) -> Callable[[Any], b
             return data
         except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             said = (_text_fault(found) if isinstance(error, UnicodeEncodeError) else None) or error
+            told = telling(said) if telling else with_keys_of(_told(said), found, plain.load)
             raise EncodeError(
-                f"A {name} can't be written: {telling(said) if telling else _told(said)}.",
+                f"A {name} can't be written: {told}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
             ) from (None if telling else error)
 
@@ -78,17 +80,19 @@ def _decoder(name: str, layout: Layout, plain: PlainValues, reader: Schema) -> C
     from fastavro import schemaless_reader
 
     def decode(data: bytes) -> Any:
-        file = io.BytesIO(data)
+        file, content = io.BytesIO(data), None
         try:
             guard.check(data)
             found = schemaless_reader(file, parsed, None, return_record_name=True)
             if file.read(1):
                 raise ValueError("bytes are left over")
-            return load(read(found))
+            content = read(found)
+            return load(content)
         except Exception as error:  # noqa: BLE001 - becomes a DecodeError
             said = error if isinstance(error, Misfit) else guard.fault_in(data) or error
+            told = telling(said) if telling else with_keys_of(_told(said), content, load)
             raise DecodeError(
-                f"Bytes can't be read as {name}: {telling(said) if telling else _told(said)}.",
+                f"Bytes can't be read as {name}: {told}.",
                 remedy="Mend the contract, or the producer.",
             ) from (None if telling else error)
 

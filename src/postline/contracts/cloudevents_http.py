@@ -95,7 +95,7 @@ def event_message(parts: Parts, mode: ContentMode = "binary") -> HttpMessage:
     if mode == "structured":
         return HttpMessage({CONTENT_TYPE: STRUCTURED, **trace}, to_structured(parts)[0])
     attributes = {
-        _PREFIX + name.removeprefix(_KAFKA_PREFIX): quote(value, safe=_SAFE)
+        _PREFIX + name.removeprefix(_KAFKA_PREFIX).lower(): quote(parts.headers.get(name.lower(), value), safe=_SAFE)
         for name, value in parts.headers.items()
         if name.startswith(_KAFKA_PREFIX)
     }

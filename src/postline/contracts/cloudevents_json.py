@@ -36,8 +36,8 @@ STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 #: What every media type of whole events begins with.
 _PACKED = "application/cloudevents"
-#: The specification wants them in lower case; not all who send events do.
-_ATTRIBUTE = re.compile("[A-Za-z0-9]+")
+_ATTRIBUTE = re.compile("[a-z0-9]+")
+_DATA = ("data", "data_base64")
 _PREFIX = "ce_"
 #: An integer attribute is of 32 bits.
 _INTEGERS = range(-(1 << 31), 1 << 31)
@@ -65,7 +65,7 @@ def read_structured(document: bytes) -> Parts:
     except UNREADABLE as error:
         raise _no_event(f"it is no JSON object: {error}") from error
     data, packed = members.pop("data", None), members.pop("data_base64", None)
-    headers = {header: text for name, raw in members.items() for header, text in _attribute(name, raw)}
+    headers = {header: text for name, raw in _in_lower_case(members).items() for header, text in _attribute(name, raw)}
     if missing := [name.removeprefix(_PREFIX) for name in REQUIRED if not headers.get(name)]:
         raise _no_event(f"it has no {', '.join(missing)}")
     if headers["ce_specversion"] != "1.0":
@@ -120,10 +120,20 @@ def _no_event(why: str) -> DecodeError:
     return DecodeError(f"The value is no structured CloudEvent: {why}.", remedy=_REMEDY)
 
 
+def _in_lower_case(members: _Members) -> _Members:
+    """Attributes under the names that the specification has: some senders write capitals, which no other mode keeps."""
+    found: _Members = {}
+    for name, raw in members.items():
+        if (lower := name.lower()) in found or (lower != name and lower in (*_DATA, *members)):
+            raise _no_event(f"{name!r:.100} is there in another case, too, or is no attribute's name")
+        found[lower] = raw
+    return found
+
+
 def _attribute(name: str, raw: msgspec.Raw) -> list[tuple[str, str]]:
     """The header that an attribute is; none for null, which means that it is not set."""
     if not _ATTRIBUTE.fullmatch(name):
-        raise _no_event(f"{name!r} can't be an attribute's name (letters and digits)")
+        raise _no_event(f"{name!r:.100} can't be an attribute's name (letters and digits)")
     header = CONTENT_TYPE if name == "datacontenttype" else _PREFIX + name
     match _json(raw):
         case None:
@@ -182,11 +192,12 @@ def _split(parts: Parts) -> tuple[dict[str, Any], dict[str, str]]:
     members: dict[str, Any] = {}
     beside: dict[str, str] = {}
     for header, value in parts.headers.items():
-        name = header.removeprefix(_PREFIX)
+        # Kafka's headers of other programs may have capitals, which attributes can't.
+        name = header.removeprefix(_PREFIX).lower()
         if header == CONTENT_TYPE:
             members["datacontenttype"] = value
-        elif name != header and _ATTRIBUTE.fullmatch(name) and name not in ("data", "datacontenttype"):
-            members[name] = value
+        elif header.startswith(_PREFIX) and _ATTRIBUTE.fullmatch(name) and name not in (*_DATA, "datacontenttype"):
+            members[name] = parts.headers.get(_PREFIX + name, value)
         else:
             beside[header] = value
     if parts.data is not None:

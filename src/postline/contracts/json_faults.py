@@ -6,15 +6,17 @@ import dataclasses
 import enum
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from postline.contracts.json_paths import with_keys
 from postline.errors import PostlineError
 
-__all__ = ["loss_in", "reading_fault", "text_fault"]
+__all__ = ["loss_in", "no_number_in", "reading_fault", "text_fault", "zoneless_in"]
 
 #: A value, what came back of it, and where.
 _Pairs = Iterator[tuple[Any, Any, str]]
@@ -32,6 +34,31 @@ def loss_in(value: Any, back: Any) -> str:
             return f"{said} - at `{path}`"
         waiting += _inside(here, there, path)
     return ""
+
+
+def zoneless_in(value: Any) -> str:
+    """Which moment in a value has no time zone, with its path; "" for none."""
+    found = (path for each, path in _all_in(value) if isinstance(each, datetime) and each.tzinfo is None)
+    path = next(found, "")
+    return path and f"A time without a zone is no moment; give it one, such as datetime.UTC - at `{path}`"
+
+
+def no_number_in(value: Any) -> str:
+    """Which number in a value is none in JSON, with its path; "" for nothing."""
+    for each, path in _all_in(value):
+        if isinstance(each, float | Decimal) and (said := _changed(each, None)):
+            return f"{said} - at `{path}`"
+    return ""
+
+
+def _all_in(value: Any) -> Iterator[tuple[Any, str]]:
+    waiting, seen = [(value, value, "$")], set[int]()
+    while waiting:
+        here, _, path = waiting.pop()
+        yield here, path
+        if id(here) not in seen:  # values may contain themselves
+            seen.add(id(here))
+            waiting += _inside(here, here, path)
 
 
 def _changed(value: Any, back: Any) -> str:
@@ -91,14 +118,15 @@ def _field_names(value: Any) -> Any:
     return getattr(type(value), "__pydantic_fields__", ())
 
 
-def reading_fault(error: Exception, data: bytes) -> tuple[str, str]:
+def reading_fault(error: Exception, data: bytes, decode: Callable[[bytes], Any] | None = None) -> tuple[str, str]:
     """What is wrong with bytes that could not be read, and what to do if that is known.
 
-    In the words of the library; where it names no place of JSON, with one.
+    In the words of the library; where it names no place of JSON, with one. `decode` is what failed with these bytes.
     """
     if isinstance(error, PostlineError):
         return error.message.removesuffix("."), error.remedy
-    return _json_fault(error, data), ""
+    said = _json_fault(error, data)
+    return (said if decode is None else with_keys(said, data, decode)), ""
 
 
 def _json_fault(error: Exception, data: bytes) -> str:

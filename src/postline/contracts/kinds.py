@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from postline.contracts.discretion import Telling, discreet_place, telling_of
-from postline.contracts.json_faults import loss_in, reading_fault, text_fault
+from postline.contracts.json_faults import loss_in, no_number_in, reading_fault, text_fault, zoneless_in
+from postline.contracts.json_paths import with_keys
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.pydantic_faults import without_values
 from postline.contracts.pydantic_unions import retyped_in
@@ -22,6 +24,9 @@ __all__ = ["Kind", "is_message_class"]
 _ENCODER = msgspec.json.Encoder()
 
 _PLAIN = (int, float, str, bytes, bool, dict, list)
+
+#: A time in JSON that ends without a zone.
+_ZONELESS = re.compile(rb'T\d\d:\d\d:\d\d(?:\.\d+)?"')
 
 _Writer = Callable[[Any], bytes]
 _Reader = Callable[[bytes], Any]
@@ -48,6 +53,10 @@ class Kind:
         self.cls, self._schema = cls, schema
         self.name = name or str(getattr(cls, "__qualname__", cls))
         write, self.decode, looks_lost = _pydantic(cls, self.name) if _is_pydantic(cls) else _msgspec(cls, self.name)
+        # By contract a time is a moment; what is kept for oneself may be of one's own clock.
+        self._wants_zones = schema is not None and _has_moments(cls)
+        if self._wants_zones:
+            looks_lost = _or_zoneless(looks_lost)
         self.encode = self._checked(write, self.decode, looks_lost)
 
     def read(self, data: bytes) -> Any:
@@ -56,30 +65,36 @@ class Kind:
             return self.decode(data)
         except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
             telling = self._telling()
+            said = telling(error) if telling else reading_fault(error, data, self.decode)[0]
             raise DecodeError(
-                f"Bytes can't be read as {self.name}: {telling(error) if telling else reading_fault(error, data)[0]}.",
+                f"Bytes can't be read as {self.name}: {said}.",
                 remedy="Mend the contract, or the producer.",
             ) from (None if telling else error)
 
     def _checked(self, write: _Writer, read: _Reader, looks_lost: _LooksLost | None) -> _Writer:
         def encode(value: Any) -> bytes:
+            data = b""
             try:
                 data = write(value)
                 back = read(data)
-                lost = _lost(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
+                lost = self._lost(value, back) if looks_lost is not None and looks_lost(value, back, data) else ""
             except Exception as error:
                 # Whatever a user's own __post_init__ or validator raises is a refusal too.
                 said = _writing_fault(error, value)
                 if telling := self._telling():
-                    place = said.rpartition(" - at ")[2] if "Unicode" in f"{type(error).__name__}{error}" else ""
+                    place = said.rpartition(" - at ")[2]
                     raise self._refusal(discreet_place(place, telling) if place else telling(error)) from None
-                raise self._refusal(said) from error
+                raise self._refusal(said or with_keys(str(error), data, read)) from error
             if lost:
                 telling = self._telling()
                 raise self._refusal(discreet_place(lost.rpartition(" - at ")[2], telling) if telling else lost)
             return data
 
         return encode
+
+    def _lost(self, value: Any, back: Any) -> str:
+        zoneless = zoneless_in(value) if self._wants_zones else ""
+        return zoneless or loss_in(value, back) or (retyped_in(value, back) if _is_pydantic(type(value)) else "")
 
     def _telling(self) -> Telling | None:
         """How to tell errors without values; None where they may be told."""
@@ -180,18 +195,37 @@ def _may_be_infinite(data: bytes) -> bool:
     return b"NaN" in data or b"Infinity" in data
 
 
-def _lost(value: Any, back: Any) -> str:
-    return loss_in(value, back) or (retyped_in(value, back) if _is_pydantic(type(value)) else "")
+def _has_moments(cls: Any) -> bool:
+    """Whether it has times that need a zone, and none that by its own words has none."""
+    if _is_pydantic(cls):
+        from postline.contracts.resolution_pydantic import parts_of
+
+        zones = [part.get("tz_constraint") for part in parts_of(cls.__pydantic_core_schema__) if _is_datetime(part)]
+        return bool(zones) and "naive" not in zones
+    nodes = _nodes(msgspec.inspect.type_info(cls), set())
+    told = [each.tz for each in nodes if isinstance(each, msgspec.inspect.DateTimeType)]
+    return bool(told) and False not in told
+
+
+def _is_datetime(part: Mapping[str, Any]) -> bool:
+    return bool(part["type"] == "datetime")
+
+
+def _or_zoneless(looks_lost: _LooksLost | None) -> _LooksLost:
+    if looks_lost is None:
+        return lambda value, back, data: _ZONELESS.search(data) is not None
+    return lambda value, back, data: _ZONELESS.search(data) is not None or bool(looks_lost(value, back, data))
 
 
 def _writing_fault(error: Exception, value: Any) -> str:
-    if not isinstance(error, UnicodeEncodeError) and "UnicodeEncodeError" not in str(error):
-        return str(error)
+    """What is wrong, where the error doesn't say it and the value does; "" for nothing."""
     try:
+        if not isinstance(error, UnicodeEncodeError) and "UnicodeEncodeError" not in str(error):
+            return no_number_in(value)
         plain = value.model_dump() if hasattr(value, "model_dump") else msgspec.to_builtins(value, str_keys=True)
         return f"{error} - {text_fault(plain)}"
     except Exception:  # noqa: BLE001 - what can't be gone through has no path
-        return str(error)
+        return ""
 
 
 def _pydantic(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost]:

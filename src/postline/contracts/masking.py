@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import date, datetime, time, timedelta
 from typing import Any
+
+import msgspec
 
 from postline.contracts.schema import ListOf, MapOf, Record, Reference, Schema, TupleOf, Type, UnionOf
 
-__all__ = ["MASK", "has_sensitive", "hides", "masked"]
+__all__ = ["MASK", "has_sensitive", "hidden_texts", "hides", "masked", "without_texts"]
 
 MASK = "***"
+#: Of texts shorter than this only whole words are masked: a digit stands in many a number.
+_WORDS_ONLY_BELOW = 4
 
 
 def has_sensitive(schema: Schema) -> bool:
@@ -60,6 +66,50 @@ def masked(schema: Schema, value: Any) -> Any:
     What does not look as the schema says is masked as far as the names of its fields say so.
     """
     return _masked(schema, schema.root, value)
+
+
+def hidden_texts(schema: Schema, value: Any) -> set[str]:
+    """Every sensitive value in a value, as JSON has it, in the ways in which texts may show it."""
+    return {text for each in _hidden(value, masked(schema, value)) for text in _spellings(each)}
+
+
+def without_texts(text: str, hidden: Iterable[str]) -> str:
+    """A text with a mask for each of these texts."""
+    parts = [
+        re.escape(each) if len(each) >= _WORDS_ONLY_BELOW else rf"(?<!\w){re.escape(each)}(?!\w)"
+        for each in sorted(hidden, key=len, reverse=True)
+    ]
+    return re.sub("|".join(parts), MASK, text) if parts else text
+
+
+def _hidden(value: Any, shown: Any) -> Iterator[Any]:
+    """What is masked in a value, down to single ones."""
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _hidden(each, shown[name] if isinstance(shown, Mapping) else MASK)
+            if not isinstance(shown, Mapping):
+                yield name
+    elif isinstance(value, list):
+        for place, each in enumerate(value):
+            yield from _hidden(each, shown[place] if isinstance(shown, list) else MASK)
+    elif isinstance(shown, str) and shown == MASK:
+        yield value
+
+
+def _spellings(value: Any) -> Iterator[str]:
+    text = str(value)
+    if not text.strip() or value is None:
+        return
+    yield text
+    if isinstance(value, bool):
+        yield text.lower()
+    if isinstance(value, str):
+        yield repr(value)[1:-1]
+        yield msgspec.json.encode(value).decode()[1:-1]
+        for kind in (datetime, date, time, timedelta, bytes):
+            with suppress(msgspec.ValidationError):
+                own: Any = msgspec.convert(value, kind)
+                yield from (str(own), repr(own))
 
 
 def _masked(schema: Schema, part: Type, value: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from postline.contracts.discretion import Telling, discreet_place, telling_of
+from postline.contracts.json_paths import with_keys_of
 from postline.contracts.plain_values import PlainValues, plain_values
 from postline.contracts.protobuf_faults import fault_in
 from postline.contracts.protobuf_layout import GOOGLE, Layout
@@ -64,7 +65,10 @@ def _encoder(name: str, layout: Layout, messages: Mapping[str, Any], plain: Plai
             parse(data)
         except Exception as error:  # noqa: BLE001 - whatever a user's own __post_init__ raises is a refusal too
             path = writer.fault_in(found)
-            said = _placed(telling, error, path) if telling else f"{path + ': ' if path else ''}{error}"
+            if telling:
+                said = _placed(telling, error, path)
+            else:
+                said = f"{path + ': ' if path else ''}{with_keys_of(str(error), found, load)}"
             raise EncodeError(
                 f"A {name} can't be written: {said}.",
                 remedy=f"Give every field of {name} a value of its declared type, in the range of its kind.",
@@ -83,10 +87,13 @@ def _decoder(
     telling = telling_of(reader, layout.schema)
 
     def decode(data: bytes) -> Any:
+        content = None
         try:
-            return load(read(parse(data)))
+            content = read(parse(data))
+            return load(content)
         except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
-            said = fault_in(message_class.DESCRIPTOR, data) or (telling(error) if telling else error)
+            told = telling(error) if telling else with_keys_of(str(error), content, load)
+            said = fault_in(message_class.DESCRIPTOR, data) or told
             raise DecodeError(
                 f"Bytes can't be read as {name}: {said}.", remedy="Mend the contract, or the producer."
             ) from (None if telling else error)

@@ -90,7 +90,14 @@ class Reading:
             telling = telling_of(self.schema, *writers)
         except ContractError:
             telling = telling_of(*writers)  # a class without a schema marks nothing
-        return (*reading_fault(error, data), error) if telling is None else (telling(error), "", None)
+        return (*self._said(error, data, writers), error) if telling is None else (telling(error), "", None)
+
+    def _said(self, error: Exception, data: bytes, writers: Sequence[Schema]) -> tuple[str, str]:
+        try:
+            decode = self.decoder(writers[0]) if writers else self.decode
+        except ContractError:  # of several writers it was another
+            decode = self.decode
+        return reading_fault(error, data, decode)
 
     @property
     def framed_with_indexes(self) -> bool:

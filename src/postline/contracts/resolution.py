@@ -17,7 +17,7 @@ from postline.contracts.resolution_pairs import Pairs
 from postline.contracts.resolution_rewriting import rewriter
 from postline.contracts.resolution_shadows import shadow_decoder
 from postline.contracts.schema import Schema
-from postline.errors import ContractError, DecodeError
+from postline.errors import ContractError
 
 __all__ = ["needs_resolution", "resolver"]
 
@@ -34,8 +34,7 @@ def resolver(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[b
     """What reads the writer's JSON as values of the reader's class, whose schema `reader` is. Thread-safe.
 
     It raises what plain decoding raises, with the path in the writer's names (the reader's, for those few classes that
-    its content is rewritten for), and DecodeError for what nests too deeply.
-    Raises ContractError if the reader can't read what the writer writes.
+    its content is rewritten for). Raises ContractError if the reader can't read what the writer writes.
     """
     if found := breaks(reader, writer):
         raise ContractError(
@@ -44,8 +43,8 @@ def resolver(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[b
         )
     pairs = Pairs(reader, writer)
     if not pairs.differ:
-        return _guarded(Kind(cls, name=name).decode, name)
-    return _guarded(_quick(cls, pairs) or _by_rewriting(cls, name, pairs), name)
+        return Kind(cls, name=name).decode
+    return _quick(cls, pairs) or _by_rewriting(cls, name, pairs)
 
 
 def _quick(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
@@ -59,13 +58,3 @@ def _quick(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
 def _by_rewriting(cls: Any, name: str, pairs: Pairs) -> Callable[[bytes], Any]:
     decode, rewrite = Kind(cls, name=name).decode, rewriter(pairs)
     return lambda data: decode(bytes(rewrite(Raw(data))))
-
-
-def _guarded(decode: Callable[[bytes], Any], name: str) -> Callable[[bytes], Any]:
-    def read(data: bytes) -> Any:
-        try:
-            return decode(data)
-        except RecursionError as error:
-            raise DecodeError(f"A {name} nests too deeply.", remedy="Look at who produced it.") from error
-
-    return read

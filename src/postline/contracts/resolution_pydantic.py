@@ -11,7 +11,7 @@ from postline.contracts.pydantic_faults import without_values
 from postline.contracts.resolution_pairs import Names, Pairs, absent_value
 from postline.contracts.schema import Reference
 
-__all__ = ["model_decoder"]
+__all__ = ["model_decoder", "parts_of"]
 
 #: By a model class, and by a field's name on the wire, what the writer calls it.
 _Renames: TypeAlias = Mapping[type, Mapping[str, str]]
@@ -29,7 +29,7 @@ def model_decoder(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
     from pydantic_core import SchemaValidator
 
     schema = cls.__pydantic_core_schema__
-    parts = list(_parts_of(schema))
+    parts = list(parts_of(schema))
     renames = _renames_of(cls, pairs, [each["cls"] for each in parts if each.get("type") == "model"])
     if renames is None or not all(_is_plain(each) for each in parts):
         return None
@@ -73,17 +73,17 @@ def _wire_names(pairs: Pairs, names: Names) -> dict[str, str]:
     return {ours.name: theirs.name for ours, theirs in pairs.fields(names)}
 
 
-def _parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
+def parts_of(schema: Any) -> Iterator[Mapping[str, Any]]:
     """Every typed part of a core schema."""
     if isinstance(schema, dict):
         if isinstance(schema.get("type"), str):
             yield schema
         for name, each in schema.items():
             if name not in _OPAQUE:
-                yield from _parts_of(each)
+                yield from parts_of(each)
     elif isinstance(schema, list | tuple):
         for each in schema:
-            yield from _parts_of(each)
+            yield from parts_of(each)
 
 
 #: What a part of a core schema holds besides parts: values, classes and functions.

@@ -153,8 +153,10 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record, defaults: Mapping[st
 
     def become(self: Any) -> None:
         self.__class__ = cls
-        if own is not None:
-            own(self)
+
+    def become_and_go_on(self: Any) -> None:
+        self.__class__ = cls
+        own(self)  # type: ignore[misc]
 
     namespace: dict[str, Any] = {
         field.name: msgspec.field(
@@ -167,7 +169,7 @@ def _struct(cls: Any, wire: dict[str, str], writer: Record, defaults: Mapping[st
         "__annotations__": {field.name: Any for field in fields},
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
-        "__post_init__": become,
+        "__post_init__": become if own is None else become_and_go_on,
     }
     tag = {"tag": writer.tag, "tag_field": writer.tag_field} if writer.tag_field else {}
     # Not frozen, or its class could not be told; the values are, once it was.

@@ -14,7 +14,16 @@ from postline.contracts.schema import Schema
 from postline.contracts.topics import Evolution, Topic
 from postline.errors import ContractError
 
-__all__ = ["FORMAT", "Snapshot", "TypeVersions", "read_snapshot", "snapshot_of", "updated", "write_snapshot"]
+__all__ = [
+    "FORMAT",
+    "Snapshot",
+    "TypeVersions",
+    "owner_and_topic",
+    "read_snapshot",
+    "snapshot_of",
+    "updated",
+    "write_snapshot",
+]
 
 #: Of the file; a newer one is refused.
 FORMAT = 1
@@ -52,6 +61,11 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Format(msgspec.Struct):
     format: int
+
+
+class _Whose(_Format):
+    owner: str
+    topic: str
 
 
 def snapshot_of(topic: Topic) -> Snapshot:
@@ -101,6 +115,15 @@ def read_snapshot(text: str | bytes, where: str) -> Snapshot:
     if said := _fault_in(found):
         raise _no_snapshot(where, said)
     return found
+
+
+def owner_and_topic(text: str | bytes) -> tuple[str, str] | None:
+    """Whose topic a file is the snapshot of; None for a file of another kind, or one that can't be read."""
+    try:
+        found = msgspec.json.decode(text, type=_Whose)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return found.owner, found.topic
 
 
 def _no_snapshot(where: str, said: str) -> ContractError:

@@ -218,6 +218,6 @@ def _read(reading: Reading, body: bytes) -> Any:
         return reading.decode(body)
     except Exception as error:
         raise DecodeError(
-            f"It can't be read as {reading.name}: {reading_fault(error, body)[0]}.",
+            f"It can't be read as {reading.name}: {reading_fault(error, body, reading.decode)[0]}.",
             remedy="See its schema in openapi.json.",
         ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 from uuid import UUID
 
@@ -61,6 +61,10 @@ class IncompatibleSchema(ContractError):
     def __init__(self, said: str, findings: list[Finding], *, remedy: str = _NOBODY_BREAKS) -> None:
         super().__init__(said, remedy=remedy)
         self.findings = findings
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled whole, with its findings."""
+        return partial(IncompatibleSchema, remedy=self.remedy), (self.message, self.findings)
 
 
 class UnknownSubject(ContractError):

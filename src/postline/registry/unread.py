@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from postline.contracts import Reading
 from postline.contracts.compatibility import Break, Finding, breaks, report
+from postline.contracts.formats import FormatName, format_of_type
 from postline.contracts.schema import Schema
 from postline.registry.enrolling import subject_of
 from postline.registry.model import IncompatibleSchema, Registry
@@ -41,6 +42,8 @@ class Written(NamedTuple):
     type: str
     number: int
     schema: Schema | None
+    #: The format that its values are written in; "" where that is not known, and so not judged.
+    format: FormatName | Literal[""] = ""
 
 
 class Unread(NamedTuple):
@@ -71,14 +74,32 @@ class Unread(NamedTuple):
 def unread_of(of: ForeignReading, versions: Sequence[Written]) -> Unread | None:
     """What can't be read of these versions, oldest first, neither by the rules nor by an upcast; None if all can."""
     reading = of.reading
-    unread = [each for each in versions if each.schema is not None and not reading.reads(each.schema)]
+    unread = [each for each in versions if _is_unread(reading, each)]
     if not unread:
         return None
     newest, why = versions[-1], list[Break]()
-    if unread[-1] is newest and newest.schema is not None:
-        why = breaks(reading.schema, newest.schema, whole=reading.format.whole)
+    if unread[-1] is newest:
+        why = _breaks(reading, newest)
         unread.pop()
     return Unread(of, newest, why, unread)
+
+
+def _is_unread(reading: Reading, version: Written) -> bool:
+    if _is_of_another_format(reading, version):
+        return True
+    return version.schema is not None and not reading.reads(version.schema)
+
+
+def _is_of_another_format(reading: Reading, version: Written) -> bool:
+    return version.format not in ("", reading.format.name)
+
+
+def _breaks(reading: Reading, version: Written) -> list[Break]:
+    if _is_of_another_format(reading, version):
+        said = f"it is written as {version.format}, the reader reads {reading.format.name}"
+        return [Break("", "format", said, f'Declare the view with format="{version.format}".')]
+    assert version.schema is not None
+    return breaks(reading.schema, version.schema, whole=reading.format.whole)
 
 
 async def registered_versions(registry: Registry, of: ForeignReading) -> list[Written]:
@@ -90,7 +111,10 @@ async def registered_versions(registry: Registry, of: ForeignReading) -> list[Wr
         (name, each) for name in reversed(of.names) for each in await registry.versions(subject_of(of.topic, name))
     ]
     known: Mapping[int, Schema] = await registry.schemas([each.id for _, each in found])
-    return [Written(name, each.number, known.get(each.id)) for name, each in found]
+    return [
+        Written(name, each.number, known.get(each.id), format_of_type(each.document.schema_type).name)
+        for name, each in found
+    ]
 
 
 async def require_readable(registry: Registry, readings: Iterable[ForeignReading]) -> None:

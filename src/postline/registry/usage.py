@@ -98,7 +98,7 @@ class Usage:
         for name, view in now.items():
             newest = known[name][-1] if name in known else None
             if newest is None or newest.view != view or not newest.is_read:
-                appends.append(self._append(_key(subscription, name, view.reader), _Entry(_KIND, view)))
+                appends.append(self._append(_key(subscription, name, view), _Entry(_KIND, view)))
         for name, noted in known.items():
             if name not in now and noted[-1].is_read:
                 appends.append(self._append(_key(subscription, name, None), _Entry(_LEFT, noted[-1].view)))
@@ -142,9 +142,10 @@ class Usage:
         return Append(self._topic, 0, key, value, envelope)
 
 
-def _key(subscription: str, name: str, reader: Schema | None) -> bytes:
-    """One for each version of a consumer, by its class."""
-    version = f"/{reader.fingerprint[:16]}" if reader is not None else ""
+def _key(subscription: str, name: str, view: View | None) -> bytes:
+    """One for each version of a consumer, by its class and those that it keeps for upcasts."""
+    kept = (view.reader, *view.upcasts) if view is not None else ()
+    version = "".join(f"/{each.fingerprint[:16]}" for each in kept)
     return f"{_KIND}/{subscription}/{name}{version}".encode()
 
 

@@ -11,31 +11,59 @@ from postline.errors import DecodeError
 from postline.log.port import FLAG_OWN_ID, Append, Assignment, Log, Record
 from postline.message import Envelope
 
-__all__ = ["dead_letter_copy", "describe", "envelope_or_blank", "records_of_copies"]
+__all__ = [
+    "MaskedError",
+    "dead_letter_copy",
+    "describe",
+    "envelope_or_blank",
+    "error_text",
+    "records_of_copies",
+    "stack_of",
+]
 
 _STACK_CHARACTERS_MAX = 8_192
 _ERROR_CHARACTERS_MAX = 500
 
 
+class MaskedError(Exception):
+    """Stands for an error whose texts have what nobody is to see; its class is called as the error's."""
+
+    def __init__(self, text: str, stack: str) -> None:
+        super().__init__(text)
+        self.stack = stack
+
+    @classmethod
+    def of(cls, error: BaseException, text: str, stack: str) -> MaskedError:
+        """What stands for that error, and is told with these texts."""
+        named: type[MaskedError] = type(type(error).__qualname__, (cls,), {})
+        return named(text, stack)
+
+
 def describe(error: BaseException) -> str:
     """The error in a line of storable text, as state and lists keep it, whatever the error is like."""
+    return _storable(f"{type(error).__qualname__}: {error_text(error)}"[:_ERROR_CHARACTERS_MAX])
+
+
+def error_text(error: BaseException) -> str:
+    """What the error says, whatever it is like."""
     try:
-        text = str(error)
+        return str(error)
     except Exception as broken:  # noqa: BLE001 - a record must not hang on how its error prints
-        text = f"(its text can't be had: {type(broken).__qualname__})"
-    return _storable(f"{type(error).__qualname__}: {text}"[:_ERROR_CHARACTERS_MAX])
+        return f"(its text can't be had: {type(broken).__qualname__})"
 
 
 def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _stack(error: BaseException) -> str:
+def stack_of(error: BaseException) -> str:
+    """The error's stack with those of its causes, as Python prints them, whatever the error is like."""
+    if isinstance(error, MaskedError):
+        return error.stack
     try:
-        lines = traceback.format_exception(error)
+        return "".join(traceback.format_exception(error))
     except Exception as broken:  # noqa: BLE001 - as above
-        lines = [f"(its stack can't be had: {type(broken).__qualname__})"]
-    return _storable("".join(lines)[-_STACK_CHARACTERS_MAX:])
+        return f"(its stack can't be had: {type(broken).__qualname__})"
 
 
 def envelope_or_blank(log: Log, record: Record) -> Envelope:
@@ -54,7 +82,7 @@ def dead_letter_copy(
         **envelope.headers,
         "postline-error-type": type(error).__qualname__,
         "postline-error": describe(error),
-        "postline-error-stack": _stack(error),
+        "postline-error-stack": _storable(stack_of(error)[-_STACK_CHARACTERS_MAX:]),
         "postline-subscription": assignment.subscription,
         "postline-origin": _origin(assignment, record[0]),
     }

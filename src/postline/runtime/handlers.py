@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from postline.contracts import Reading
 from postline.contracts.cloudevents_json import STRUCTURED, read_structured
+from postline.contracts.frame import looks_framed, unframe
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Record
@@ -60,6 +63,15 @@ class Handler:
         writer = self.writers.get(record[5] >> SCHEMA_ID_SHIFT)
         writers = self.writers.values() if writer is None else (writer,)
         return self.reading.fault(error, record[4] or b"", *writers)
+
+    def plain(self, record: Record) -> Any:
+        """The record's value as JSON has it. Raises what reading it raises."""
+        number, value, format = record[5] >> SCHEMA_ID_SHIFT, record[4] or b"", self.reading.format
+        if not number and looks_framed(value):
+            frame = unframe(value, protobuf=self.reading.framed_with_indexes)
+            number, value = frame.schema_id, frame.payload
+        writer = self.writers.get(number)
+        return msgspec.to_builtins(format.plain(self.reading.schema if writer is None else writer)(value))
 
 
 @functools.cache

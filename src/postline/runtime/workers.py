@@ -15,6 +15,7 @@ from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
 from postline.runtime.crew import Crew, Worker
+from postline.runtime.discretion import discreet
 from postline.runtime.handlers import Handler
 from postline.runtime.lanes import UNDECODED, Failed, Item, Lane, Wait
 from postline.runtime.outcomes import Outcome
@@ -294,9 +295,11 @@ class WorkerPool:
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints
         policy = (item[3].retry if item[3] is not None else None) or self._plan.retry
-        match decide(policy, lane.attempts, error, owned.around.random):
-            case Again():
-                return True
+        decision = decide(policy, lane.attempts, error, owned.around.random)
+        if isinstance(decision, Again):
+            return True
+        error = discreet(error, item[3], item[2])
+        match decision:
             case Later(delay_seconds):
                 complaints.retrying(place, lane.attempts, delay_seconds, error)
                 owned.holding.park_head(lane, delay_seconds, error)

@@ -104,3 +104,10 @@ def test_a_priority_is_given_and_a_repetition_with_another_gets_the_first_outcom
     unknown = project.run("send", *asked[:3], "--priority", "urgent")
     assert unknown.code != 0
     assert "'high', 'normal'" in unknown.err
+
+
+def test_a_command_with_a_field_that_its_contract_does_not_have_is_not_sent(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    sent = project.run("send", "ledger_app:app", "ledger.Deposit", '{"account": "anna", "amount": 5, "note": "x"}')
+    assert sent.code not in (0, 1)
+    assert "ledger.Deposit has no field 'note', so it would be lost" in sent.err

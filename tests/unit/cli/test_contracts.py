@@ -119,6 +119,30 @@ def test_a_topic_that_a_revision_has_no_snapshot_of_is_new_if_it_has_one_now(pro
     assert "HEAD has no snapshot of shop.orders: it is new" in new.err
 
 
+def test_a_topic_that_was_renamed_leaves_a_snapshot_behind_that_check_refuses(written: Project) -> None:
+    change(written, APP.replace('"shop.orders"', '"shop.purchases"'))
+    assert written.run("contracts", "snapshot", "next.py").code == 0
+    (written.folder / "contracts" / "asyncapi.json").write_text('{"asyncapi": "3.0.0"}')
+    result = written.run("contracts", "check", "next.py", "--json")
+    (found,) = result.json
+    assert (result.code, found["topic"], found["type"]) == (1, "shop.orders", "")
+    assert "its snapshot lies at contracts/shop.orders.json, and no app declares it any more" in found["problems"][0]
+    (written.folder / "contracts" / "shop.orders.json").unlink()
+    assert written.run("contracts", "check", "next.py").code == 0
+
+
+def test_a_snapshot_under_the_name_of_another_topic_is_refused(written: Project) -> None:
+    folder = written.folder / "contracts"
+    change(written, APP.replace('"shop.orders"', '"shop.purchases"'))
+    (folder / "shop.orders.json").rename(folder / "shop.purchases.json")
+    own = written.run("contracts", "check", "next.py")
+    assert (own.code, "its topic was 'shop.orders' and is 'shop.purchases'" in own.err) == (1, True)
+    written.write("view.py", LEAN.replace('"shop.orders"', '"shop.purchases"'))
+    of_another = written.run("contracts", "check", "view.py")
+    assert of_another.code not in (0, 1)
+    assert "contracts/shop.purchases.json is the snapshot of topic shop.orders" in of_another.err
+
+
 def test_the_report_stands_on_standard_error_also_beside_json(written: Project) -> None:
     result = written.run("contracts", "check", change(written, BROKEN))
     assert result.json[0]["type"] == "shop.OrderPlaced"
@@ -352,3 +376,9 @@ def test_a_file_that_is_no_schema_is_refused_by_name(project: Project, name: str
     result = project.run("contracts", "import", name, "--topic", "shop.orders")
     assert result.code not in (0, 1)
     assert said in result.err
+
+
+def test_a_view_in_another_format_than_the_snapshots_is_refused(written: Project) -> None:
+    written.write("view.py", LEAN.replace('ForeignTopic("shop.orders")', 'ForeignTopic("shop.orders", format="avro")'))
+    result = written.run("contracts", "check", "view.py")
+    assert (result.code, "it is written as json, the reader reads avro" in result.err) == (1, True)

@@ -38,6 +38,18 @@ def test_a_field_of_the_wrong_type_is_refused_by_the_contract(project: Project) 
     assert "line 1: It is no shop.OrderPlaced: Expected `int`, got `str`" in result.err
 
 
+def test_a_field_that_the_contract_does_not_have_is_refused_rather_than_lost(project: Project) -> None:
+    result = project.run(*WITH_APP, given=GOOD + '{"customer":"ann","total":1,"totl":2}\n')
+    assert (result.code, result.json["published"]) == (1, 1)
+    assert "line 2: shop.OrderPlaced has no field 'totl', so it would be lost" in result.err
+
+
+def test_a_field_that_becomes_the_id_need_not_be_in_the_contract(project: Project) -> None:
+    given = '{"customer":"ann","total":1,"meta":{"id":"o-1"}}\n'
+    result = project.run(*WITH_APP, "--id-field", "meta.id", given=given)
+    assert (result.code, result.json["published"]) == (0, 1)
+
+
 def test_nothing_is_published_after_the_first_refused_line_if_told_to_stop(project: Project) -> None:
     result = project.run(*WITH_APP, "--stop-on-error", given=GOOD + "{}\n" + GOOD)
     assert (result.code, result.json["published"], result.json["refused"]) == (1, 1, 1)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from postline.contracts.kinds import Kind
 from postline.contracts.marks import was
+from postline.contracts.reading import Reading
 from postline.contracts.reflection import schema_of
 from postline.contracts.resolution import needs_resolution, resolver
 from postline.contracts.resolution_pairs import Pairs
@@ -93,6 +94,14 @@ class RenamedNode(Struct):
 def test_types_that_contain_themselves_are_resolved_all_the_way() -> None:
     chain = Node(1, Node(2, Node(3)))
     assert read(Node, RenamedNode, chain) == RenamedNode(1, RenamedNode(2, RenamedNode(3)))
+
+
+def test_of_another_version_too_it_is_told_that_a_value_nests_too_deeply() -> None:
+    reading = Reading(RenamedNode, "shop.Node")
+    data = b'{"value":1,"after":' * 50_000 + b'{"value":1}' + b"}" * 50_000
+    with pytest.raises(RecursionError) as failed:
+        reading.decoder(schema_of(Node))(data)
+    assert reading.fault(failed.value, data)[0] == "its values are nested too deeply"
 
 
 class Card(Struct, tag="card"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
@@ -81,6 +83,18 @@ def test_a_version_that_nobody_can_judge_is_not_judged() -> None:
     assert (found.breaks, [each.number for each in found.older]) == ([], [1])
 
 
+def test_a_view_in_another_format_than_its_owner_writes_can_read_nothing() -> None:
+    of = reading(First, "billing")
+    found = unread_of(of, [Written("shop.Order", 1, schema_of(First), "avro"), Written("shop.Order", 2, None, "avro")])
+    assert found is not None
+    assert [(each.rule, each.said) for each in found.breaks] == [
+        ("format", "it is written as avro, the reader reads json")
+    ]
+    assert 'format="avro"' in found.breaks[0].remedy
+    assert [each.number for each in found.older] == [1]
+    assert unread_of(of, [Written("shop.Order", 1, schema_of(First), "json")]) is None
+
+
 # -- what is registered -------------------------------------------------------------------------------
 
 
@@ -131,7 +145,23 @@ async def test_versions_under_a_former_name_count_as_older_ones(caplog: pytest.L
         await require({"shop.orders-shop.Placed": [First]}, reading(Second, "billing"))
 
 
+async def test_a_start_judges_a_view_by_the_format_too() -> None:
+    topic = ForeignTopic("shop.orders", format="avro")
+    topic.reads("shop.Order")(First)
+    view = ForeignReading("billing", "shop.orders", topic.reading_of("shop.Order"))
+    with pytest.raises(IncompatibleSchema, match="it is written as json, the reader reads avro"):
+        await require({"shop.orders-shop.Order": [First]}, view)
+
+
 async def test_nothing_registered_refuses_nobody_and_a_registry_that_is_down_is_told() -> None:
     await require({}, reading(Second, "billing"))
     with pytest.raises(LogUnavailable):
         await require(None, reading(Second, "billing"))
+
+
+def test_the_refusal_is_copied_and_pickled_with_what_it_found() -> None:
+    unread = read(First, Second)
+    assert unread is not None
+    refused = IncompatibleSchema("It can't be read.", [unread.finding], remedy="Mend the view.")
+    for again in (pickle.loads(pickle.dumps(refused)), copy.copy(refused)):
+        assert (again.message, again.remedy, again.findings) == (refused.message, refused.remedy, refused.findings)

@@ -72,6 +72,13 @@ async def test_two_versions_of_a_consumer_that_run_at_once_are_both_named(runnin
     assert await running.readers() == [New]
 
 
+async def test_two_versions_that_differ_in_what_they_keep_for_upcasts_are_both_named(running: Running) -> None:
+    first, second = view(New), msgspec.structs.replace(view(New), upcasts=(view(Old).reader,))
+    await running.usage.note("billing", [first])
+    await running.usage.note("billing", [second])
+    assert await running.usage.views() == [first, second]
+
+
 async def test_the_version_that_started_last_counts_on(running: Running) -> None:
     for kind in (Old, New, Old):
         await running.usage.note("billing", [view(kind)])
