@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +131,8 @@ async def backup(source: Path, target: Path, clock: Clock, progress: Progress, *
         _require_new(target, force)
         with translated(str(target)):
             size = place.file.stat().st_size
+            # Whoever may not read the log may not read its backup.
+            os.chmod(place.file, os.stat(source).st_mode)
             place.file.replace(target)
             make_durable(target.parent)
     return Backup(

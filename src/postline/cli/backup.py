@@ -159,7 +159,7 @@ def _meaning(found: Restored) -> Iterator[str]:
     for sub in loss.subscriptions:
         yield (
             f"  {sub.subscription}: {number(sub.handled_again)} offsets are handled again,"
-            f" {number(sub.handled_and_lost)} handled ones are lost, {number(sub.state_entries)} entries of state differ"
+            f" {number(sub.handled_and_lost)} handled ones are lost, {number(sub.state_entries)} state entries differ"
         )
     for gone in loss.lost_subscriptions:
         yield f"  {gone.subscription} on {gone.topic} is not in the backup: its next worker makes it anew"

@@ -13,7 +13,7 @@ import msgspec
 from postline.clock import Clock
 from postline.errors import LogError
 from postline.log.sqlite.care.copying import require_whole
-from postline.log.sqlite.care.examination import Examination, Finding, Reader, Setting
+from postline.log.sqlite.care.examination import Examination, Finding, Reader, Setting, TopicSize
 from postline.log.sqlite.care.facts import (
     disk_speed,
     processes,
@@ -78,7 +78,7 @@ async def _examine(
             file_system=file_system(path) or "",
             sizes=sizes(path, connection),
             settings=_settings(connection, settings),
-            topics=topic_sizes(connection),
+            topics=_topics(connection, address, findings),
             disk=await asyncio.to_thread(disk_speed, path.parent, clock) if os.access(path.parent, os.W_OK) else None,
             processes=await processes(connection, meeting_of(path), clock),
         )
@@ -96,6 +96,15 @@ async def _examine(
             tables=await unhurried(connection, lambda: table_sizes(connection)) if whole else [],
             state=await unhurried(connection, lambda: state_sizes(connection)) if whole else [],
         )
+
+
+def _topics(connection: apsw.Connection, address: str, findings: list[Finding]) -> list[TopicSize]:
+    try:
+        with translated(address):
+            return topic_sizes(connection)
+    except LogError as error:
+        findings.append(_from(error, "reading"))
+        return []
 
 
 async def _integrity(connection: apsw.Connection, address: str, findings: list[Finding]) -> str:

@@ -70,6 +70,7 @@ class Former:
         """Put the copy in its place, durably; gives where the old one lies now. One moment has either, never none."""
         kept = _free_name(self._target, now_ms)
         with translated(str(self._target)):
+            _give_to_the_same_user(copy, self._target)
             make_durable(copy)
             # A WAL that was left behind would be taken for the new file's own.
             for suffix in _BESIDE:
@@ -142,6 +143,17 @@ def _require_ours(connection: apsw.Connection, error: LogCorrupt) -> None:
         return
     if foreign:
         raise UsageError(error.message, remedy="Name another file to restore to.") from error
+
+
+def _give_to_the_same_user(copy: Path, target: Path) -> None:
+    """Services need not run as root because whoever restores does: the file, and where they meet, are theirs."""
+    if target.exists():
+        copy.chmod(target.stat().st_mode)
+    if os.geteuid() == 0:
+        owner = (target if target.exists() else target.parent).stat()
+        meeting = run_directory(target)
+        for path in (copy, meeting, *meeting.iterdir()):
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _free_name(target: Path, now_ms: int) -> Path:

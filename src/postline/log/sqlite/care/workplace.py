@@ -35,7 +35,7 @@ class Workplace:
     def __enter__(self) -> Workplace:
         with translated(str(self._target)):
             while self._lock is None:
-                self._directory.mkdir(exist_ok=True)
+                self._directory.mkdir(mode=0o700, exist_ok=True)
                 self._lock = self._locked()
             self._clear()
         return self
