@@ -88,7 +88,8 @@ class PageCopy:
 
     def close(self) -> None:
         """Let go of both files. Idempotent."""
-        self._backup.finish()
+        # What has failed was raised by the step in which it did.
+        self._backup.close(True)
         self._target.close()
         self._source.close()
 

@@ -77,7 +77,7 @@ class Former:
                 beside = Path(f"{self._target}{suffix}")
                 if beside.exists():
                     beside.rename(f"{kept}{suffix}")
-            if self.exists:
+            if self.exists and not kept.exists():
                 os.link(self._target, kept)
             copy.replace(self._target)
             make_durable(self._target.parent)
@@ -157,7 +157,11 @@ def _give_to_the_same_user(copy: Path, target: Path) -> None:
 
 
 def _free_name(target: Path, now_ms: int) -> Path:
-    """Where to keep what lay there, by the time at which it was replaced."""
+    """Where to keep what lies there, by the time at which it is replaced."""
+    for each in target.parent.glob(f"{target.name}.replaced-*"):
+        # One that was killed in between has given it this name already.
+        if target.exists() and each.samefile(target):
+            return each
     stamp = datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%dT%H%M%SZ")
     name, number = target.with_name(f"{target.name}.replaced-{stamp}"), 1
     while name.exists():
