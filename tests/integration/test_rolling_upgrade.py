@@ -113,7 +113,7 @@ async def _load(url: str) -> AsyncIterator[_Load]:
             await running
 
 
-@pytest.fixture(params=["sqlite", pytest.param("kafka-1", marks=pytest.mark.brokers)])
+@pytest.fixture(params=["sqlite", pytest.param("kafka-1", marks=[pytest.mark.brokers, pytest.mark.slow])])
 def url(request: pytest.FixtureRequest, place: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A log of the test's own."""
     if request.param == "sqlite":
