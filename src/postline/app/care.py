@@ -182,7 +182,8 @@ async def restore(
             unreadable="",
         )
         if dry_run:
-            return msgspec.structs.replace(found, loss=look_at(target, place.file))
+            loss, unreadable = look_at(target, place.file)
+            return msgspec.structs.replace(found, loss=loss, unreadable=unreadable)
         return _put_in_place(place.file, target, found, agree, clock.now_ms())
 
 

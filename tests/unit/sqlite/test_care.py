@@ -384,6 +384,8 @@ async def test_a_damaged_log_is_replaced_and_kept_though_its_loss_can_not_be_cou
     path, backup = aged
     with path.open("r+b") as file:
         file.write(b"\0" * 4096)
+    dry = await _restore(backup, path, dry=True)
+    assert (dry.loss, "not a Postline log" in dry.unreadable) == (None, True)
     path.with_name("log.db-wal").write_bytes(b"left over")
     found = await _restore(backup, path)
     assert (found.done, found.loss) == (True, None)

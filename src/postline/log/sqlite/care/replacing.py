@@ -10,7 +10,7 @@ from types import TracebackType
 
 import apsw
 
-from postline.errors import LogCorrupt, LogError, LogUnavailable, UsageError
+from postline.errors import LogCorrupt, LogUnavailable, UsageError
 from postline.log.sqlite.care.comparing import Loss, compare, outdo
 from postline.log.sqlite.care.workplace import make_durable
 from postline.log.sqlite.connection import fetch, open_reader, translated
@@ -107,22 +107,20 @@ class Former:
         self._connection = connection
 
 
-def look_at(target: Path, copy: Path) -> Loss | None:
-    """What the log at `target` has and the copy doesn't, while services may run; None if there is none to be read."""
+def look_at(target: Path, copy: Path) -> tuple[Loss | None, str]:
+    """What the log at `target` has and the copy doesn't, while services may run; None, and why, if it can't be read."""
     if not target.exists():
-        return None
+        return None, ""
     try:
         with translated(str(target)):
             connection = open_reader(str(target))
             try:
                 recognise(connection, str(target), backups=True)
-                return compare(connection, copy, str(target))
+                return compare(connection, copy, str(target)), ""
             finally:
                 connection.close()
-    except LogError as error:
-        if isinstance(error, LogCorrupt):
-            return None
-        raise
+    except LogCorrupt as error:
+        return None, error.message
 
 
 def _require_nobody(meeting: Path, target: Path) -> None:
