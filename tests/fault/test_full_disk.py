@@ -48,3 +48,12 @@ def test_a_service_goes_on_where_it_was_once_its_disk_has_room(tmp_path: Path) -
     assert all(found["totals"])
     assert (found["runs"], found["done"], found["balanced"]) == (1, len(found["acknowledged"]), True)
     assert found["integrity"] == ["ok"]
+
+
+def test_a_backup_or_restore_whose_disk_fills_up_leaves_nothing_but_the_last_good_one(tmp_path: Path) -> None:
+    found = _story("tests.fault.full_target", tmp_path)
+    assert "needs" in found["foreseen"]
+    assert "no room left" in found["half-way"]
+    assert "no room left" in found["restored half-way"]
+    assert (found["left"], found["last good one"]) == (["backup.db"], True)
+    assert found["offset"] == 5_100

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import msgspec
 
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.opening import Opened
 from postline.cli.output import emit_json
+from postline.errors import UsageError
 from postline.operations import Request
 
-__all__ = ["Answer", "await_owner", "tell", "wait_option"]
+__all__ = ["Answer", "await_owner", "confirm", "tell", "wait_option"]
 
 wait_option = click.option(
     "--wait",
@@ -58,3 +61,14 @@ def tell(answer: Answer, what: str, json: bool) -> int:
     else:
         click.echo(said[answer.status])
     return NEGATIVE if answer.status in ("unanswered", "missed", "nothing") else OK
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask unless `yes`; a no ends the command, and so does nobody being there to answer (UsageError)."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("This asks for a confirmation, and there is no terminal to answer it.", remedy="Add --yes.")
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(NEGATIVE)

@@ -18,15 +18,18 @@ __all__ = ["main", "postline"]
 #: Command: where it lives, and what the list of commands says of it. Nothing of it is imported for `--help`.
 _COMMANDS = {
     "audit": ("postline.cli.audit:command", "Check that every record has its outcome."),
+    "backup": ("postline.cli.backup:backup", "Copy the log's file while services use it."),
     "registry": ("postline.cli.registry:command", "Serve the log's schemas as a schema registry over HTTP."),
     "contracts": ("postline.cli.contracts:command", "Write contracts down, compare and check them."),
     "demo": ("postline.demo:command", "Run a small shop, kill its workers, and prove that nothing was lost."),
     "dlq": ("postline.cli.dlq:command", "List, show, redrive and discard dead letters."),
     "explain": ("postline.cli.explain:command", "Explain what apps do with each message, at worst."),
+    "doctor": ("postline.cli.doctor:command", "Examine the log's file: damage, sizes, disk, readers, members."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
+    "restore": ("postline.cli.backup:restore", "Make a log of a backup, and say what is lost."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
     "schedules": ("postline.cli.schedules:command", "List and cancel what waits for its time."),
     "send": ("postline.cli.asking:send", "Send a command, and print its request's id."),
@@ -36,6 +39,7 @@ _COMMANDS = {
     "tasks": ("postline.cli.tasks:command", "List queues; list, show and cancel the tasks in them."),
     "tickets": ("postline.cli.tickets:command", "List the outcomes of requests."),
     "topics": ("postline.cli.topics:command", "List, show, plan and make topics."),
+    "vacuum": ("postline.cli.vacuum:command", "Give the file's free pages back to the disk."),
 }
 
 _EPILOG = """\b

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 import msgspec
 
-from postline.cli.failures import NEGATIVE, OK
+from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, alone, console, duration, emit_json, json_option, number, table, wants_json, when
-from postline.cli.requests import Answer, await_owner, tell, wait_option
+from postline.cli.requests import Answer, await_owner, confirm, tell, wait_option
 from postline.cli.times import parse_time_ms
 from postline.errors import UnknownTopic, UsageError
 from postline.monitor import HeldView, SubscriptionView
@@ -263,7 +262,7 @@ def reset(
         )
         for line in _meaning(plan):
             click.echo(line, err=True)
-        _confirm("Reset it?", yes)
+        confirm("Reset it?", yes)
         request = await opened.operations.reset(plan)
         status = await await_owner(opened, request, wait_seconds)
         return Answer(subscription=full, action="reset", status=status)
@@ -289,16 +288,6 @@ def _meaning(plan: ResetPlan) -> list[str]:
     if plan.keep_state:
         lines.append("  the handlers' state stays as it is")
     return lines
-
-
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("This asks for a confirmation, and there is no terminal to answer it.", remedy="Add --yes.")
-    if not click.confirm(question, err=True):
-        click.echo("Nothing was changed.", err=True)
-        raise click.exceptions.Exit(NEGATIVE)
 
 
 async def _what_goes(opened: Opened, full: str) -> str:
@@ -330,7 +319,7 @@ def remove(name: str, yes: bool, as_json: bool | None, url: str | None) -> int:
     async def work(opened: Opened) -> Answer:
         full = await opened.subscription_name(name)
         click.echo(await _what_goes(opened, full), err=True)
-        _confirm("Remove it?", yes)
+        confirm("Remove it?", yes)
         await opened.operations.remove(full)
         return Answer(subscription=full, action="remove", status="done")
 

@@ -14,8 +14,8 @@ from postline.clock import VirtualClock
 from postline.errors import LogCorrupt, LogError, LogReadOnly, LogUnavailable, LogVersionError
 from postline.log.sqlite import connection as connection_module
 from postline.log.sqlite import schema, storage
-from postline.log.sqlite.connection import network_file_system
 from postline.log.sqlite.log import SqliteLog
+from postline.log.sqlite.places import network_file_system
 from postline.log.sqlite.storage import Settings
 from tests.unit.sqlite.build import QUIET, opened, record
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import apsw
@@ -17,7 +15,6 @@ __all__ = [
     "MEMORY",
     "fetch",
     "lay_out",
-    "network_file_system",
     "open_reader",
     "open_writer",
     "translate",
@@ -35,8 +32,6 @@ _CHECKPOINT_PAGES = 1_000
 #: To what the WAL shrinks again after a slow reader has made it grow.
 _WAL_LIMIT = 8 << 20
 _CACHE_KIB = 16_384
-
-_NETWORK = {"nfs", "nfs4", "cifs", "smb", "smb2", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "9p", "sshfs"}
 
 
 def open_writer(path: str, *, relaxed: bool = False, wait_ms: int = _BUSY_MS) -> apsw.Connection:
@@ -176,21 +171,3 @@ _MEANINGS: tuple[tuple[tuple[type[apsw.Error], ...], type[LogError], str, str], 
     ),
     ((apsw.IOError,), LogUnavailable, "can't be read or written", "Look at the disk and the system's log."),
 )
-
-
-def network_file_system(path: Path) -> str | None:
-    """The kind of network file system that `path` lies on; None for a local disk or if unknown."""
-    try:
-        table = Path("/proc/self/mountinfo").read_text("utf-8", "replace")
-    except OSError:
-        return None
-    real = os.path.realpath(path)
-    found, length = "", -1
-    for line in table.splitlines():
-        left, _, right = line.partition(" - ")
-        mount = left.split(" ")[4].replace("\\040", " ")
-        inside = mount in ("/", real) or real.startswith(mount + "/")
-        # A later mount on the same place hides the earlier one.
-        if inside and len(mount) >= length:
-            found, length = right.split(" ")[0], len(mount)
-    return found if found.removeprefix("fuse.") in _NETWORK else None

@@ -13,7 +13,7 @@ from typing import Protocol
 from postline.clock import Clock
 from postline.log.sqlite.forking import close_after_fork
 
-__all__ = ["FileLiveness", "Liveness", "MemoryLiveness"]
+__all__ = ["FileLiveness", "Liveness", "MemoryLiveness", "is_at", "living_processes"]
 
 #: A loop that has not run for so long hangs, even if the process's other threads go on.
 STUCK_LOOP_SECONDS = 300.0
@@ -67,6 +67,23 @@ class MemoryLiveness:
     def close(self) -> None:
         """All of them are gone."""
         self._living.clear()
+
+
+def living_processes(directory: Path) -> dict[str, bytes]:
+    """The processes that have the log of this directory open now: name (`<process id>-…`) and heartbeat's counter."""
+    found = {}
+    for path in sorted(directory.glob(f"*{_SUFFIX}")):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found[path.stem] = os.pread(descriptor, _COUNTER_BYTES, 0)
+        finally:
+            os.close(descriptor)
+    return found
 
 
 class _Sighting:
@@ -215,7 +232,7 @@ def _locked_file(directory: Path) -> tuple[int, Path]:
         # The others need not be of the same user to see who lives.
         os.fchmod(descriptor, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if _is_at(path, descriptor):
+        if is_at(path, descriptor):
             try:
                 os.pwrite(descriptor, bytes(_COUNTER_BYTES), 0)
             except OSError:
@@ -232,7 +249,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Whether the path still leads to the open file."""
     opened = os.fstat(descriptor)
     try:

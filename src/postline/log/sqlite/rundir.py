@@ -8,9 +8,15 @@ from pathlib import Path
 
 from postline.errors import LogReadOnly
 
-__all__ = ["run_directory"]
+__all__ = ["meeting_of", "run_directory"]
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def meeting_of(file: Path) -> Path:
+    """Where a log's run directory is, whether it is there or not."""
+    real = Path(os.path.realpath(file))
+    return real.with_name(real.name + ".run")
 
 
 def run_directory(file: Path) -> Path:
@@ -19,8 +25,7 @@ def run_directory(file: Path) -> Path:
     Raises LogReadOnly where it can't be made. What lies in it may be deleted when no process uses
     the file.
     """
-    real = Path(os.path.realpath(file))
-    directory = real.with_name(real.name + ".run")
+    directory = meeting_of(file)
     try:
         directory.mkdir(exist_ok=True)
     except OSError as error:

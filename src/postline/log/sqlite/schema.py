@@ -6,14 +6,16 @@ from pathlib import Path
 
 import apsw
 
-from postline.errors import LogCorrupt, LogVersionError
+from postline.errors import LogCorrupt, LogReadOnly, LogVersionError
 from postline.log.sqlite.connection import MEMORY, fetch
 from postline.log.sqlite.statements import script, statements
 
-__all__ = ["APPLICATION_ID", "VERSION", "prepare", "recognise"]
+__all__ = ["APPLICATION_ID", "BACKUP_ID", "VERSION", "prepare", "recognise"]
 
 #: "PstL"; tells our files from other SQLite databases.
 APPLICATION_ID = 0x5073744C
+#: "PstB"; a backup, which nobody may run services on, of this or any earlier version.
+BACKUP_ID = 0x50737442
 #: What this code writes. A migration to version N is `sql/migrations/N.sql`.
 VERSION = 1
 #: The oldest code that can work on a file of VERSION; must be VERSION - 1 or less, so that
@@ -21,14 +23,21 @@ VERSION = 1
 MIN_READER_VERSION = 1
 
 
-def recognise(connection: apsw.Connection, path: str) -> None:
+def recognise(connection: apsw.Connection, path: str, *, backups: bool = False) -> None:
     """Make sure that the file is new or one of ours, and whole, before anything is changed.
 
-    Raises LogCorrupt for a foreign or truncated file, LogVersionError for one that is too new.
+    Raises LogCorrupt for a foreign or truncated file, LogVersionError for one that is too new, and LogReadOnly for a
+    backup unless `backups` are welcome.
     """
     if _is_new(connection):
         return
-    if connection.pragma("application_id") != APPLICATION_ID:
+    kind = connection.pragma("application_id")
+    if kind == BACKUP_ID and not backups:
+        raise LogReadOnly(
+            f"The file {path} is a backup, kept as it is.",
+            remedy=f"Make a log of it first: `postline restore {path} OTHER.db`.",
+        )
+    if kind not in (APPLICATION_ID, BACKUP_ID):
         raise LogCorrupt(
             f"The file {path} is an SQLite database, but not a Postline log.",
             remedy="Give the log a path of its own.",

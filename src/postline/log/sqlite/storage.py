@@ -22,7 +22,6 @@ from postline.log.sqlite.commits import apply_unit
 from postline.log.sqlite.connection import (
     MEMORY,
     lay_out,
-    network_file_system,
     open_reader,
     open_writer,
     translated,
@@ -31,6 +30,7 @@ from postline.log.sqlite.connection import (
 from postline.log.sqlite.forking import open_files
 from postline.log.sqlite.identity import FileWatch
 from postline.log.sqlite.packing import pack
+from postline.log.sqlite.places import network_file_system
 from postline.log.sqlite.presence import Presence
 from postline.log.sqlite.reading import Reader
 from postline.log.sqlite.rundir import run_directory
@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     upkeep_seconds: float = 5.0
     #: Free pages that stay in the file for new records rather than going back to the disk.
     spare_pages: int = 1_000
+    #: A copy that nobody else knows of, so that it may lie on a network file system.
+    alone: bool = False
 
 
 class Storage:
@@ -103,7 +105,7 @@ class Storage:
     def _start(self) -> None:
         meeting = None
         if self.path is not None:
-            _check_place(self.path)
+            _check_place(self.path, alone=self.settings.alone)
             open_files().require_own(self.path)
             meeting = run_directory(self.path)
             self.lock = _turnstile(meeting, self.settings.lock_seconds)
@@ -306,7 +308,7 @@ def _turnstile(meeting: Path, seconds: float) -> Turnstile:
         ) from error
 
 
-def _check_place(path: Path) -> None:
+def _check_place(path: Path, *, alone: bool) -> None:
     """Refuse what can't work before SQLite makes a file there."""
     directory = path.parent
     if not directory.is_dir():
@@ -320,7 +322,7 @@ def _check_place(path: Path) -> None:
             f"The log {path} has {names} names (hard links), under each of which it would lose the others' records.",
             remedy=f"Remove all but one (`find DIRECTORY -samefile {path}` lists them); use symbolic links or copies.",
         )
-    kind = network_file_system(path)
+    kind = None if alone else network_file_system(path)
     if kind is not None:
         raise LogUnavailable(
             f"The log {path} lies on a network file system ({kind}), where its locks don't hold.",

@@ -19,7 +19,7 @@ from postline.log.sqlite.retention import measure_step, retention_due, retention
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Storage
 
-__all__ = ["WAL_WARNING_BYTES", "Upkeep", "remove_state"]
+__all__ = ["WAL_WARNING_BYTES", "Upkeep", "give_back_step", "remove_state"]
 
 T = TypeVar("T")
 
@@ -122,7 +122,7 @@ class Upkeep:
         full = self._storage.writer.full
         if self._read("free_pages")[0][0] <= (0 if full else self._storage.settings.spare_pages):
             return
-        await self._repeat(_give_back_step)
+        await self._repeat(give_back_step)
         if self._storage.path is not None:
             # The file shrinks when the WAL has been taken over into it; emptying that as well may wait for readers.
             mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if full else apsw.SQLITE_CHECKPOINT_PASSIVE
@@ -158,7 +158,8 @@ def remove_state(connection: apsw.Connection, subscription_id: int) -> bool:
     return connection.changes() == _STATE_STEP
 
 
-def _give_back_step(connection: apsw.Connection) -> bool:
+def give_back_step(connection: apsw.Connection) -> bool:
+    """Give a hundred free pages back to the disk; says if there are more."""
     sql = statements("upkeep")
     fetch(connection, sql["give_back"])
     return bool(fetch(connection, sql["free_pages"])[0][0])
