@@ -309,6 +309,10 @@ class Cluster:
         fixed = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout, **_QUICK_RETRIES}
         return self._producer({"linger.ms": "1"}, fixed | ({"batch.num.messages": "1"} if singly else {}))
 
+    def filling_producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
+        """A producer for whoever copies a log here."""
+        return self._producer(defaults, fixed)
+
     def _producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
         with self.asking("make a producer"):
             producer = Producer({**_SIZES, **defaults, **self._base(), **self.options.producer, **fixed})
