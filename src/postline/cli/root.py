@@ -25,6 +25,7 @@ _COMMANDS = {
     "explain": ("postline.cli.explain:command", "Explain what apps do with each message, at worst."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
+    "migrate": ("postline.cli.migrate:command", "Move a whole log to another file or engine."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),

@@ -14,12 +14,13 @@ import msgspec
 
 from postline.errors import LogMoved, UsageError
 from postline.log.needs import TopicSpec
-from postline.log.port import Bounds, Record
+from postline.log.port import Bounds, Log, Record
 from postline.message import Envelope
 
 __all__ = [
     "Batch",
     "Mark",
+    "MovableLog",
     "MovedPartition",
     "MovedSubscription",
     "Phase",
@@ -188,6 +189,13 @@ class Transfer(Protocol):
 
     async def discard(self, topics: Sequence[str], subscriptions: Sequence[str]) -> None:
         """Remove these topics and subscriptions with all they have; what isn't there is passed over."""
+
+
+class MovableLog(Log, Protocol):
+    """A log that a migration can take from, or fill."""
+
+    def transfer(self) -> Transfer:
+        """The log as a migration sees it."""
 
 
 def moved(mark: Mark, address: str) -> LogMoved:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from postline.migration.migrating import End, Migration, Progress, Report, TopicReport
+from postline.migration.migrating import Migration, Progress, Report, TopicReport
 
-__all__ = ["End", "Migration", "Progress", "Report", "TopicReport"]
+__all__ = ["Migration", "Progress", "Report", "TopicReport"]

@@ -10,24 +10,16 @@ import msgspec
 from postline.clock import Clock
 from postline.errors import TopicMismatch, UsageError
 from postline.log.needs import TopicSpec
-from postline.log.port import Log
-from postline.log.transfer import Mark, Phase, Transfer, Verified, moved
+from postline.log.transfer import Mark, MovableLog, Phase, Verified, moved
 from postline.migration.comparing import Place
 from postline.migration.copying import PartitionCopy
 from postline.migration.handover import SubscriptionReport, compare_subscriptions, hand_over
 
-__all__ = ["End", "Migration", "Progress", "Report", "TopicReport"]
+__all__ = ["Migration", "Progress", "Report", "TopicReport"]
 
 #: After so many seconds of copying what was compared is written down.
 _NOTED_SECONDS = 2.0
 _NAMED_MAX = 5
-
-
-class End(msgspec.Struct, frozen=True):
-    """A log at one end of a migration, open."""
-
-    log: Log
-    transfer: Transfer
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -71,14 +63,14 @@ class Migration:
 
     def __init__(
         self,
-        source: End,
-        target: End,
+        source: MovableLog,
+        target: MovableLog,
         clock: Clock,
         new_id: Callable[[], str],
         told: Callable[[Progress], None],
     ) -> None:
-        self._source, self._target = source.transfer, target.transfer
-        self._source_log, self._target_log = source.log, target.log
+        self._source, self._target = source.transfer(), target.transfer()
+        self._source_log = source
         self._clock, self._new_id, self._told = clock, new_id, told
         self._copies: dict[tuple[str, int], PartitionCopy] = {}
         self._specs: dict[str, TopicSpec] = {}

@@ -45,7 +45,7 @@ def require_standing(connection: apsw.Connection, address: str) -> None:
 
 
 def freeze(connection: apsw.Connection, mark: Mark, dead: Collection[str]) -> None:
-    """Make the triggers, unless they are there, and write the mark. Raises UsageError if others than `dead` are members."""
+    """Make the triggers, unless they are there, and write the mark. Raises UsageError if others than `dead` live."""
     sql = statements("transfer")
     if {row[0] for row in fetch(connection, sql["members"])} - set(dead):
         raise UsageError("Somebody joined a subscription just now.", remedy="Stop all services, and try again.")
