@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,11 @@ import pytest
 from msgspec import Struct
 
 from postline import App, Context, Retry, Topic
-from postline.errors import LogError, LogMoved, TopicMismatch, UsageError
-from postline.ids import IdSource
-from postline.log.port import Log
-from postline.log.transfer import MovableLog
-from postline.migration import Migration, Report
-from tests.conformance.apps import NEVER, ORDERS, Billing, OrderPlaced, World, all_records, eventually, orders
-from tests.conformance.engines import KAFKA_ENGINES, KafkaEngine, SqliteEngine
-from tests.conformance.harness import Engine, Unsupported
+from postline.errors import LogMoved, TopicMismatch, UsageError
+from tests.conformance.apps import ORDERS, Billing, OrderPlaced, World, all_records, eventually, orders
+from tests.conformance.engines import SqliteEngine
+from tests.conformance.harness import Engine
+from tests.conformance.migrations import migration, movable, moved
 from tests.conformance.test_guarantees_commands import Deposit, Deposited, Ledger, client
 
 REMINDERS = Topic("reminding.reminders", owner="reminding", key="customer", partitions=4)
@@ -33,42 +28,6 @@ class Reminder(Struct, frozen=True):
     customer: str
     number: int
     token: str = ""
-
-
-@pytest.fixture(params=["file", pytest.param("kafka", marks=pytest.mark.brokers)])
-async def target(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> AsyncIterator[Engine]:
-    """Another, empty log: a file, or, for what is none itself, a cluster."""
-    made: Engine
-    if request.param == "file":
-        made = SqliteEngine(tmp_path / "target.db")
-    elif isinstance(engine, KafkaEngine):
-        raise Unsupported("one cluster is no other one")
-    else:
-        fixture, protocol = KAFKA_ENGINES["kafka-1"]
-        made = KafkaEngine(request.getfixturevalue(fixture), protocol, tmp_path / "cache")
-    yield made
-    await made.close()
-
-
-def movable(log: Log) -> MovableLog:
-    """The log, if its engine can move."""
-    if not hasattr(log, "transfer"):
-        raise Unsupported("this engine only simulates one")
-    return log  # type: ignore[return-value]
-
-
-async def migration(world: World, target: Engine) -> Migration:
-    """From the world's log to the target."""
-    ids = IdSource(world.engine.clock.now_ms, random.Random(5))
-    source, other = movable(world.log), movable(await target.open())
-    return Migration(source, other, world.engine.clock, ids.next_id, lambda progress: None)
-
-
-async def moved(world: World, target: Engine) -> Report:
-    """Everything, at once."""
-    report = await (await migration(world, target)).cut_over()
-    assert report.moved
-    return report
 
 
 class Reminding:
@@ -114,7 +73,7 @@ async def test_dead_letters_blocked_keys_state_and_audit_go_on(engine: Engine, t
         await world.until_handled(held=3, dead=1)
         await world.stop(first.app)
         before = await world.balanced(done=56, dead_lettered=1, held=3)
-        await moved(world, target)
+        await moved(world.log, target)
     async with World(target) as world:
         assert (await world.balanced(done=56, dead_lettered=1, held=3)).partitions == before.partitions
         more = orders(24, first=60)
@@ -140,7 +99,7 @@ async def test_duplicates_are_known_and_repeated_requests_are_answered(engine: E
         await world.until_handled()
         await world.stop(first.app)
         await world.stop(ledger.app)
-        await moved(world, target)
+        await moved(world.log, target)
     async with World(target) as world:
         first, ledger = Billing(), Ledger()
         await world.start(first.app)
@@ -169,7 +128,7 @@ async def test_what_waits_for_its_time_happens_in_the_target_and_tokens_cancel_t
         await world.stop(first.app)
         tokens, left = await reminders(world)
         assert (len(tokens), left) == (34, [])
-        await moved(world, target)
+        await moved(world.log, target)
     async with World(target) as world:
         second, chosen = Reminding(poisoned), ("c1", 0)
         await world.start(second.app)
@@ -198,7 +157,7 @@ async def test_live_members_refuse_the_cut_over_and_nothing_is_handed_over(engin
         await world.start(first.app)
         await world.publish(orders(24))
         await world.until_handled()
-        moving = await migration(world, target)
+        moving = await migration(world.log, target)
         assert not (await moving.copy()).moved
         with pytest.raises(UsageError, match="at work"):
             await moving.cut_over()
@@ -218,14 +177,16 @@ async def test_a_moved_log_refuses_publishers_and_members_and_says_where_it_went
     async with World(engine) as world:
         source = movable(world.log)
         await world.publish(orders(24))
-        moving = await migration(world, target)
+        moving = await migration(world.log, target)
         report = await moving.cut_over()
-        ends = [each.end for each in await world.log.bounds(ORDERS.name)]
-        with pytest.raises(LogError):
+        records = await all_records(world.log, ORDERS.name)
+        with pytest.raises(LogMoved):
             await world.publish(orders(1))
+        with pytest.raises(LogMoved):
+            await world.publish(orders(24))
         with pytest.raises(LogMoved, match="has moved to"):
             await Billing().app.start(world._environment(world.log))
-        assert [each.end for each in await world.log.bounds(ORDERS.name)] == ends
+        assert await all_records(world.log, ORDERS.name) == records
         assert (await moving.cut_over()).moved  # done again it changes nothing
         with pytest.raises(UsageError, match="everything already"):
             await moving.abandon(force=False)
@@ -242,7 +203,7 @@ async def test_a_target_that_has_records_of_its_own_is_refused(engine: Engine, t
         async with World(target) as other:
             await other.publish(orders(1))
             with pytest.raises(TopicMismatch, match=r"already.*shop.orders|shop.orders.*already"):
-                await moved(world, target)
+                await moved(world.log, target)
             assert len(await all_records(other.log, ORDERS.name)) == 1
         await world.publish(orders(1))
 
@@ -251,14 +212,14 @@ async def test_abandoning_half_way_empties_the_target_and_the_source_goes_on(eng
     async with World(engine) as world:
         movable(world.log)
         await world.publish(orders(24))
-        moving = await migration(world, target)
+        moving = await migration(world.log, target)
         await moving.copy()
         with pytest.raises(LogMoved, match="is being filled"):
             await Billing().app.start(world._environment(await target.open()))
         await moving.abandon(force=False)
         assert ORDERS.name not in {spec.name for spec in await (await target.open()).topics()}
         await world.publish(orders(24, first=24))
-        assert (await (await migration(world, target)).cut_over()).moved
+        assert (await (await migration(world.log, target)).cut_over()).moved
     async with World(target) as world:
         billing = Billing()
         await world.start(billing.app)
@@ -276,10 +237,10 @@ async def test_digests_of_a_round_trip_are_equal(engine: Engine, target: Engine,
             await world.publish(orders(60))
             await world.until_handled(held=3, dead=1)
             await world.stop(first.app)
-            there = await moved(world, target)
+            there = await moved(world.log, target)
         async with World(target) as world:
             # The publisher's own start registers nothing new, so that nothing is added between.
-            back = await moved(world, third)
+            back = await moved(world.log, third)
         assert {each.name: (each.records, each.digests) for each in there.topics} == {
             each.name: (each.records, each.digests) for each in back.topics
         }

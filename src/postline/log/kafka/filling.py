@@ -130,7 +130,7 @@ class Filler:
 
     def _started(self) -> Producer:
         if self._producer is None:
-            self._producer = self._cluster.filling_producer(_SETTINGS, _FIXED)
+            self._producer = self._cluster.producer(_SETTINGS, _FIXED)
         return self._producer
 
     @staticmethod

@@ -10,7 +10,7 @@ from operator import itemgetter
 import msgspec
 
 from postline.clock import Clock
-from postline.errors import MissingCapability, TopicMismatch, UsageError
+from postline.errors import MessageTooLarge, MissingCapability, TopicMismatch, UsageError
 from postline.ids import IdSource
 from postline.log.kafka.catalog import Changes, Entries, topic_key
 from postline.log.kafka.changelog import COPIES
@@ -224,7 +224,11 @@ class KafkaLog:
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order."""
-        return await self._publisher.append(records)
+        try:
+            return await self._publisher.append(records)
+        except MessageTooLarge:
+            await self.require_standing()  # for a log that is frozen everything is too large
+            raise
 
     async def read(
         self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20

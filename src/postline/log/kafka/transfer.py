@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Generator, Sequence
+from operator import attrgetter
+from typing import Any
 
 import msgspec
 
 from postline.errors import TopicMismatch, UsageError
 from postline.log.kafka.cache import Change
 from postline.log.kafka.catalog import (
-    FROZEN,
     MIGRATION,
     Changes,
     Entries,
@@ -21,6 +21,7 @@ from postline.log.kafka.catalog import (
 )
 from postline.log.kafka.changelog import COPIES, checkpoint_of, outgoing, progress_of
 from postline.log.kafka.filling import FORM, Filler, as_written
+from postline.log.kafka.freezing import Freezer
 from postline.log.kafka.groups import Committed
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.pins import copy_of
@@ -38,15 +39,9 @@ from postline.message import Envelope
 
 __all__ = ["KafkaTransfer"]
 
-T = TypeVar("T")
-
 _STATE_PAGE = 1_000
-_SETTLE_SECONDS = 0.1
-_OPEN_SECONDS = 30.0
 #: Beside everything that an engine keeps for itself.
 _FIRST_NAMESPACE = ("\1", b"")
-#: More copies in sync than any cluster has: brokers refuse every append that asks for durability.
-_IN_SYNC, _TOO_MANY = "min.insync.replicas", str((1 << 31) - 1)
 #: What a topic is until its records are compared: nothing of it goes, whatever time they bear.
 _UNLIMITED = {
     "cleanup.policy": "delete",
@@ -67,7 +62,7 @@ class KafkaTransfer:
         self._cluster, self._topics, self._catalog = parts.cluster, parts.topics, parts.catalog
         self._filler = Filler(parts.cluster, parts.topics)
         self._transactions = Transactions(parts.cluster, f"{parts.cluster.transactions_prefix}migration")
-        self._turn = MigrationTurn(parts)
+        self._turn, self._freezer = MigrationTurn(parts), Freezer(parts)
         self.address = parts.cluster.address
 
     # -- at both ends ---------------------------------------------------------------------------
@@ -89,7 +84,8 @@ class KafkaTransfer:
     async def set_mark(self, mark: Mark | None) -> None:
         """Write it, durably, or remove it."""
         self._turn.require()
-        await self._cluster.run(self._catalog.update, _marking(mark))
+        data = None if mark is None else msgspec.json.encode(mark)
+        await self._cluster.run(self._catalog.put, {MIGRATION: data})
 
     async def topics(self) -> list[TopicSpec]:
         """The topics that were declared to this log, or that subscriptions read."""
@@ -100,8 +96,9 @@ class KafkaTransfer:
         for entry in self._catalog.subscriptions().values():
             if entry.topic not in declared:
                 declared[entry.topic] = TopicSpec(name=entry.topic, partitions=len(entry.starts), owner="")
-        wanted = [spec for name, spec in declared.items() if name in there]
-        return sorted(self._topics.specs(wanted), key=lambda spec: spec.name)
+        told = self._topics.specs([spec for name, spec in declared.items() if name in there])
+        # How large a message may be is this cluster's matter, and next to nothing while it is frozen.
+        return [msgspec.structs.replace(spec, message_bytes_max=None) for spec in sorted(told, key=attrgetter("name"))]
 
     async def bounds(self, topic: str) -> list[Bounds]:
         """First and next offset of each partition, before the first transaction that is still open."""
@@ -176,61 +173,12 @@ class KafkaTransfer:
 
     async def freeze(self, mark: Mark) -> None:
         """Have brokers refuse appends, and everybody who would join. Raises UsageError while members live."""
-        await self._cluster.run(self._freeze, mark)
-
-    def _freeze(self, mark: Mark) -> None:
-        self._require_nobody()
-        names = [spec.name for spec in self._own_topics()]
-        told = self._topics.settings(names)
-        before = {name: settings[_IN_SYNC] for name, settings in told.items() if settings[_IN_SYNC] != _TOO_MANY}
-
-        def change(entries: Entries) -> Changes:
-            known = msgspec.json.decode(entries[FROZEN], type=dict[str, str]) if FROZEN in entries else {}
-            return {MIGRATION: msgspec.json.encode(mark), FROZEN: msgspec.json.encode(before | known)}
-
-        self._catalog.update(change)
-        try:
-            self._require_nobody()
-        except UsageError:
-            self._thaw()
-            raise
-        for name in names:
-            self._topics.change(name, {_IN_SYNC: _TOO_MANY})
-        self._await_ends(names)
-
-    def _require_nobody(self) -> None:
-        for name in self._catalog.subscriptions():
-            if self._parts.groups.members(name):
-                raise UsageError(
-                    f"Subscription {name!r} has live members.", remedy="Stop the service that runs it; then try again."
-                )
-
-    def _await_ends(self, names: Sequence[str]) -> None:
-        """Wait until no transaction is open: one that could not end any more would be invisible here for ever."""
-        until = self._cluster.clock.monotonic() + _OPEN_SECONDS
-        for name in names:
-            while self._topics.bounds(name) != self._topics.stable_bounds(name):
-                if self._cluster.clock.monotonic() > until:
-                    self._thaw()
-                    raise UsageError(
-                        f"A transaction of some program on topic {name!r} does not end.",
-                        remedy="`kafka-transactions.sh find-hanging` tells whose it is; end it, and try again.",
-                    )
-                if self._cluster.stopping.wait(_SETTLE_SECONDS):
-                    raise self._cluster.closed()
+        names = [spec.name for spec in await self.topics()]
+        await self._cluster.run(self._freezer.freeze, mark, names)
 
     async def thaw(self) -> None:
         """Take `freeze` and its mark back."""
-        await self._cluster.run(self._thaw)
-
-    def _thaw(self) -> None:
-        entries = self._catalog.entries()
-        known = msgspec.json.decode(entries[FROZEN], type=dict[str, str]) if FROZEN in entries else {}
-        there = self._topics.all()
-        for name, value in known.items():
-            if name in there:
-                self._topics.change(name, {_IN_SYNC: value})
-        self._catalog.update(lambda entries: {key: None for key in (MIGRATION, FROZEN) if key in entries})
+        await self._cluster.run(self._freezer.thaw)
 
     # -- at the target --------------------------------------------------------------------------
 
@@ -353,15 +301,6 @@ class KafkaTransfer:
                 self._topics.delete(name)
         keys = [topic_key(name) for name in topics]
         self._catalog.update(lambda entries: {key: None for key in keys if key in entries})
-
-
-def _marking(mark: Mark | None) -> Callable[[Entries], Changes]:
-    def change(entries: Entries) -> Changes:
-        if mark is None:
-            return {MIGRATION: None} if MIGRATION in entries else {}
-        return {MIGRATION: msgspec.json.encode(mark)}
-
-    return change
 
 
 def _plain(record: Record, batch: Batch) -> Record:

@@ -64,6 +64,7 @@ class MigrationTurn:
             "group.protocol": "classic",
             "session.timeout.ms": str(int(_SESSION_SECONDS * 1000)),
             "heartbeat.interval.ms": "1000",
+            "max.poll.interval.ms": "300000",
             "partition.assignment.strategy": "range",
         }
         consumer = self._parts.cluster.consumer({}, settings)
