@@ -125,6 +125,8 @@ class Migration:
                 )
             if theirs is not None and theirs.phase is Phase.FILLING:
                 self._require_same(theirs, self._target.address, self._source.address)
+                # Whoever is interrupted here and then migrates after all has to compare everything again.
+                await self._target.set_mark(msgspec.structs.replace(theirs, verified={}))
                 names = [each.name for each in await self._source.subscriptions()]
                 await self._target.discard([spec.name for spec in await self._source.topics()], names)
                 await self._target.set_mark(None)

@@ -7,7 +7,7 @@ become gap records. Whether it did is told by the delivery of a batch's last rec
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -55,28 +55,38 @@ class Filler:
         self._cluster, self._topics = cluster, topics
         self._producer: Producer | None = None
         self._calling = threading.Lock()
+        #: Where partitions ended when they were looked at, and when that was.
+        self._seen: dict[tuple[str, int], tuple[int, float]] = {}
         #: Where partitions end, as far as this has looked or written.
         self._ends: dict[tuple[str, int], int] = {}
 
-    def end(self, topic: str, partition: int) -> int:
+    def watch(self, topics: Sequence[str]) -> None:
+        """Look where these topics end now: what stands there a second later stands for good."""
+        for topic in topics:
+            now = self._cluster.clock.monotonic()
+            for partition, bounds in enumerate(self._topics.bounds(topic)):
+                self._seen[topic, partition] = (bounds.end, now)
+
+    def _end(self, topic: str, partition: int) -> int:
         """Where the partition ends, for sure: what a dead migration had under way has arrived."""
         place = (topic, partition)
         if place not in self._ends:
             clock = self._cluster.clock
-            found, since = self._topics.end(topic, partition), clock.monotonic()
+            found = self._topics.end(topic, partition)
+            seen, since = self._seen.get(place, (found, clock.monotonic()))
             # A partition that nobody has written to has nobody's batches under way.
-            while found and clock.monotonic() - since < _STILL_SECONDS:
+            while found and (found != seen or clock.monotonic() - since < _STILL_SECONDS):
+                if found != seen:
+                    seen, since = found, clock.monotonic()
                 if self._cluster.stopping.wait(_LOOK_SECONDS):
                     raise self._cluster.closed()
-                now = self._topics.end(topic, partition)
-                if now != found:
-                    found, since = now, clock.monotonic()
+                found = self._topics.end(topic, partition)
             self._ends[place] = found
         return self._ends[place]
 
     def begin(self, topic: str, partition: int, start: int) -> None:
         """Have an empty partition begin at `start`."""
-        if self.end(topic, partition) or not start:
+        if self._end(topic, partition) or not start:
             return
         for first in range(0, start, _FILLED_AT_ONCE):
             count = min(_FILLED_AT_ONCE, start - first)
@@ -86,7 +96,7 @@ class Filler:
 
     def write(self, batch: Batch) -> None:
         """Write the batch. Raises TopicMismatch where the partition ends elsewhere, or others write to it."""
-        there = self.end(batch.topic, batch.partition)
+        there = self._end(batch.topic, batch.partition)
         if there != batch.first:
             raise self._differs(batch.topic, batch.partition, batch.first, there)
         self._deliver(batch.topic, batch.partition, batch.end, _dense(batch))

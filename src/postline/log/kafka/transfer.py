@@ -49,6 +49,7 @@ _UNLIMITED = {
     "retention.bytes": "-1",
     "message.timestamp.type": "CreateTime",
     "message.timestamp.before.max.ms": str((1 << 63) - 1),
+    "message.timestamp.after.max.ms": str((1 << 63) - 1),
 }
 
 
@@ -204,6 +205,7 @@ class KafkaTransfer:
             return {key: value for key, value in told.items() if entries.get(key) != value}
 
         self._catalog.update(change)
+        self._filler.watch([spec.name for spec in specs])
 
     async def begin(self, topic: str, partition: int, start: int) -> None:
         """Have an empty partition begin at this offset."""

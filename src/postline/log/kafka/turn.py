@@ -13,7 +13,7 @@ from postline.log.transfer import already_migrating
 __all__ = ["MigrationTurn"]
 
 #: A migration that was killed is a member for so long.
-_SESSION_SECONDS = 10.0
+_SESSION_SECONDS = 6.0
 _LOOK_SECONDS = 0.2
 _POLL_SECONDS = 0.2
 
@@ -63,7 +63,7 @@ class MigrationTurn:
             "group.id": self._group,
             "group.protocol": "classic",
             "session.timeout.ms": str(int(_SESSION_SECONDS * 1000)),
-            "heartbeat.interval.ms": "1000",
+            "heartbeat.interval.ms": "500",
             "max.poll.interval.ms": "300000",
             "partition.assignment.strategy": "range",
         }
