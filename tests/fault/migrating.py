@@ -1,6 +1,6 @@
 """A migration that kills itself: `python -m tests.fault.migrating SOURCE TARGET CALL before|after`.
 
-CALL counts what it asks either log to change; SIGKILL comes before or after that one. It prints "moved" if it got to the
+CALL counts what it asks either log to change; SIGKILL comes before or after that one. It says "moved" if it got to the
 end.
 """
 
