@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import click
 
 from postline.app import open_log
-from postline.cli.failures import OK
+from postline.cli.failures import OK, alarm
 from postline.cli.opening import require_existing, settings_for
 from postline.cli.output import console, emit_json, json_option, number, table, wants_json
 from postline.clock import Clock, SystemClock
-from postline.errors import UsageError
+from postline.errors import LogUnavailable, UsageError
 from postline.ids import IdSource
 from postline.log.transfer import MovableLog
 from postline.migration import Migration, Progress, Report
@@ -39,7 +39,7 @@ Examples:
 @click.argument("target", metavar="TARGET")
 @click.option("--cut-over", is_flag=True, help="Finish: services are stopped, TARGET becomes the log.")
 @click.option("--abandon", is_flag=True, help="Take everything back: empty TARGET, go on with SOURCE.")
-@click.option("--force", is_flag=True, help="With --abandon, open SOURCE again though TARGET has everything.")
+@click.option("--force", is_flag=True, help="With --abandon, open SOURCE though TARGET has everything, or is gone.")
 @json_option
 def command(source: str, target: str, cut_over: bool, abandon: bool, force: bool, as_json: bool | None) -> int:
     """Move a whole log, SOURCE, to another one, TARGET.
@@ -66,9 +66,19 @@ async def _migrate(source: str, target: str, cut_over: bool, abandon: bool, forc
     clock = SystemClock()
     require_existing(settings_for(source).url)
     _refuse_memory(settings_for(target).url)
-    async with _opened(source, clock) as one, _opened(target, clock) as other:
-        ids = IdSource(clock.now_ms, Random())
+    ids = IdSource(clock.now_ms, Random())
+    async with _opened(source, clock) as one, AsyncExitStack() as stack:
+        other = open_log(settings_for(target), clock)
+        stack.push_async_callback(other.close)
         migration = Migration(one, other, clock, ids.next_id, _Told(clock).hear)
+        try:
+            await other.start()
+        except LogUnavailable as error:
+            if not (abandon and force):
+                raise
+            alarm(f"{error.message} It stays as it is.")
+            await migration.reopen()
+            return None
         if abandon:
             await migration.abandon(force=force)
             return None

@@ -32,10 +32,9 @@ class PartitionCopy:
         self._ours: Digest
         self._theirs: Digest
 
-    async def begin(self, source: Bounds) -> None:
-        """Find out how far an earlier attempt came, and compare what it left uncompared."""
+    async def begin(self, source: Bounds, there: Bounds) -> None:
+        """See how far an earlier attempt came in the target, and compare what it left uncompared."""
         topic, partition, _ = self.place
-        there = (await self._target.bounds(topic))[partition]
         if there.end == 0 and source.start:
             await self._target.begin(topic, partition, source.start)
             there = Bounds(source.start, source.start)
@@ -59,13 +58,14 @@ class PartitionCopy:
         return self._theirs.resumable
 
     async def copy(self, end: int, noted: Callable[[int], Awaitable[None]]) -> None:
-        """Copy up to `end`; `noted` is told after each stretch how many records it had."""
+        """Copy up to `end`; `noted` is told after each stretch how many offsets it had."""
         while self.copied < end:
-            count = await self._stretch(end)
+            before = self.copied
+            await self._stretch(end)
             await self._compare()
-            await noted(count)
+            await noted(self.copied - before)
 
-    async def _stretch(self, end: int) -> int:
+    async def _stretch(self, end: int) -> None:
         topic, partition, _ = self.place
         pending: list[Record] = []
         size, count = 0, 0
@@ -84,11 +84,10 @@ class PartitionCopy:
                 pending, size = [], 0
                 if count >= _STRETCH_RECORDS:
                     await writing
-                    return count
+                    return
             if writing is not None:
                 await writing
             await self._write(pending, end)
-            return count
         finally:
             if writing is not None and not writing.done():
                 await asyncio.wait([writing])

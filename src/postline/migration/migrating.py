@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from postline.clock import Clock
-from postline.errors import TopicMismatch, UsageError
+from postline.errors import TopicMismatch, UnknownTopic, UsageError
 from postline.log.needs import TopicSpec
+from postline.log.port import Bounds
 from postline.log.transfer import Mark, MovableLog, Phase, Verified, moved
 from postline.migration.comparing import Place
 from postline.migration.copying import PartitionCopy
@@ -134,6 +135,11 @@ class Migration:
                 self._require_same(ours, self._source.address, self._target.address)
                 await self._source.thaw()
 
+    async def reopen(self) -> None:
+        """Open the source again, whatever the target has: for when that is gone for good."""
+        async with self._source.lock():
+            await self._source.thaw()
+
     # -- who may --------------------------------------------------------------------------------
 
     @asynccontextmanager
@@ -216,6 +222,7 @@ class Migration:
             await self._target.prepare(new)
         self._specs = specs
         bounds = {name: await self._source.bounds(name) for name in specs}
+        there: dict[str, list[Bounds]] = {}
         self._total = sum(each.end for every in bounds.values() for each in every)
         self._copied = 0
         for name, spec in specs.items():
@@ -226,7 +233,8 @@ class Migration:
                 if copy is None:
                     verified = noted[number] if number < len(noted) else None
                     copy = PartitionCopy(self._source, self._target, Place(name, number, spec.compacted), verified)
-                    await copy.begin(bounds[name][number])
+                    there[name] = there.get(name) or await self._target.bounds(name)
+                    await copy.begin(bounds[name][number], there[name][number])
                     self._copies[place] = copy
                 self._require_within(copy, end)
                 self._copied += copy.copied
@@ -241,9 +249,9 @@ class Migration:
                 remedy="Something else wrote to the target: `--abandon` empties it; then begin again.",
             )
 
-    async def _noted(self, records: int) -> None:
+    async def _noted(self, offsets: int) -> None:
         """Tell of a stretch that was copied, and write down from time to time what was compared."""
-        self._copied += records
+        self._copied += offsets
         self._told(Progress("copying", copied=self._copied, total=self._total))
         if self._clock.monotonic() - self._noted_at > _NOTED_SECONDS:
             await self._note()
@@ -259,8 +267,9 @@ class Migration:
 
     async def _compare_compacted(self) -> None:
         """Once more where the source may have dropped what was equal when it was copied; and what retention took."""
+        bounds = {name: await self._source.bounds(name) for name in self._specs}
         for (name, number), copy in self._copies.items():
-            start = (await self._source.bounds(name))[number].start
+            start = bounds[name][number].start
             await self._target.trim(name, number, start)
             if copy.place.compacted:
                 self._told(Progress("comparing", name))
@@ -277,7 +286,12 @@ class Migration:
         reports, subscriptions = [], await self._source.subscriptions()
         for each in subscriptions:
             self._told(Progress("handing over", each.name))
-            spec = self._specs[each.topic]
+            spec = self._specs.get(each.topic)
+            if spec is None:
+                raise UnknownTopic(
+                    f"Subscription {each.name!r} reads topic {each.topic!r}, which {self._source.address} has no more.",
+                    remedy=f"`postline subscriptions remove {each.name}` there, after --abandon; then go on.",
+                )
             reports.append(await hand_over(each, spec, self._source, self._source_log, self._target))
         await compare_subscriptions(subscriptions, self._target)
         return reports

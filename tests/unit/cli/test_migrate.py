@@ -43,3 +43,11 @@ def test_the_same_log_or_one_in_memory_is_no_target(broken: Project) -> None:
     same = broken.run("migrate", SOURCE, "sqlite:///./postline.db")
     assert (same.code, "both source and target" in same.err) == (2, True)
     assert broken.run("migrate", SOURCE, "sqlite://").code == 2
+
+
+def test_a_source_whose_target_is_gone_is_opened_again_by_force(broken: Project) -> None:
+    assert broken.run("migrate", SOURCE, TARGET, "--cut-over").code == 0
+    gone = "sqlite:///no-such-directory/new.db"
+    assert broken.run("migrate", SOURCE, gone, "--abandon").code == 3
+    assert broken.run("migrate", SOURCE, gone, "--abandon", "--force").code == 0
+    assert "has moved" not in broken.run("lag", "--url", SOURCE).err

@@ -168,7 +168,7 @@ class SqliteTransfer:
     async def begin(self, topic: str, partition: int, start: int) -> None:
         """Have an empty partition begin at this offset; nothing happens to one that is not empty."""
         place = self._storage.reader.partition_id(topic, partition)
-        await self._submit(lambda connection: self._execute(connection, "begin", (place, start)))
+        await self._submit_offsets(lambda connection: self._execute(connection, "begin", (place, start)))
 
     async def restore(self, batch: Batch) -> None:
         """Write the records, durably, at exactly their offsets. Raises TopicMismatch, LogFull."""
@@ -185,8 +185,7 @@ class SqliteTransfer:
             insert_rows(connection, rows)
             self._execute(connection, "reach", (place, batch.end, last_ms))
 
-        self._storage.look_for_room()
-        await self._submit(write, appends=True)
+        await self._submit_offsets(write)
 
     async def trim(self, topic: str, partition: int, start: int) -> None:
         """Drop the records before this offset."""
@@ -288,7 +287,7 @@ class SqliteTransfer:
 
         while await self._submit(some):
             pass
-        await self._submit(rest)
+        await self._submit_offsets(rest)
         self._storage.reader.forget_topics()
 
     # -- how ------------------------------------------------------------------------------------
@@ -307,13 +306,17 @@ class SqliteTransfer:
 
     async def _submit(self, work: Callable[[apsw.Connection], T], *, appends: bool = False) -> T:
         self._storage.require_started()
+        return await self._storage.writer.submit(work, appends=appends)
 
-        def apart(connection: apsw.Connection) -> T:
-            # It keeps next offsets in mind, which change here without it.
+    async def _submit_offsets(self, work: Callable[[apsw.Connection], None]) -> None:
+        """Do what changes next offsets, which the appender keeps in mind: nobody else appends here."""
+
+        def apart(connection: apsw.Connection) -> None:
             self._storage.writer.appender.forget()
-            return work(connection)
+            work(connection)
 
-        return await self._storage.writer.submit(apart, appends=appends)
+        self._storage.look_for_room()
+        await self._submit(apart, appends=True)
 
     def _id_of(self, subscription: str) -> int:
         with translated(self._storage.address):
