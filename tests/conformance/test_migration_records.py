@@ -11,7 +11,17 @@ from postline.errors import TopicMismatch, UsageError
 from postline.log.port import FLAG_OWN_ID, FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
 from postline.message import Envelope
 from postline.migration.digests import told
-from tests.conformance.harness import Engine, appended, joined, message, settled, topic, turns
+from tests.conformance.harness import (
+    Engine,
+    appended,
+    fetch_all,
+    fetched_values,
+    joined,
+    message,
+    settled,
+    topic,
+    turns,
+)
 from tests.conformance.migrations import migration, movable, moved
 
 #: Brokers take no record that is more than an hour ahead.
@@ -102,6 +112,11 @@ async def test_what_compaction_and_retention_took_stays_gone_and_starts_are_equa
     there = await target.open()
     assert {name: await contents(there, name) for name in before} == before
     assert (await there.bounds("shop.events"))[0].start == starts["shop.events"] > 0
+    wanted = [record[4] for record in await there.read("shop.customers", 0, 0)]
+    membership, _ = await joined(there, topic="shop.customers", subscription="reading")
+    fetched = await fetch_all(membership, len(wanted))
+    assert fetched_values(fetched, "shop.customers") == wanted
+    await membership.leave()
     kept = {spec.name: (spec.compacted, spec.retention_ms) for spec in await there.topics()}
     assert kept == {"shop.customers": (True, None), "shop.events": (False, _KEPT_MS)}
 
