@@ -40,6 +40,7 @@ _ON_A_FILE = {
     "flood": ("flood", "flood"),
     "requests": ("requests", "requests"),
     "timers": ("timers", "timers"),
+    "migrate": ("migrating", "between_files"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {
@@ -47,6 +48,7 @@ _ON_KAFKA = {
     "kafka-consume-publish": ("kafka_consuming", "consume_publish"),
     "kafka-callers": ("kafka_publishing", "callers"),
     "kafka-publish-many": ("kafka_publishing", "many"),
+    "kafka-migrate": ("migrating", "to_kafka_and_back"),
     "kafka-latency": ("kafka_latency", "latency"),
 }
 _ALL = {**_ON_A_FILE, **_ON_KAFKA}

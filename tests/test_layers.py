@@ -25,7 +25,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (4, ("commands", "routing")),  # served by subscriptions, as events declares them
     (4, ("queues",)),  # tasks are commands
     (5, ("workflows", "streams", "connect")),
-    (6, ("monitor",)),
+    (6, ("monitor", "migration")),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads
     (7, ("app",)),
     (8, ("http", "dashboard", "testing", "sync")),  # sync: the thin bridge over app for synchronous programs

@@ -17,6 +17,7 @@ PostlineError
 │   ├── LogReadOnly          the file or its directory can't be written
 │   ├── LogRefused           the cluster refuses: login, certificate, permission, policy
 │   ├── Fenced               the partition belongs to a newer owner
+│   ├── LogMoved             everything in it is, or will soon be, in another log
 │   ├── UnknownTopic         no such topic in the log
 │   ├── TopicMismatch        the topic in the log differs from its contract
 │   ├── UnknownSubscription  no such subscription in the log
@@ -48,6 +49,7 @@ __all__ = [
     "LogCorrupt",
     "LogError",
     "LogFull",
+    "LogMoved",
     "LogReadOnly",
     "LogRefused",
     "LogUnavailable",
@@ -187,6 +189,10 @@ class LogRefused(LogError):
 
 class Fenced(LogError):
     """The partition has a newer owner: what this one did is not stored, the new owner does it."""
+
+
+class LogMoved(LogError):
+    """The log is being moved to another one, or has been: nothing of the call was stored; work on the other one."""
 
 
 class UnknownTopic(LogError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from postline.log.port import Log
-from tests.conformance.engines import ENGINES, KAFKA_ENGINES, KafkaEngine
+from tests.conformance.engines import ENGINES, KAFKA_ENGINES, KafkaEngine, SqliteEngine
 from tests.conformance.harness import Engine, Unsupported
 
 
@@ -21,6 +21,21 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         made = KafkaEngine(request.getfixturevalue(fixture), protocol, tmp_path)
     else:
         made = ENGINES[request.param](tmp_path)
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["file", pytest.param("kafka", marks=pytest.mark.brokers)])
+async def target(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> AsyncIterator[Engine]:
+    """Another, empty log: a file, or, for what is none itself, a cluster."""
+    made: Engine
+    if request.param == "file":
+        made = SqliteEngine(tmp_path / "target.db")
+    elif isinstance(engine, KafkaEngine):
+        pytest.skip("one cluster is no other one")
+    else:
+        fixture, protocol = KAFKA_ENGINES["kafka-1"]
+        made = KafkaEngine(request.getfixturevalue(fixture), protocol, tmp_path / "cache")
     yield made
     await made.close()
 

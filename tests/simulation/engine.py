@@ -184,6 +184,9 @@ class SimulatedLog:
         envelope: Envelope = record[6]
         return envelope
 
+    async def require_standing(self) -> None:
+        """Nothing ever moves from here."""
+
     async def create_topic(self, spec: TopicSpec) -> TopicSpec:
         """Create it unless it exists; gives what the log has."""
         await self.pause("create_topic")

@@ -11,6 +11,7 @@ from postline.clock import Clock, SystemClock
 from postline.errors import SettingsError
 from postline.ids import IdSource
 from postline.log.port import Log
+from postline.log.transfer import MovableLog
 from postline.settings import Settings, load_settings
 
 __all__ = ["Environment", "open_environment", "open_log"]
@@ -28,7 +29,7 @@ class Environment:
     creates_missing: bool = True
 
 
-def open_log(settings: Settings, clock: Clock) -> Log:
+def open_log(settings: Settings, clock: Clock) -> MovableLog:
     """The engine that the settings' URL names, not yet started. Raises SettingsError for options it can't take."""
     url = settings.url
     if url.scheme == "sqlite":
@@ -39,7 +40,7 @@ def open_log(settings: Settings, clock: Clock) -> Log:
     return _open_kafka(settings, clock)
 
 
-def _open_kafka(settings: Settings, clock: Clock) -> Log:
+def _open_kafka(settings: Settings, clock: Clock) -> MovableLog:
     url = settings.url
     try:
         from postline.log.kafka.log import KafkaLog

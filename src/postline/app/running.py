@@ -180,6 +180,7 @@ class Running:
         plans = self.checked_plans()
         self.gates.check()
         await self.log.start()
+        await self.log.require_standing()
         await self.topology.prepare(plans if consume else [], creates_missing=self._environment.creates_missing)
         await self._enroll()
         await self._tell_bounds()

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import click
 
 from postline.app import open_log
+from postline.cli.failures import alarm
 from postline.clock import Clock, SystemClock
-from postline.errors import LogUnavailable, UsageError
+from postline.errors import LogMoved, LogUnavailable, UsageError
 from postline.ids import IdSource
 from postline.log.port import Log
 from postline.monitor import Contents, Monitor
@@ -131,6 +132,10 @@ async def _with_log(url: str | None, work: Callable[[Opened], Awaitable[ResultT]
     require_existing(settings.url)
     log = open_log(settings, clock)
     await log.start()
+    try:
+        await log.require_standing()
+    except LogMoved as error:
+        alarm(error.message, "note")
     opened = Opened(log, settings, clock)
     try:
         return await work(opened)

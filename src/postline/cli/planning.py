@@ -163,6 +163,8 @@ def _with_need(
     async def opened() -> ResultT:
         await environment.log.start()
         try:
+            if makes:
+                await environment.log.require_standing()
             return await work(environment.log, need)
         finally:
             await environment.log.close()

@@ -68,6 +68,7 @@ async def open_publisher(
                 await service.stop()
         else:
             await log.start()
+            await log.require_standing()
             keys = _Keys(key, key_field, id_field)
             names = (settings.full_name(topic), topic)
             yield _RawPublisher(log, clock, await _spec(log, names), type_name, keys)

@@ -27,6 +27,7 @@ _COMMANDS = {
     "doctor": ("postline.cli.doctor:command", "Examine the log's file: damage, sizes, disk, readers, members."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
+    "migrate": ("postline.cli.migrate:command", "Move a whole log to another file or engine."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
     "restore": ("postline.cli.backup:restore", "Make a log of a backup, and say what is lost."),

@@ -33,6 +33,7 @@ __all__ = [
     "EMPTY_TYPE",
     "FLAG_OWN_ID",
     "FLAG_STRUCTURED",
+    "GAP_TYPE",
     "PINNING_NAMESPACES",
     "REVOKE_SECONDS",
     "SCHEMA_ID_SHIFT",
@@ -68,6 +69,10 @@ EMPTY_TYPE = ""
 
 #: In place of the type of a foreign record whose envelope can't be read: no wire name has a slash.
 UNREADABLE_TYPE = "application/cloudevents"
+
+#: The type of a record without key and value that only takes an offset, so that those behind it have theirs; engines
+#: that need such records never give them out.
+GAP_TYPE = "postline.gap"
 
 #: The publisher chose the message's id itself, so every subscription drops its duplicates.
 FLAG_OWN_ID = 1
@@ -306,6 +311,12 @@ class Log(Protocol):
 
     async def close(self) -> None:
         """Finish what was accepted and let go of everything. Idempotent."""
+
+    async def require_standing(self) -> None:
+        """Raise LogMoved if a migration has taken its content elsewhere, or is at it, or is filling it.
+
+        Such a log can be read, but nothing is to be started on it.
+        """
 
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope, equal to what was appended; cheap, synchronous.

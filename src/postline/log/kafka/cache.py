@@ -135,6 +135,18 @@ class StateCache:
             rows: list[Any] = self._reader.execute(_statements()["scan"], (namespace, after, limit)).fetchall()
         return rows
 
+    def scan_all(self, after: tuple[str, bytes], limit: int) -> list[tuple[str, bytes, bytes]]:
+        """Entries of all namespaces above this namespace and key, in this order."""
+        with self._reading, _broken(self.path):
+            rows: list[Any] = self._reader.execute(_statements()["scan_all"], (*after, limit)).fetchall()
+        return rows
+
+    def namespaces(self) -> list[str]:
+        """Those that have entries."""
+        with self._reading, _broken(self.path):
+            rows: list[Any] = self._reader.execute(_statements()["namespaces"]).fetchall()
+        return [name for (name,) in rows]
+
     def close(self) -> None:
         """Close the file, once what runs on it has ended; a private one is deleted. Idempotent."""
         with self._writing, self._reading:

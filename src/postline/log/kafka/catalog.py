@@ -20,9 +20,12 @@ from postline.log.kafka.reading import STABLE_SECONDS, Readers, held_back
 from postline.log.kafka.topics import Topics
 from postline.log.kafka.transactions import Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.port import TopicSpec
+from postline.log.transfer import Mark, Phase, moved
 from postline.message import UNREADABLE
 
 __all__ = [
+    "FROZEN",
+    "MIGRATION",
     "Catalog",
     "Changes",
     "Entries",
@@ -40,6 +43,11 @@ __all__ = [
 Entries = Mapping[str, bytes]
 #: Entries to write; None removes one.
 Changes = dict[str, bytes | None]
+
+#: Where a migration's mark lies.
+MIGRATION = "migration"
+#: Where the settings lie that freezing has changed, as topics had them.
+FROZEN = "frozen"
 
 _TRIES = 20
 _SECONDS = 30.0
@@ -184,6 +192,17 @@ class Catalog:
         """Changelogs that were made before their subscriptions."""
         return {key.partition("/")[2] for key in self.entries() if key.startswith("changelog/")}
 
+    def mark(self) -> Mark | None:
+        """What a migration has written about itself."""
+        found: list[Mark] = self._all(MIGRATION, Mark)
+        return found[0] if found else None
+
+    def require_standing(self) -> None:
+        """Raise LogMoved unless this is a log to work on."""
+        mark = self.mark()
+        if mark is not None and mark.phase is not Phase.FILLED:
+            raise moved(mark, self._cluster.address)
+
     def moving(self) -> dict[str, RepartitionEntry]:
         """Topics whose repartitioning has begun and not ended, by name."""
         return {each.topic: each for each in self._all("repartition/", RepartitionEntry)}
@@ -243,6 +262,11 @@ class Catalog:
 
     def _outgoing(self, changes: Changes) -> list[Outgoing]:
         return [Outgoing(self.spec.name, 0, key.encode(), value) for key, value in changes.items()]
+
+    def make(self) -> None:
+        """Make the catalog's topic unless it is there; for operators' tools."""
+        if self._topics.look(self.spec.name) is None:
+            self._topics.create(self.spec)
 
     def _ensure_topic(self) -> None:
         if self._topics.known(self.spec.name) is None and self._topics.look(self.spec.name) is None:

@@ -298,7 +298,7 @@ class Cluster:
         if not self.options.durable:
             durable = {"acks": "1", "max.in.flight": "1"}  # without idempotence, retries of several would change places
         seconds = {"delivery.timeout.ms": str(int(self.options.publish_seconds * 1000))}
-        return self._producer({"linger.ms": "0"}, durable | seconds)
+        return self.producer({"linger.ms": "0"}, durable | seconds)
 
     def transactional_producer(self, transactional_id: str, *, singly: bool = False) -> Producer:
         """A producer for transactions under this id; its first call has to be init_transactions.
@@ -307,9 +307,10 @@ class Cluster:
         """
         timeout = str(int(self.options.transaction_seconds * 1000))
         fixed = {"transactional.id": transactional_id, "transaction.timeout.ms": timeout, **_QUICK_RETRIES}
-        return self._producer({"linger.ms": "1"}, fixed | ({"batch.num.messages": "1"} if singly else {}))
+        return self.producer({"linger.ms": "1"}, fixed | ({"batch.num.messages": "1"} if singly else {}))
 
-    def _producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
+    def producer(self, defaults: Mapping[str, str], fixed: Mapping[str, str]) -> Producer:
+        """A producer with these settings; the URL's own stand between them."""
         with self.asking("make a producer"):
             producer = Producer({**_SIZES, **defaults, **self._base(), **self.options.producer, **fixed})
         # One that has asked a broker something begins at once; else it waits half a second for its producer id.

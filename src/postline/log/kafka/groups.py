@@ -150,19 +150,28 @@ class Groups:
 
     def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
         """Give group `new` the offsets of `old`, stamps included."""
-        consumer = self._cluster.outsider({"group.id": new})
+        self.place(new, topic, self.stable(old, topic, range(partitions)))
+
+    def stable(self, group: str, topic: str, partitions: Sequence[int]) -> list[Committed]:
+        """What is committed for these partitions once nobody's open transaction can change it."""
+        while (found := self.committed(group, topic, partitions, stable=True)) is None:
+            if self._cluster.stopping.wait(_SETTLE_SECONDS):
+                raise self._cluster.closed()
+        return found
+
+    def place(self, group: str, topic: str, positions: Sequence[Committed]) -> None:
+        """Commit these positions with their stamps, for a group without members; those that lack one are left out."""
+        offsets = [
+            TopicPartition(topic, each.partition, each.position, each.stamp.encode())
+            for each in positions
+            if each.position is not None and each.stamp is not None
+        ]
+        if not offsets:
+            return
+        consumer = self._cluster.outsider({"group.id": group})
         try:
-            while (found := self.committed(old, topic, range(partitions), stable=True)) is None:
-                if self._cluster.stopping.wait(_SETTLE_SECONDS):
-                    raise self._cluster.closed()
-            offsets = [
-                TopicPartition(topic, each.partition, each.position, each.stamp.encode())
-                for each in found
-                if each.position is not None and each.stamp is not None
-            ]
-            with self._cluster.asking(f"copy the positions of group {old} to {new}"):
-                if offsets:
-                    consumer.commit(offsets=offsets, asynchronous=False)
+            with self._cluster.asking(f"commit the positions of group {group}"):
+                consumer.commit(offsets=offsets, asynchronous=False)
         finally:
             consumer.close()
 

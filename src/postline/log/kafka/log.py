@@ -10,7 +10,7 @@ from operator import itemgetter
 import msgspec
 
 from postline.clock import Clock
-from postline.errors import MissingCapability, TopicMismatch, UsageError
+from postline.errors import MessageTooLarge, MissingCapability, TopicMismatch, UsageError
 from postline.ids import IdSource
 from postline.log.kafka.catalog import Changes, Entries, topic_key
 from postline.log.kafka.changelog import COPIES
@@ -25,6 +25,7 @@ from postline.log.kafka.publishing import Publisher
 from postline.log.kafka.repartition import being_moved, repartition
 from postline.log.kafka.subscribing import ensure_subscription, remove_subscription
 from postline.log.kafka.transactions import end_left_open
+from postline.log.kafka.transfer import KafkaTransfer
 from postline.log.kafka.views import Views
 from postline.log.kafka.wire import envelope_of
 from postline.log.needs import Change, Need, Placer, Repartitioning
@@ -134,7 +135,7 @@ class KafkaLog:
     def _create_topics(self, specs: Sequence[TopicSpec]) -> dict[str, TopicSpec]:
         topics, catalog = self._parts.topics, self._parts.catalog
         for spec in specs:
-            self._require_standing(spec.name)
+            self._require_at_rest(spec.name)
         topics.create_all({spec.name: spec for spec in specs if topics.look(spec.name) is None}.values())
         declared = catalog.topic_specs()
         if new := {spec.name: spec for spec in specs if spec.name not in declared}:
@@ -171,7 +172,7 @@ class KafkaLog:
         self._parts.topics.alter(spec)
         self._parts.catalog.update(lambda _: {topic_key(spec.name): msgspec.json.encode(spec)})
 
-    def _require_standing(self, topic: str) -> None:
+    def _require_at_rest(self, topic: str) -> None:
         if (moving := self._parts.catalog.moving().get(topic)) is not None:
             raise being_moved(moving)
 
@@ -207,6 +208,14 @@ class KafkaLog:
         """First and next offset of each partition. Raises UnknownTopic."""
         return await self._cluster.run(self._parts.topics.bounds, topic)
 
+    async def require_standing(self) -> None:
+        """Raise LogMoved unless this is a log to work on."""
+        await self._cluster.run(self._parts.catalog.require_standing)
+
+    def transfer(self) -> KafkaTransfer:
+        """The log as a migration sees it."""
+        return KafkaTransfer(self._parts, self._views)
+
     # -- records ------------------------------------------------------------------------------
 
     def envelope(self, record: Record) -> Envelope:
@@ -215,7 +224,11 @@ class KafkaLog:
 
     async def append(self, records: Sequence[Append]) -> list[int]:
         """Store all of them, or none, durably; gives their offsets, in order."""
-        return await self._publisher.append(records)
+        try:
+            return await self._publisher.append(records)
+        except MessageTooLarge:
+            await self.require_standing()  # for a log that is frozen everything is too large
+            raise
 
     async def read(
         self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20
@@ -271,7 +284,8 @@ class KafkaLog:
 
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new."""
-        await self._cluster.run(self._require_standing, spec.topic)
+        await self.require_standing()
+        await self._cluster.run(self._require_at_rest, spec.topic)
         entry = await self._cluster.run(ensure_subscription, self._parts, spec)
         name = f"{CLIENT_PREFIX}{self._cluster.instance}-{self._ids.next_id()}"
         membership = await join(self._parts, spec, entry, owner, name)

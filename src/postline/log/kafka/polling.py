@@ -22,8 +22,8 @@ from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.feed import Cursor, Feed
 from postline.log.kafka.ownership import Ownership
 from postline.log.kafka.translation import translated
-from postline.log.kafka.wire import record_of
-from postline.log.port import Record
+from postline.log.kafka.wire import is_gap, record_of
+from postline.log.port import GAP_TYPE, Record
 
 __all__ = ["GroupConsumer", "GroupEvents", "Polling"]
 
@@ -264,11 +264,13 @@ class Polling:
             batch = batches.get(place)
             if batch is None:
                 batch = batches[place] = []
-            batch.append(record_of(message))
+            record = record_of(message)
+            if record[3] != GAP_TYPE or not is_gap(record):
+                batch.append(record)
         for place, records in batches.items():
             cursor = self._cursors.get(place)
-            if cursor is None:
-                continue  # it was taken away while the client library filled this batch
+            if cursor is None or not records:
+                continue  # it was taken away while the client library filled this batch, or holds gap records alone
             fresh = records
             if records[0][0] < cursor.next_offset:
                 fresh = [record for record in records if record[0] >= cursor.next_offset]

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from postline.errors import LogUnavailable
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.topics import Topics
-from postline.log.kafka.wire import record_of, size_of
+from postline.log.kafka.wire import is_gap, record_of, size_of
 from postline.log.port import Record
 
 __all__ = ["READING_GROUP", "STABLE_SECONDS", "Readers", "held_back"]
@@ -34,6 +34,8 @@ _SETTINGS = {
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": "10",
     "fetch.error.backoff.ms": "20",
+    # Else who reads on for long waits a second each time that so much lies ready.
+    "fetch.queue.backoff.ms": "5",
     "queued.min.messages": "5000",
     "queued.max.messages.kbytes": "8192",
 }
@@ -149,7 +151,7 @@ class Readers:
         for messages in self.stream(topic, partition, offset, end):
             for message in messages:
                 record = record_of(message)
-                if record[0] < offset:
+                if record[0] < offset or is_gap(record):
                     continue
                 size += size_of(record)
                 if found and size > max_bytes:
@@ -176,7 +178,8 @@ class Readers:
         for first, last in _runs(wanted):
             chosen = {offset for offset in wanted if first <= offset <= last}
             for messages in self.stream(topic, partition, first, min(last + 1, end)):
-                found += [record_of(message) for message in messages if message.offset() in chosen]
+                some = [record_of(message) for message in messages if message.offset() in chosen]
+                found += [record for record in some if not is_gap(record)]
                 if messages and (messages[-1].offset() or 0) >= last:
                     break
         return found

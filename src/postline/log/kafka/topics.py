@@ -310,6 +310,20 @@ class Topics:
         starts, ends = self._offsets(places, _EARLIEST), self._offsets(places, _LATEST)
         return [Bounds(start, end) for start, end in zip(starts, ends, strict=True)]
 
+    def stable_bounds(self, name: str) -> list[Bounds]:
+        """The same as far as readers get: up to the first transaction that is open. Raises UnknownTopic."""
+        places = [TopicPartition(name, number) for number in range(self.partitions(name))]
+        starts, ends = self._offsets(places, _EARLIEST), self._offsets(places, _LATEST, IsolationLevel.READ_COMMITTED)
+        return [Bounds(start, max(start, end)) for start, end in zip(starts, ends, strict=True)]
+
+    def trim(self, name: str, partition: int, start: int) -> None:
+        """Delete the records before this offset, for good."""
+        place = TopicPartition(name, partition, start)
+        self._cluster.ask(
+            f"delete records of topic {name}",
+            lambda: self._cluster.admin.delete_records([place])[place].result(_ANSWER_SECONDS),
+        )
+
     def end(self, name: str, partition: int) -> int:
         """The partition's true end: past everything that was ever appended."""
         return self._offsets([TopicPartition(name, partition)], _LATEST)[0]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from postline.errors import LogUnavailable, UnknownTopic
 from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
 from postline.log.kafka.catalog import SubscriptionEntry
+from postline.log.kafka.changelog import Checkpoint
 from postline.log.kafka.groups import Committed
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.subscribing import find_subscription
@@ -113,11 +116,39 @@ class Views:
     ) -> list[tuple[bytes, bytes]]:
         """Committed state entries above `after`, in key order. Raises UnknownSubscription."""
         entry = find_subscription(self._parts, subscription)
+        with self._readable(entry, partition) as cache:
+            return cache.scan(namespace, after, limit)
+
+    def entries(
+        self, entry: SubscriptionEntry, partition: int, after: tuple[str, bytes], limit: int
+    ) -> list[tuple[str, bytes, bytes]]:
+        """Committed entries of all namespaces above this namespace and key, in this order."""
+        with self._readable(entry, partition) as cache:
+            return cache.scan_all(after, limit)
+
+    def namespaces(self, entry: SubscriptionEntry, partition: int) -> list[str]:
+        """The namespaces that have entries, the engine's own included."""
+        with self._readable(entry, partition) as cache:
+            return cache.namespaces()
+
+    def checkpoint(self, entry: SubscriptionEntry, partition: int) -> Checkpoint | None:
+        """The last checkpoint of the partition, if there is one."""
+        where = f"Subscription {entry.name}, {entry.topic} partition {partition}"
+        with self._readable(entry, partition) as cache:
+            return self._parts.changelog.checkpoint(cache, where)
+
+    def progress(self, entry: SubscriptionEntry, partition: int) -> bytes:
+        """The progress that had no room in the offset's metadata."""
+        with self._readable(entry, partition) as cache:
+            return self._parts.changelog.progress(cache)
+
+    @contextmanager
+    def _readable(self, entry: SubscriptionEntry, partition: int) -> Iterator[StateCache]:
         try:
-            return self._view(entry, partition).scan(namespace, after, limit)
+            yield self._view(entry, partition)
         except CacheBroken as error:
             raise LogUnavailable(
-                f"The state of {subscription!r} partition {partition} can't be kept at hand: {error}",
+                f"The state of {entry.name!r} partition {partition} can't be kept at hand: {error}",
                 remedy="Try again.",
             ) from error
 

@@ -21,6 +21,7 @@ from postline.log.port import (
     EMPTY_TYPE,
     FLAG_OWN_ID,
     FLAG_STRUCTURED,
+    GAP_TYPE,
     SCHEMA_ID_SHIFT,
     UNREADABLE_TYPE,
     Append,
@@ -31,7 +32,7 @@ from postline.message import Envelope
 if TYPE_CHECKING:
     from confluent_kafka import Message
 
-__all__ = ["envelope_of", "headers_of", "record_of", "size_of", "written"]
+__all__ = ["GAP_HEADERS", "envelope_of", "headers_of", "is_gap", "record_of", "size_of", "written"]
 
 _TYPE = "ce_type"
 _TYPES_CACHED_MAX = 10_000
@@ -51,6 +52,9 @@ _SCHEMA_ID_DIGITS_MAX = 10
 #: Of a header's name that is no UTF-8 the client library makes a list with a hole, and an error that the interpreter
 #: does not look for everywhere: called so it does, and nobody touches the hole.
 _headers: Any = methodcaller("headers")
+
+#: Of a record that stands for none.
+GAP_HEADERS: Headers = [(_TYPE, GAP_TYPE.encode())]
 
 _type_names: dict[bytes, str] = {}
 _schema_flags: dict[bytes, int] = {}
@@ -82,6 +86,11 @@ def record_of(message: Message) -> Record:
     except SystemError:  # the client library's, about a header whose name is no UTF-8
         name, flags, headers = UNREADABLE_TYPE, 0, None
     return (message.offset(), timestamp_ms, message.key(), name, data, flags, headers)  # type: ignore[return-value]
+
+
+def is_gap(record: Record) -> bool:
+    """Whether the record only takes an offset: nobody is to see it."""
+    return record[3] == GAP_TYPE and record[2] is None and record[4] is None
 
 
 def headers_of(message: Message) -> Headers:

@@ -12,7 +12,7 @@ from postline.clock import Clock
 from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import statements
 
-__all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appender", "Rows"]
+__all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appender", "Rows", "insert_rows"]
 
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
@@ -79,13 +79,7 @@ class Appender:
         values = rows.values
         values[0::_COLUMNS] = ids
         values[1::_COLUMNS] = self._timestamps(rows.partition_ids)
-        done, count = 0, len(ids)
-        for size in _SIZES:
-            statement, width = _insert_statement(size), size * _COLUMNS
-            while count - done >= size:
-                start = done * _COLUMNS
-                connection.execute(statement, values[start : start + width])
-                done += size
+        insert_rows(connection, values)
         return [each & OFFSET_MASK for each in ids]
 
     def flush(self, connection: apsw.Connection) -> None:
@@ -125,6 +119,17 @@ class Appender:
         for partition_id in set(partition_ids):
             last[partition_id] = max(now, last[partition_id])
         return [last[partition_id] for partition_id in partition_ids]
+
+
+def insert_rows(connection: apsw.Connection, values: list[Any]) -> None:
+    """Insert records whose columns, ids included, stand flat in `values`."""
+    done, count = 0, len(values) // _COLUMNS
+    for size in _SIZES:
+        statement, width = _insert_statement(size), size * _COLUMNS
+        while count - done >= size:
+            start = done * _COLUMNS
+            connection.execute(statement, values[start : start + width])
+            done += size
 
 
 @functools.cache

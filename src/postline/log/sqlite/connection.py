@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from postline.errors import EncodeError, LogCorrupt, LogError, LogFull, LogReadOnly, LogUnavailable
+from postline.errors import EncodeError, LogCorrupt, LogError, LogFull, LogMoved, LogReadOnly, LogUnavailable
 
 __all__ = [
     "MEMORY",
@@ -26,6 +26,8 @@ __all__ = [
 MEMORY = ":memory:"
 
 _BUSY_MS = 5_000
+#: What the triggers of a frozen log say (`sql/freeze.sql`).
+_FROZEN = "frozen by a migration"
 _PAGE_SIZE = 4096
 #: After this many pages (4 MB) a commit takes the WAL's content over into the file.
 _CHECKPOINT_PAGES = 1_000
@@ -123,6 +125,8 @@ _CODES: tuple[tuple[tuple[int, ...], type[LogError], str], ...] = (
 def _meaning(error: apsw.Error) -> tuple[type[LogError], str, str]:
     if getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHORT_READ:
         return LogCorrupt, "is truncated", _RESTORE
+    if isinstance(error, apsw.ConstraintError) and _FROZEN in str(error):
+        return LogMoved, "is moving, or has moved, to another one", "Start anew: that says where it is."
     for kinds, kind, what, remedy in _MEANINGS:
         if isinstance(error, kinds):
             return kind, what, remedy

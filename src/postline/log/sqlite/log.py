@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import apsw
-
 from postline.clock import Clock
-from postline.errors import TopicMismatch, UnknownSubscription, UnknownTopic, UsageError
+from postline.errors import UnknownSubscription, UsageError
 from postline.log.needs import Change, ChangeKind, Need, Placer, Repartitioning
 from postline.log.planning import no_repartition, plan_topics, refuse
 from postline.log.port import (
@@ -26,11 +24,13 @@ from postline.log.port import (
 )
 from postline.log.sqlite import membership
 from postline.log.sqlite.connection import fetch, translated
+from postline.log.sqlite.marking import require_standing
 from postline.log.sqlite.packing import unpack
-from postline.log.sqlite.reading import topic_spec
 from postline.log.sqlite.state import scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Settings, Storage
+from postline.log.sqlite.topics import alter_topic, create_topic
+from postline.log.sqlite.transfer import SqliteTransfer
 from postline.log.sqlite.upkeep import Upkeep, remove_state
 from postline.message import Envelope
 
@@ -74,12 +74,12 @@ class SqliteLog:
         self.storage.require_started()
         if spec.partitions < 1:
             raise UsageError(f"Topic {spec.name!r} needs at least one partition.", remedy="Declare one or more.")
-        return await self.storage.writer.submit(lambda connection: _create_topic(connection, spec), appends=True)
+        return await self.storage.writer.submit(lambda connection: create_topic(connection, spec), appends=True)
 
     async def alter_topic(self, spec: TopicSpec) -> None:
         """Change retention, compaction and times; raises TopicMismatch for other partitions or key."""
         self.storage.require_started()
-        await self.storage.writer.submit(lambda connection: _alter_topic(connection, spec))
+        await self.storage.writer.submit(lambda connection: alter_topic(connection, spec))
 
     async def topics(self) -> list[TopicSpec]:
         """All topics, by name."""
@@ -196,6 +196,16 @@ class SqliteLog:
         while await submit(lambda connection: remove_state(connection, found)):
             pass
 
+    async def require_standing(self) -> None:
+        """Raise LogMoved unless this is the log to work on."""
+        self.storage.require_started()
+        with translated(self.address):
+            require_standing(self.storage.reader.connection, self.address)
+
+    def transfer(self) -> SqliteTransfer:
+        """The log as a migration sees it."""
+        return SqliteTransfer(self.storage)
+
     async def run_maintenance(self) -> None:
         """One pass of retention, compaction and giving back of space, which otherwise the clock starts."""
         self.storage.require_started()
@@ -210,36 +220,3 @@ class SqliteLog:
                 f"The log {self.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
             )
         return int(rows[0][0])
-
-
-def _create_topic(connection: apsw.Connection, spec: TopicSpec) -> TopicSpec:
-    sql = statements("queries")
-    rows = fetch(connection, sql["topic"], (spec.name,))
-    if rows:
-        return topic_spec(rows[0])
-    values = (spec.name, spec.partitions, spec.owner, spec.key, *_times(spec))
-    topic_id, first = fetch(connection, sql["create_topic"], values)[0]
-    for partition in range(spec.partitions):
-        connection.execute(sql["create_partition"], (first + partition, topic_id, partition))
-    return spec
-
-
-def _alter_topic(connection: apsw.Connection, spec: TopicSpec) -> None:
-    sql = statements("queries")
-    rows = fetch(connection, sql["topic"], (spec.name,))
-    if not rows:
-        raise UnknownTopic(f"The log has no topic {spec.name!r}.", remedy="Create it first.")
-    now = topic_spec(rows[0])
-    if (now.partitions, now.key) != (spec.partitions, spec.key):
-        raise TopicMismatch(
-            f"Topic {spec.name!r} has {now.partitions} partitions by key {now.key!r},"
-            f" not {spec.partitions} by {spec.key!r}.",
-            remedy="Both are fixed for life: declare what the log has, or make a new topic and copy into it.",
-        )
-    connection.execute(sql["alter_topic"], (spec.name, spec.owner, *_times(spec)))
-    if spec.retention_bytes is None:
-        connection.execute(sql["forget_measures"], (spec.name,))
-
-
-def _times(spec: TopicSpec) -> tuple[int | None, int | None, bool, int, int]:
-    return spec.retention_ms, spec.retention_bytes, spec.compacted, spec.tombstone_ms, spec.compact_after_ms

@@ -22,13 +22,14 @@ from postline.log.sqlite.groups import (
     read_group,
     remove_subscription,
 )
+from postline.log.sqlite.marking import require_standing
 from postline.log.sqlite.presence import instance_name
 from postline.log.sqlite.state import get_entries, scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.steward import Steward
 from postline.log.sqlite.storage import Storage
 
-__all__ = ["SqliteMembership", "join", "live_members", "remove_group"]
+__all__ = ["SqliteMembership", "dead_members", "join", "live_members", "remove_group"]
 
 _logger = logging.getLogger("postline.log.sqlite")
 
@@ -224,9 +225,10 @@ async def join(storage: Storage, spec: GroupSpec, owner: PartitionOwner) -> Sqli
     lease_ms = int(storage.settings.lease_seconds * 1000)
     instance, formats = spec.instance or instance_name(), encoded_formats(spec.formats)
 
-    dead = frozenset(name for alias in spec.aliases for name in _dead_members(storage, alias))
+    dead = frozenset(name for alias in spec.aliases for name in dead_members(storage, alias))
 
     def enter(connection: apsw.Connection) -> MemberRow:
+        require_standing(connection, address)
         subscription_id = ensure_subscription(connection, spec, now_ms, address, dead)
         row = MemberRow(name, subscription_id, instance, now_ms, lease_ms, formats)
         add_member(connection, row)
@@ -259,7 +261,7 @@ def live_members(storage: Storage, subscription: str) -> list[MemberInfo]:
         ]
 
 
-def _dead_members(storage: Storage, subscription: str) -> frozenset[str]:
+def dead_members(storage: Storage, subscription: str) -> frozenset[str]:
     """Members that are still written down but live no more; none if there is no such subscription."""
     with translated(storage.address):
         connection = storage.reader.connection
@@ -270,7 +272,7 @@ def _dead_members(storage: Storage, subscription: str) -> frozenset[str]:
 
 async def remove_group(storage: Storage, subscription: str, subscription_id: int) -> None:
     """Delete the subscription, but for its state. Raises UsageError while members live."""
-    dead = _dead_members(storage, subscription)
+    dead = dead_members(storage, subscription)
     # Checked inside the transaction: somebody may be about to join.
     await storage.writer.submit(lambda connection: remove_subscription(connection, subscription_id, subscription, dead))
 

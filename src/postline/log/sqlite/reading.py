@@ -64,6 +64,11 @@ class Reader:
             self._topics[name] = entry = TopicEntry(*rows[0])
         return entry
 
+    def forget_topics(self) -> None:
+        """Look topics up anew; for whoever has removed some."""
+        self._topics.clear()
+        self._names.clear()
+
     def partition_id(self, name: str, partition: int) -> int:
         """The id of one partition. Raises UnknownTopic, and UsageError if there is no such partition."""
         entry = self._topics.get(name) or self.topic(name)

@@ -36,3 +36,9 @@ DELETE FROM entries
 
 -- name: scan
 SELECT key, value FROM entries WHERE namespace = ?1 AND key > ?2 ORDER BY key LIMIT ?3
+
+-- name: scan_all
+SELECT namespace, key, value FROM entries WHERE (namespace, key) > (?1, ?2) ORDER BY namespace, key LIMIT ?3
+
+-- name: namespaces
+SELECT DISTINCT namespace FROM entries

@@ -1,0 +1,11 @@
+DROP TRIGGER IF EXISTS frozen_records;
+DROP TRIGGER IF EXISTS frozen_removals;
+DROP TRIGGER IF EXISTS frozen_topics;
+DROP TRIGGER IF EXISTS frozen_topic_settings;
+DROP TRIGGER IF EXISTS frozen_subscriptions;
+DROP TRIGGER IF EXISTS frozen_subscription_names;
+DROP TRIGGER IF EXISTS frozen_subscription_removals;
+DROP TRIGGER IF EXISTS frozen_members;
+DROP TRIGGER IF EXISTS frozen_positions;
+DROP TRIGGER IF EXISTS frozen_state;
+DROP TRIGGER IF EXISTS frozen_state_removals;
