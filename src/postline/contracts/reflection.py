@@ -9,6 +9,7 @@ from msgspec import inspect
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
 from postline.contracts.reflection_types import Definitions, Reflection
 from postline.contracts.schema import Schema
+from postline.errors import ContractError
 
 __all__ = ["schema_of"]
 
@@ -23,6 +24,12 @@ def schema_of(cls: Any, *, name: str | None = None) -> Schema:
 
         return pydantic_schema(cls, name)
     refuse_unsafe_unions(cls, name or str(getattr(cls, "__qualname__", cls)))
+    info = inspect.type_info(cls)
+    if not hasattr(info, "cls"):
+        raise ContractError(
+            f"{getattr(cls, '__qualname__', cls)} has no fields, and so no schema.",
+            remedy="Make it a msgspec.Struct, a dataclass or a pydantic model.",
+        )
     definitions = Definitions()
-    root = Reflection(definitions).record(inspect.type_info(cls), cls, "", name)
+    root = Reflection(definitions).record(info, cls, "", name)
     return definitions.schema(root)

@@ -19,10 +19,11 @@ def discreet(error: BaseException, handler: Handler | None, record: Record) -> B
 
     What a handler makes of a value, a part or another spelling of it, can't be known and stays.
     """
-    schemas = [] if handler is None or not record[4] else _marking(handler, record)
-    if handler is None or not schemas:
+    if handler is None or not record[4]:
         return error
     try:
+        if not (schemas := _marking(handler, record)):
+            return error
         plain = handler.plain(record)
     except Exception:  # noqa: BLE001 - what can't be read can't be looked for, so that nothing may be told
         return MaskedError.of(error, MASK, f"{type(error).__qualname__}: {MASK}\n")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from postline import Context, Dedup, Retry
-from postline.log.port import FLAG_OWN_ID, Append
+from postline.log.port import FLAG_OWN_ID, UNREADABLE_TYPE, Append
 from postline.log.sqlite.log import SqliteLog
 from postline.message import Envelope
 from postline.testing import TestApp
@@ -60,4 +60,20 @@ async def test_a_record_whose_envelope_is_garbage_is_a_dead_letter_and_the_next_
         (letter,) = t.dead_letters("sub")
         assert letter.value == b'{"id":"1","customer":"c"}'
         assert letter.error_type == ("ValueError" if way == "failing" else "DecodeError")
+        assert handled == ["2"]
+
+
+async def test_an_event_that_is_no_event_is_a_dead_letter_that_says_why_and_the_next_one_is_handled() -> None:
+    handled: list[str] = []
+
+    async def handle(order: Order) -> None:
+        handled.append(order.id)
+
+    async with running(build(handle)) as t:
+        broken = Append("shop.orders", 0, b"c", b'{"specversion": "1.0"}', Envelope(type=UNREADABLE_TYPE))
+        good = Envelope(id="x", source="shop", type="shop.Order")
+        await t.log.append([broken, Append("shop.orders", 0, b"d", b'{"id":"2","customer":"d"}', good)])
+        await t.settle()
+        (letter,) = t.dead_letters("sub")
+        assert "envelope can't be read" in letter.error
         assert handled == ["2"]
