@@ -122,12 +122,13 @@ class Writer:
 
     def append(self, rows: Rows) -> asyncio.Future[list[int]]:
         """Store the rows in the next transaction, merged with others'; gives their offsets."""
+        if self._thread is None or len(rows.partition_ids) < _ENOUGH_ROWS:
+            return self._collect(None, rows, True)
+        self._inserting.clear()
         future = self._collect(None, rows, True)
-        if self._thread is not None and len(rows.partition_ids) >= _ENOUGH_ROWS:
-            self._inserting.clear()
-            # On its way to the insert the thread needs the interpreter a dozen times for a moment, and a
-            # publisher that computes would make it wait each time; in the insert it needs it no more.
-            self._inserting.wait(_HEAD_START_SECONDS)
+        # On its way to the insert the thread needs the interpreter a dozen times for a moment, and a
+        # publisher that computes would make it wait each time; in the insert it needs it no more.
+        self._inserting.wait(_HEAD_START_SECONDS)
         return future
 
     def submit_alone(self, work: Callable[[apsw.Connection], T]) -> asyncio.Future[T]:
