@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
@@ -141,7 +141,7 @@ def _standing(each: SubscriptionFacts, now: Standing) -> Iterator[Advice]:
         )
 
 
-def _unread(topic: TopicFacts, read_elsewhere: Sequence[str] | set[str]) -> Iterator[Advice]:
+def _unread(topic: TopicFacts, read_elsewhere: set[str]) -> Iterator[Advice]:
     for name in topic.unhandled:
         if name not in read_elsewhere:
             yield Advice(

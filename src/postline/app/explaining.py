@@ -22,7 +22,7 @@ from postline.runtime.handlers import Handler
 from postline.runtime.plan import Plan
 from postline.runtime.retry import Retry
 
-__all__ = ["HandlerFacts", "RetryFacts", "ScheduleFacts", "SubscriptionFacts", "TopicFacts", "facts_of"]
+__all__ = ["Facts", "HandlerFacts", "RetryFacts", "ScheduleFacts", "SubscriptionFacts", "TopicFacts", "facts_of"]
 
 
 class RetryFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,7 +179,7 @@ def _dedup(plan: Plan) -> str:
 def _handler(app: App, subscription: Subscription, plan: Plan, handler: Handler) -> HandlerFacts:
     kind, function = _kind(app, subscription, handler), _function(subscription, handler)
     timeout = handler.timeout_seconds or plan.timeout_seconds
-    retry = retry_facts(handler.retry or plan.retry, timeout)
+    retry = _retry(handler.retry or plan.retry, timeout)
     limit = handler.limit
     speaks = handler.wants_context and kind != "query"
     return HandlerFacts(
@@ -217,7 +217,7 @@ def _twice(plan: Plan, handler: Handler, retry: RetryFacts) -> Iterable[str]:
         yield "a thread that loses its partition goes on beside the partition's new owner"
 
 
-def retry_facts(retry: Retry, timeout_seconds: float | None) -> RetryFacts:
+def _retry(retry: Retry, timeout_seconds: float | None) -> RetryFacts:
     """The worst case of a policy whose attempts have this time limit."""
     policies = [retry, *retry.by_type.values()]
     ladder = max(sum(each.delays_seconds) * (1 + each.jitter) for each in policies)

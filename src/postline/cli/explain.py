@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import msgspec
 
 from postline.app.advice import Advice, Standing, advice_on
-from postline.app.explaining import Facts, HandlerFacts, RetryFacts, SubscriptionFacts, TopicFacts, facts_of
+from postline.app.explaining import Facts, HandlerFacts, RetryFacts, SubscriptionFacts, facts_of
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.loading import load_apps
 from postline.cli.opening import Opened, settings_for, url_option, with_log
@@ -28,12 +27,9 @@ Examples:
 """
 
 
-class _Explained(msgspec.Struct, frozen=True, kw_only=True):
+class _Explained(Facts, frozen=True, kw_only=True):
     """What is written as JSON."""
 
-    subscriptions: list[SubscriptionFacts]
-    topics: list[TopicFacts]
-    schedules: list[object]
     #: By subscription; {} where there is no log.
     standings: dict[str, Standing]
     warnings: list[Advice]
@@ -59,7 +55,7 @@ def command(targets: tuple[str, ...], strict: bool, declared: bool, as_json: boo
             _Explained(
                 subscriptions=facts.subscriptions,
                 topics=facts.topics,
-                schedules=list(facts.schedules),
+                schedules=facts.schedules,
                 standings=standings,
                 warnings=warnings,
             )
