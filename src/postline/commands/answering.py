@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from postline.commands.owed import Owed
 from postline.commands.promises import OVERDUE, Promises
 from postline.commands.tokens import ReplyToken
 from postline.commands.underway import Underway
 from postline.commands.wishes import Wishes
-from postline.commands.writing import ReplyWriter, Written
+from postline.commands.writing import ReplyWriter, Written, decode_written, encode_written
 from postline.contracts.cloudevents import CLIENT_ID, EXPIRY, REQUEST_ID, UNIQUE_ID, time_of, timestamp
 from postline.contracts.commands import CommandSpec
 from postline.contracts.replies import OUTCOME_GONE, Cancelled, Done, Fault, ReplyOutcome, TimedOut
@@ -37,10 +35,8 @@ from postline.runtime.entries import (
     offset_of,
 )
 from postline.runtime.outcomes import Outcome
+from postline.runtime.partition import OwnedPartition
 from postline.runtime.unit import PendingUnit
-
-if TYPE_CHECKING:
-    from postline.runtime.partition import OwnedPartition
 
 __all__ = ["OVERDUE", "PartitionAnswers", "ServiceAnswering", "Times", "expire_promise"]
 
@@ -50,11 +46,6 @@ _log = logging.getLogger("postline.runtime")
 _OFFSET_MAX = (1 << 63) - 1
 #: Where an attempt's context keeps the outcome of a unique call until it is settled; never stored.
 _OUTCOME = b"outcome"
-#: Commands that were cancelled before they came, in one partition; beyond it the oldest wish is forgotten.
-
-
-_decode_written = msgspec.msgpack.Decoder(Written).decode
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Times(NamedTuple):
@@ -95,8 +86,8 @@ class PartitionAnswers:
     def __init__(self, answering: ServiceAnswering, owned: OwnedPartition) -> None:
         self._writer, self._specs, self._owned = answering.writer, answering.specs, owned
         self._first_share = answering.first_share
-        #: Marks of commands that shall not begin.
         self._tickets_kept_ms = answering.writer.tickets_kept_ms
+        #: Marks of commands that shall not begin.
         self._cancelled = Wishes(owned, answering.wishes_kept_ms)
         #: Offsets of commands that had a reply when they were given up; a redrive adds to their tickets only.
         self._answered: set[int] = set()
@@ -241,7 +232,7 @@ class PartitionAnswers:
         for append in self._records(context.record, envelope, written):
             context.put_out(append)
         if UNIQUE_ID in envelope.headers:
-            context.put_entry(UNIQUE, _OUTCOME, _encode(written))  # for `settled`, on the loop
+            context.put_entry(UNIQUE, _OUTCOME, encode_written(written))  # for `settled`, on the loop
         if self._promises.early:
             self._promises.concluded(context)
 
@@ -329,7 +320,7 @@ class PartitionAnswers:
         entries = context.entries or {}
         if (UNIQUE, _OUTCOME) in entries:
             del self._owned.unit.changes[UNIQUE, _OUTCOME]
-            self._underway.end(context.envelope, _decode_written(entries[UNIQUE, _OUTCOME]))
+            self._underway.end(context.envelope, decode_written(entries[UNIQUE, _OUTCOME]))
         if (mark := identity_digest(context.envelope)) is not None:
             self._promises.settled(context, mark)
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from postline.commands.owed import Owed, decode_owed, encode_owed
-from postline.commands.writing import ReplyWriter, Written
+from postline.commands.writing import ReplyWriter, Written, decode_written, encode_written
 from postline.contracts.cloudevents import EXPIRY, time_of, timestamp
 from postline.contracts.replies import ReplyOutcome, TimedOut
 from postline.message import Envelope
@@ -17,10 +15,7 @@ from postline.runtime.context import Context
 from postline.runtime.control import ControlOp
 from postline.runtime.dedup import identity_digest
 from postline.runtime.entries import EARLY, LATER, TimerEntry, keys_of, pages_of
-from postline.runtime.holding import Holding
-from postline.runtime.timers import Timers
-from postline.runtime.unit import PendingUnit
-from postline.runtime.window import Window
+from postline.runtime.partition import OwnedPartition
 
 __all__ = ["OVERDUE", "Promises"]
 
@@ -29,33 +24,14 @@ _log = logging.getLogger("postline.runtime")
 #: The kind of timers that answer where a promised reply did not come in time.
 OVERDUE = "reply-overdue"
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_written = msgspec.msgpack.Decoder(Written).decode
-
 #: Called with what is owed and the reply that ends it.
 Give = Callable[[Owed, Written], None]
-
-
-class _Owner(Protocol):
-    subscription: str
-    assignment: Any
-    membership: Any
-    window: Window
-    holding: Holding
-    timers: Timers
-    unit: PendingUnit
-
-    def now_ms(self) -> int:
-        """Wall-clock milliseconds."""
-
-    async def read_entry(self, namespace: str, key: bytes) -> bytes | None:
-        """A state entry as this owner last wrote it, committed or not."""
 
 
 class Promises:
     """What is owed. Event loop only, but for `promise`, which a plain handler's thread calls."""
 
-    def __init__(self, owned: _Owner, writer: ReplyWriter, within_ms: int, give: Give) -> None:
+    def __init__(self, owned: OwnedPartition, writer: ReplyWriter, within_ms: int, give: Give) -> None:
         self._owned, self._writer, self._within_ms, self._give = owned, writer, within_ms, give
         #: Marks of commands that were promised a reply.
         self._owed: set[bytes] = set()
@@ -96,7 +72,7 @@ class Promises:
         self._owed.add(mark)
         if (early := self.early.get(mark)) is not None:
             self.forget_early(mark)
-            self._end(mark, owed, _decode_written(early))
+            self._end(mark, owed, decode_written(early))
         else:
             self._owned.timers.set(owed.due_ms, _timer(owed.cause), OVERDUE, encode_owed(owed))
 
@@ -114,7 +90,7 @@ class Promises:
             self._end(mark, decode_owed(data), written)
         elif op.offset is not None and self._is_open(op.offset):
             if mark not in self.early:  # the first one counts
-                self.early[mark] = _encode(written)
+                self.early[mark] = encode_written(written)
                 owned.unit.put(EARLY, mark, self.early[mark])
         else:
             _log.warning(

@@ -5,12 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Protocol
-
-import msgspec
 
 from postline.commands.owed import Owed, decode_owed, encode_owed
-from postline.commands.writing import ReplyWriter, Written
+from postline.commands.writing import ReplyWriter, Written, decode_written, encode_written
 from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID, UNIQUE_ID
 from postline.contracts.replies import AlreadyUnderWay, Fault, ReplyOutcome
 from postline.log.port import Append, PartitionCommit, Record
@@ -26,9 +23,8 @@ from postline.runtime.entries import (
     offset_of,
     pages_of,
 )
-from postline.runtime.surroundings import Surroundings
+from postline.runtime.partition import OwnedPartition
 from postline.runtime.unit import PendingUnit
-from postline.runtime.window import Window
 
 __all__ = ["Underway"]
 
@@ -39,27 +35,6 @@ JOINED_MAX, ALL_JOINED_MAX = 1_000, 10_000
 _MARK_BYTES = 16
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode_written = msgspec.msgpack.Decoder(Written).decode
-
-
-class _Owner(Protocol):
-    around: Surroundings
-    subscription: str
-    topic: str
-    partition: int
-    assignment: Any
-    membership: Any
-    window: Window
-    unit: PendingUnit
-
-    def now_ms(self) -> int:
-        """Wall-clock milliseconds."""
-
-    async def read_entry(self, namespace: str, key: bytes) -> bytes | None:
-        """A state entry as this owner last wrote it, committed or not."""
-
-
 class Underway:
     """Which of equal calls is under way, and who waits for its outcome. Event loop only.
 
@@ -68,7 +43,7 @@ class Underway:
     partition ended when that commit was made (`seal`).
     """
 
-    def __init__(self, owned: _Owner, writer: ReplyWriter) -> None:
+    def __init__(self, owned: OwnedPartition, writer: ReplyWriter) -> None:
         self._owned, self._writer = owned, writer
         self._claims: dict[bytes, UniqueEntry] = {}
         #: By mark and offset.
@@ -112,7 +87,7 @@ class Underway:
         if claim.offset == offset:
             return True
         if claim.outcome:
-            self._answer(Owed(envelope, again), _decode_written(claim.outcome))
+            self._answer(Owed(envelope, again), decode_written(claim.outcome))
         elif len(self._joined.get(mark, ())) >= JOINED_MAX or self._all_joined >= ALL_JOINED_MAX:
             refusal = AlreadyUnderWay(claim.client, claim.request)
             self._answer(Owed(envelope, again), self._writer.written(refusal, ReplyOutcome.REFUSAL))
@@ -163,7 +138,7 @@ class Underway:
         for offset, owed in self._leave(mark).items():
             self._owned.unit.delete(JOINED, mark + offset_key(offset))
             self._answer(owed, written)
-        claim.outcome = _encode(written)
+        claim.outcome = encode_written(written)
         # What becomes of the entry is known once it is known how far the partition reaches.
         self._owned.unit.changes.pop((UNIQUE, mark), None)
         self._owned.unit.moved = True

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
 
 from postline.runtime.entries import CANCELLED, pages_of
-from postline.runtime.unit import PendingUnit
+from postline.runtime.partition import OwnedPartition
 
 __all__ = ["Wishes"]
 
@@ -16,21 +15,10 @@ _log = logging.getLogger("postline.runtime")
 WISHES_MAX = 100_000
 
 
-class _Owner(Protocol):
-    subscription: str
-    partition: int
-    assignment: Any
-    membership: Any
-    unit: PendingUnit
-
-    def now_ms(self) -> int:
-        """Wall-clock milliseconds."""
-
-
 class Wishes:
     """The marks of commands that were cancelled and have not come yet, in one partition. Event loop only."""
 
-    def __init__(self, owned: _Owner, kept_ms: int) -> None:
+    def __init__(self, owned: OwnedPartition, kept_ms: int) -> None:
         self._owned, self._kept_ms = owned, kept_ms
         #: When each came, in wall-clock milliseconds; oldest first.
         self.came: dict[bytes, int] = {}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
+
 from postline.contracts import Partitioner
 from postline.contracts.cloudevents import CALLBACK, CLIENT_ID, OUTCOME, REQUEST_ID, TRACE
 from postline.contracts.commands import CommandTopic, ticket_key, ticket_partition
@@ -15,7 +17,7 @@ from postline.log.port import Append
 from postline.message import JSON_CONTENT_TYPE, Envelope
 from postline.runtime.outlet import Outlet
 
-__all__ = ["GONE_SUFFIX", "PROGRESS", "ReplyWriter", "Written"]
+__all__ = ["GONE_SUFFIX", "PROGRESS", "ReplyWriter", "Written", "decode_written", "encode_written"]
 
 #: The type of a note that tells how far a command is; it stands on the topic of tickets beside the outcome.
 PROGRESS = "postline.Progress"
@@ -31,6 +33,11 @@ class Written(NamedTuple):
     flags: int
     content_type: str
     outcome: ReplyOutcome
+
+
+#: The bytes of it, as state keeps them, and back.
+encode_written = msgspec.msgpack.Encoder().encode
+decode_written = msgspec.msgpack.Decoder(Written).decode
 
 
 class ReplyWriter:
