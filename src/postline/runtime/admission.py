@@ -98,13 +98,6 @@ async def _unread(owned: OwnedPartition, handler: Handler, message: Any, ours: d
     return message if ours[handler.type_name] else Outcome.FILTERED
 
 
-def _identities(owned: OwnedPartition, record: Record) -> list[bytes]:
-    """The marks that can be told without the record's handler."""
-    by_id = owned.plan.dedup is not None and owned.plan.dedup.by_id
-    found = identity_digest(owned.envelope(record)) if by_id or record[5] & FLAG_OWN_ID else None
-    return [] if found is None else [found]
-
-
 def _digests(owned: OwnedPartition, record: Record, handler: Handler | None, message: Any) -> list[bytes]:
     found = []
     if record[5] & FLAG_OWN_ID:
