@@ -26,8 +26,6 @@ from postline.monitor import Monitor
 from tests.integration.processes import EXAMPLES, ROOT, Service, publisher
 
 _PAGE = (ROOT / "docs" / "deployment.md").read_text()
-#: What a later part of the command line adds; only the page knows it so far.
-_HEALTH_PORT, _HEALTH = "--health-port", "health"
 #: What a supervisor waits for its workers beyond --grace.
 _SUPERVISOR_SECONDS = 15
 
@@ -56,15 +54,8 @@ def _option(words: list[str], name: str) -> str:
 def _require_command(words: list[str]) -> None:
     """Fail unless `postline …` takes this."""
     name, *rest = words[1:]
-    if name == _HEALTH:
-        assert not rest
-        return
     command = postline.get_command(click.Context(postline), name)
     assert command is not None, name
-    if _HEALTH_PORT in rest and _HEALTH_PORT not in {opt for each in command.params for opt in each.opts}:
-        at = rest.index(_HEALTH_PORT)
-        assert 0 < int(rest[at + 1].replace("%i", "1")) < 65_536
-        del rest[at : at + 2]
     command.make_context("postline", rest)
 
 
@@ -129,8 +120,6 @@ def test_the_containers_stop_in_time_and_share_one_volume() -> None:
         assert service["volumes"] == ["data:/data"]
         assert int(service["stop_grace_period"].removesuffix("s")) > 20 + _SUPERVISOR_SECONDS
         assert service["restart"] == "on-failure"
-        assert service["healthcheck"]["test"][0] == "CMD"
-        _require_command(service["healthcheck"]["test"][1:])
 
 
 @pytest.mark.parametrize("name", ["shop-on-kafka.yaml", "shop-on-a-file.yaml"])
@@ -141,13 +130,6 @@ def test_the_pods_are_asked_for_the_right_thing_and_may_end(name: str) -> None:
     (container,) = pod["containers"]
     _require_command(container["args"])
     assert pod["terminationGracePeriodSeconds"] > float(_option(container["args"], "--grace")) + _SUPERVISOR_SECONDS
-    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    assert str(ports["health"]) == _option(container["args"], _HEALTH_PORT)
-    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-        asked = container.get(probe, {}).get("httpGet")
-        assert asked is None or asked["port"] == "health"
-    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-    assert container["startupProbe"]["httpGet"]["path"] == "/readyz"
 
 
 def test_on_kafka_pods_come_before_others_go_and_each_has_a_name_of_its_own() -> None:
@@ -157,7 +139,7 @@ def test_on_kafka_pods_come_before_others_go_and_each_has_a_name_of_its_own() ->
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     (instance,) = [each for each in container["env"] if each["name"] == "POSTLINE_INSTANCE"]
     assert instance["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert deployment["spec"]["minReadySeconds"] >= 10, "what can't start has ended by then"
 
 
 def test_on_a_file_there_is_one_pod_with_a_volume_of_one_node() -> None:
@@ -176,10 +158,8 @@ def test_on_a_file_there_is_one_pod_with_a_volume_of_one_node() -> None:
 
 
 def _page_arguments() -> list[str]:
-    """How the units start it, without what isn't built yet."""
-    words = shlex.split(_setting(_units()["shop@.service"], "ExecStart"))[1:]
-    at = words.index(_HEALTH_PORT)
-    return words[:at] + words[at + 2 :]
+    """How the units start it."""
+    return shlex.split(_setting(_units()["shop@.service"], "ExecStart"))[1:]
 
 
 @asynccontextmanager
