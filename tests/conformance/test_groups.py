@@ -243,7 +243,7 @@ async def test_a_paused_partition_gives_nothing_until_it_is_resumed(log: Log) ->
     membership.pause(owner.owned[0])
     await log.append([message(b"paused", partition=0), message(b"flows", partition=1)])
     assert fetched_values(await fetch_all(membership, 1)) == [b"flows"]
-    assert await membership.fetch(10, 1000, 0.05) == []
+    assert fetched_values(await membership.fetch(10, 1000, 0.05)) == []  # the end of a transaction may still be passed
     membership.resume(owner.owned[0])
     assert fetched_values(await fetch_all(membership, 1)) == [b"paused"]
 

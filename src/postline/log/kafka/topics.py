@@ -352,7 +352,12 @@ class Topics:
     ) -> list[int]:
         def ask() -> dict[int, int]:
             asked = self._cluster.admin.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation)
-            found = {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
+            try:
+                found = {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._NOENT and self._looked_at(name) is None:
+                    raise self.unknown(name) from error  # "no leaders found" is also said of a deleted topic
+                raise
             if min(found.values()) < 0 and spec in (_EARLIEST, _LATEST):  # a new leader that does not know it yet
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
             return found
