@@ -140,9 +140,7 @@ class _Writing:
             for takes, name, convert in branches:
                 if takes(value):
                     found = value if convert is None else convert(value)
-                    if name is not None:
-                        return name, found
-                    return list(found) if isinstance(found, tuple) else found  # a tuple is a branch and its value
+                    return found if name is None else (name, found)
             raise Misfit(f"{value!r:.100} is of none of its types")
 
         return write
@@ -171,9 +169,11 @@ class _Writing:
         return write
 
     def _branch(self, part: Type) -> str | None:
-        """The name by which the encoder is told which record it is."""
+        """The name by which the encoder is told which alternative it is: by itself it looks into each item, in vain."""
         if isinstance(part, TupleOf):
             return self._layout.tuples[part]
+        if isinstance(part, ListOf | MapOf):
+            return "array" if isinstance(part, ListOf) else "map"
         if isinstance(part, Reference) and isinstance(self._schema.resolve(part), Record):
             return self._layout.names[part.name]
         return _primitive(part) if isinstance(part, Scalar) else None

@@ -211,6 +211,13 @@ def test_a_view_takes_the_fields_that_it_names() -> None:
     assert read(encode(SAMPLE)) == View("Ada", SAMPLE.lines)
 
 
+@pytest.mark.parametrize("value", [[Decimal(0), None], {"a": Decimal("1.50")}, None])
+def test_alternatives_hold_optional_values_of_logical_types(value: Any) -> None:
+    nested = msgspec.defstruct("Nested", [("x", list[Decimal | None] | dict[str, Decimal | None] | None)])
+    encode, decode = codec(nested, "Nested", schema_of(nested))
+    assert decode(encode(nested(value))) == nested(value)
+
+
 def test_a_union_whose_alternatives_are_one_type_in_avro_is_refused_with_its_path() -> None:
     inner = msgspec.defstruct("Inner", [("when", datetime | int)])
     outer = msgspec.defstruct("Outer", [("inner", inner)])
