@@ -7,7 +7,7 @@ from __future__ import annotations
 # 9 shell         cli/  demo/
 # 8 surfaces      http/  testing/  sync.py  (dashboard/ comes later)
 # 7 composition   app/
-# 6 reading       monitor/  operations.py  migration/
+# 6 reading       monitor/  operations/  migration/
 # 5 processing    (workflows/  streams/  connect/ come later)
 # 4 patterns      events.py  registry/  schedules/  commands/  routing/  queues/
 # 3 runtime       runtime/

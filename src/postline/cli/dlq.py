@@ -1,19 +1,18 @@
-"""`postline dlq`: dead letters listed, shown, redriven and discarded."""
+"""`postline dlq`: dead letters listed, grouped and shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import click
 import msgspec
 
+import postline.cli.dlq_acts as acts
 from postline.cli.failures import NEGATIVE, OK, show_error
 from postline.cli.opening import Opened, reveal_option, url_option, with_log
-from postline.cli.output import ago, alone, console, emit_json, json_option, plain, table, wants_json, when
-from postline.cli.requests import Answer, await_owner, tell, wait_option
-from postline.errors import UsageError
-from postline.monitor import DeadLetterDetail, DeadLetterView, HeldView, RecordId
+from postline.cli.output import ago, alone, console, emit_json, json_option, number, plain, table, wants_json, when
+from postline.cli.selecting import Chosen, filter_options
+from postline.monitor import DeadLetterDetail, DeadLetterGroup, DeadLetterView, HeldView, RecordId
 
 __all__ = ["command"]
 
@@ -22,8 +21,10 @@ Examples:
   postline dlq
   postline dlq list billing --key customer-7
   postline dlq show billing 3:1042
+  postline dlq groups billing
   postline dlq redrive billing 3:1042 3:1050
-  postline dlq redrive billing --all
+  postline dlq redrive billing --group 5f1c03aa --rate 200
+  postline dlq edit billing 3:1042 --set address.city=Ulm --reason "typing error"
   postline dlq discard billing 3:1042 --reason "test order"
 
 A record is named by its partition and offset. Redriving gives it, and what waits behind it, another
@@ -38,33 +39,45 @@ class _Letters(msgspec.Struct, frozen=True):
     dead_letters: list[DeadLetterView]
 
 
+class _Groups(msgspec.Struct, frozen=True):
+    """One subscription's groups, as `dlq groups --json` shows them."""
+
+    subscription: str
+    groups: list[DeadLetterGroup]
+
+
 @click.group(epilog=_EPILOG, invoke_without_command=True)
 @json_option
 @url_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
-    """List, show, redrive and discard dead letters; by itself it lists them."""
-    return alone(ctx, list_letters, as_json, url, names=(), key=None)
+    """List, group, show, redrive, edit, discard and export dead letters; by itself it lists them."""
+    return alone(ctx, list_letters, as_json, url, names=(), fail_above=None)
 
 
 @command.command("list")
 @click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
-@click.option("--key", help="Those of one key.")
+@filter_options
+@click.option("--fail-above", type=int, metavar="COUNT", help="Exit with 1 if there are more.")
 @json_option
 @url_option
-def list_letters(names: tuple[str, ...], key: str | None, as_json: bool | None, url: str | None) -> int:
+def list_letters(
+    names: tuple[str, ...], chosen: Chosen, fail_above: int | None, as_json: bool | None, url: str | None
+) -> int:
     """List what subscriptions gave up, oldest offset first.
 
     \b
     Examples:
       postline dlq list
       postline dlq list billing --json | jq -r '.[].dead_letters[].id'
+      postline dlq list billing --where '{"field": "total", "gt": 100}' --since 2h
+      postline dlq list --fail-above 0     # exit code 1 if there are any
     """
 
     async def work(opened: Opened) -> tuple[list[_Letters], int]:
-        chosen = [await opened.subscription_name(name) for name in names]
-        chosen = chosen or [info.name for info in await opened.log.subscriptions()]
-        found = [_Letters(name, await opened.monitor.dead_letters(name, key=key)) for name in chosen]
+        selection = chosen.selection(opened)
+        full = await _names(opened, names)
+        found = [_Letters(name, await opened.monitor.dead_letters(name, selection)) for name in full]
         return found, opened.clock.now_ms()
 
     found, now_ms = with_log(url, work)
@@ -72,7 +85,68 @@ def list_letters(names: tuple[str, ...], key: str | None, as_json: bool | None, 
         emit_json(found)
     else:
         _draw_list(found, now_ms)
+    number = sum(len(each.dead_letters) for each in found)
+    return NEGATIVE if fail_above is not None and number > fail_above else OK
+
+
+async def _names(opened: Opened, names: Sequence[str]) -> list[str]:
+    """The full names that are meant; all, if none is given."""
+    named = [await opened.subscription_name(name) for name in names]
+    return named or [info.name for info in await opened.log.subscriptions()]
+
+
+@command.command("groups")
+@click.argument("names", metavar="[SUBSCRIPTION]...", nargs=-1)
+@filter_options
+@json_option
+@url_option
+def groups(names: tuple[str, ...], chosen: Chosen, as_json: bool | None, url: str | None) -> int:
+    """Group dead letters by exception and place, the largest group first.
+
+    The place is the innermost frame of your own code. A group keeps its name while the function keeps
+    its; `--group` of the other commands takes it.
+
+    \b
+    Examples:
+      postline dlq groups
+      postline dlq groups billing --since 1h
+    """
+
+    async def work(opened: Opened) -> tuple[list[_Groups], int]:
+        selection, found = chosen.selection(opened), []
+        for name in await _names(opened, names):
+            info = await opened.monitor.info(name)
+            found.append(_Groups(name, await opened.monitor.letters.groups(info, selection)))
+        return found, opened.clock.now_ms()
+
+    found, now_ms = with_log(url, work)
+    if wants_json(as_json):
+        emit_json(found)
+    else:
+        _draw_groups(found, now_ms)
     return OK
+
+
+def _draw_groups(found: Sequence[_Groups], now_ms: int) -> None:
+    rows = [
+        (
+            each.subscription,
+            group.group,
+            number(group.count),
+            group.place,
+            ago(group.first_failed_ms, now_ms),
+            ago(group.last_failed_ms, now_ms),
+            group.example,
+            group.error,
+        )
+        for each in found
+        for group in each.groups
+    ]
+    if not rows:
+        click.echo("No dead letters.")
+        return
+    columns = ("subscription", "group", ">letters", "place", "first", "last", "one of them", "its error")
+    console().print(table(columns, rows))
 
 
 def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
@@ -85,6 +159,7 @@ def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
             str(letter.attempts),
             ago(letter.failed_ms, now_ms),
             f"{letter.blocked} blocked" if letter.holds else "flows",
+            letter.group + (" (edited)" if letter.edited else ""),
             letter.error,
         )
         for each in found
@@ -93,7 +168,7 @@ def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
     if not rows:
         click.echo("No dead letters.")
         return
-    columns = ("subscription", "id", "key", "type", ">attempts", "failed", "key's later records", "error")
+    columns = ("subscription", "id", "key", "type", ">attempts", "failed", "key's later records", "group", "error")
     console().print(table(columns, rows))
 
 
@@ -152,115 +227,35 @@ def _draw_detail(detail: DeadLetterDetail) -> None:
         ("type", letter.type or "-"),
         ("failed", f"{when(letter.failed_ms)} UTC, after {letter.attempts} attempts"),
         ("later records of its key", behind),
+        ("redriven", f"{letter.redrives} times before"),
+        ("origin", detail.origin),
+        ("group", f"{letter.group}, {letter.place or 'place unknown'}"),
         ("error", letter.error),
+        *(("led to by", cause) for cause in detail.causes),
     ]
+    if (edit := detail.edit) is not None:
+        lines.append(("edited", f"{when(edit.edited_ms)} UTC by {edit.by}: {edit.reason}"))
     width = max(len(label) for label, _ in lines)
     for label, text in lines:
         click.echo(f"{label:<{width}}  {plain(text)}")
     stack = detail.stack or "Its stack is not kept any more."
     click.echo("\n" + "\n".join(plain(line) for line in stack.splitlines()) + "\n")
+    _draw_content(detail)
+    if detail.related:
+        click.echo(f"\nIts conversation, {plain(detail.conversation)}:")
+        rows = [(when(each.stored_ms), each.topic, each.id, each.type or "-") for each in detail.related]
+        console().print(table(("stored (UTC)", "topic", "record", "type"), rows))
+
+
+def _draw_content(detail: DeadLetterDetail) -> None:
     if detail.record is None:
         click.echo("Its record is not kept any more.")
-    else:
-        click.echo(msgspec.json.format(msgspec.json.encode(detail.record), indent=2).decode())
+        return
+    click.echo(msgspec.json.format(msgspec.json.encode(detail.record), indent=2).decode())
+    if detail.original is not None:
+        click.echo("\nAs it was published:")
+        click.echo(msgspec.json.format(msgspec.json.encode(detail.original.data), indent=2).decode())
 
 
-@command.command("redrive")
-@click.argument("name", metavar="SUBSCRIPTION")
-@click.argument("records", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every dead letter of the subscription, in order.")
-@click.option("--key", help="Those of one key, in order.")
-@wait_option
-@json_option
-@url_option
-def redrive(
-    name: str,
-    records: tuple[str, ...],
-    everything: bool,
-    key: str | None,
-    wait_seconds: float,
-    as_json: bool | None,
-    url: str | None,
-) -> int:
-    """Give dead letters another run, in order, before what waits behind them.
-
-    \b
-    Examples:
-      postline dlq redrive billing 3:1042
-      postline dlq redrive billing --key customer-7
-      postline dlq redrive billing --all
-    """
-
-    answer = _operate("redrive", name, _Selection(records, key, everything), "", wait_seconds, url)
-    return _tell(answer, as_json)
-
-
-@command.command("discard")
-@click.argument("name", metavar="SUBSCRIPTION")
-@click.argument("records", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every dead letter of the subscription.")
-@click.option("--key", help="Those of one key.")
-@click.option("--reason", required=True, help="Why; it is kept.")
-@wait_option
-@json_option
-@url_option
-def discard(
-    name: str,
-    records: tuple[str, ...],
-    everything: bool,
-    key: str | None,
-    reason: str,
-    wait_seconds: float,
-    as_json: bool | None,
-    url: str | None,
-) -> int:
-    """Give dead letters up for good; what waits behind them flows.
-
-    An ID may also be a held record's, as `postline subscriptions show` lists them.
-
-    \b
-    Examples:
-      postline dlq discard billing 3:1042 --reason "test order"
-      postline dlq discard billing --key customer-7 --reason "account closed"
-    """
-    answer = _operate("discard", name, _Selection(records, key, everything), reason, wait_seconds, url)
-    return _tell(answer, as_json)
-
-
-class _Selection(NamedTuple):
-    """Which dead letters are meant: by ids, by key, or all."""
-
-    records: Sequence[str]
-    key: str | None
-    everything: bool
-
-    async def resolve(self, opened: Opened, name: str) -> list[RecordId]:
-        """Their ids, in order. Raises UsageError unless exactly one way to choose was used."""
-        if bool(self.records) + (self.key is not None) + self.everything != 1:
-            raise UsageError("It isn't clear which dead letters are meant.", remedy="Give ids, or --key, or --all.")
-        if self.records:
-            return sorted({RecordId.parse(text) for text in self.records})
-        letters = await opened.monitor.dead_letters(name, key=self.key)
-        return [RecordId(letter.partition, letter.offset) for letter in letters]
-
-
-def _operate(
-    action: str, name: str, selection: _Selection, reason: str, wait_seconds: float, url: str | None
-) -> Answer:
-    async def work(opened: Opened) -> Answer:
-        full = await opened.subscription_name(name)
-        chosen = await selection.resolve(opened, full)
-        if action == "redrive":
-            request = await opened.operations.redrive(full, chosen)
-        else:
-            request = await opened.operations.discard(full, chosen, reason)
-        status = await await_owner(opened, request, wait_seconds) if chosen else "nothing"
-        return Answer(subscription=full, action=action, status=status, records=[str(each) for each in chosen])
-
-    return with_log(url, work)
-
-
-def _tell(answer: Answer, as_json: bool | None) -> int:
-    number = len(answer.records)
-    what = f"{answer.action} {number} record{'s' * (number != 1)} of {answer.subscription}"
-    return tell(answer, what, wants_json(as_json))
+for each in (acts.redrive, acts.discard, acts.edit, acts.export):
+    command.add_command(each)

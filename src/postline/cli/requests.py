@@ -34,7 +34,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     #: in time), "missed" (a record that was to be discarded was being handled) or "nothing" (there was nothing to
     #: ask for).
     status: str
+    #: Which; [] for more than 1,000.
     records: list[str] = []
+    #: How many were asked for.
+    asked: int = 0
+    #: Of a redrive of many: its name, and how many of them wait or run, and are dead letters again.
+    run: str = ""
+    held: int = 0
+    failed_again: int = 0
 
 
 async def await_owner(opened: Opened, request: Request, wait_seconds: float) -> str:

@@ -22,7 +22,7 @@ _COMMANDS = {
     "registry": ("postline.cli.registry:command", "Serve the log's schemas as a schema registry over HTTP."),
     "contracts": ("postline.cli.contracts:command", "Write contracts down, compare and check them."),
     "demo": ("postline.demo:command", "Run a small shop, kill its workers, and prove that nothing was lost."),
-    "dlq": ("postline.cli.dlq:command", "List, show, redrive and discard dead letters."),
+    "dlq": ("postline.cli.dlq:command", "List, group, show, redrive, edit and discard dead letters."),
     "explain": ("postline.cli.explain:command", "Explain what apps do with each message, at worst."),
     "doctor": ("postline.cli.doctor:command", "Examine the log's file: damage, sizes, disk, readers, members."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),

@@ -7,13 +7,16 @@ of numbers and texts, so that a table, JSON and a page in a browser show the sam
 from __future__ import annotations
 
 from postline.monitor.contents import Contents
+from postline.monitor.deadletters import DeadLetters, Letter, Selection
 from postline.monitor.reading import Monitor
 from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
     BoundView,
     DeadLetterDetail,
+    DeadLetterGroup,
     DeadLetterView,
+    EditView,
     HeldView,
     MemberView,
     PartitionAudit,
@@ -21,6 +24,7 @@ from postline.monitor.views import (
     PriorityView,
     RecordId,
     RecordView,
+    RelatedView,
     SubscriptionView,
     TopicView,
     key_text,
@@ -32,9 +36,13 @@ __all__ = [
     "BoundView",
     "Contents",
     "DeadLetterDetail",
+    "DeadLetterGroup",
     "DeadLetterView",
+    "DeadLetters",
     "DelayedView",
+    "EditView",
     "HeldView",
+    "Letter",
     "MemberView",
     "Monitor",
     "PartitionAudit",
@@ -43,7 +51,9 @@ __all__ = [
     "QueueView",
     "RecordId",
     "RecordView",
+    "RelatedView",
     "ScheduleView",
+    "Selection",
     "SubscriptionView",
     "TaskDetail",
     "TaskView",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -38,6 +38,7 @@ class Contents:
         self._fingerprints: dict[int, str] = {}
         #: The newest schema of each subject: for records that name none, and since fields may be marked later.
         self._newest: dict[str, Schema | None] = {}
+        self._newest_ids: dict[str, int] = {}
         self._hidden_keys: dict[str, bool] = {}
 
     @property
@@ -75,6 +76,8 @@ class Contents:
     async def _newest_of(self, registry: Registry, subject: str) -> Schema | None:
         versions = await registry.versions(subject)
         try:
+            if versions:
+                self._newest_ids[subject] = versions[-1].id
             return meaning_of(versions[-1].document) if versions else None
         except ContractError:  # another program's, of which we can't say what is in it
             return None
@@ -82,6 +85,22 @@ class Contents:
     def fingerprint(self, record: Record) -> str:
         """That of the writer's schema, the same in every log; "" where the record names none that is known."""
         return self._fingerprints.get(_id_of(record), "")
+
+    def plain(self, topic: str, record: Record, content_type: str) -> Any:
+        """The value as JSON has it, with nothing masked; raises what its format raises, ValueError without a schema."""
+        value, newest = record[4] or b"", self._newest.get(subject_of(topic, record[3]))
+        schema, made = self._schemas.get(_id_of(record)) or newest, format_of_content(content_type)
+        payload = _without_frame(record, value, indexes=made is not None and made.schema_type == "PROTOBUF")
+        if made is None or (schema is None and made is not JSON):
+            raise ValueError(f"nobody knows the schema of {record[3]!r}")
+        return msgspec.json.decode(payload) if schema is None else made.plain(schema)(payload)
+
+    def schema_of(self, topic: str, record: Record) -> tuple[int, Schema] | None:
+        """What an edit of the record is written under: its writer's schema, else the newest; None if nobody knows."""
+        if (schema := self._schemas.get(number := _id_of(record))) is not None:
+            return number, schema
+        newest = self._newest.get(subject_of(topic, record[3]))
+        return None if newest is None else (self._newest_ids.get(subject_of(topic, record[3]), 0), newest)
 
     def shown(self, topic: str, record: Record, content_type: str) -> Shown:
         """The value as it is shown."""

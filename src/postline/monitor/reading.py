@@ -9,10 +9,10 @@ import msgspec
 
 from postline.clock import Clock
 from postline.contracts import Bound
-from postline.contracts.masking import MASK
 from postline.errors import UnknownSubscription, UnknownTopic
 from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
 from postline.monitor.contents import Contents
+from postline.monitor.deadletters import DeadLetters, Selection
 from postline.monitor.forecasts import Forecasts
 from postline.monitor.views import (
     AuditView,
@@ -27,7 +27,7 @@ from postline.monitor.views import (
     RecordView,
     SubscriptionView,
     TopicView,
-    key_text,
+    key_shown,
     record_view,
 )
 from postline.registry import SCHEMAS_TOPIC
@@ -56,8 +56,6 @@ COUNTED = tuple(outcome for outcome in Outcome if outcome is not Outcome.PENDING
 #: How names of topics end that are no service's contract.
 _INTERNAL = (DEAD_LETTER_SUFFIX, CONTROL_SUFFIX, SCHEMAS_TOPIC)
 _STABLE_READS_MAX = 20
-#: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
-_COPY_SLACK_MS = 2_000
 
 
 class Monitor:
@@ -68,6 +66,8 @@ class Monitor:
         self._clock = clock
         self._contents = contents or Contents(None)
         self._forecasts = Forecasts(log, clock)
+        #: Dead letters by more than their key, in groups, and for export.
+        self.letters = DeadLetters(log, self._contents, self)
 
     # -- topics -------------------------------------------------------------------------------
 
@@ -114,28 +114,29 @@ class Monitor:
         Order is exact within a partition and by time between them, among what was read at once. A sensitive key is
         masked, but for `key`, which who asks knows.
         """
-        hidden = await self._hides_keys(topic)
+        hidden = await self.hides_keys(topic)
         found: list[tuple[int, int, int, RecordView]] = []
         for partition, offset in offsets.items():
             records = await self._log.read(topic, partition, offset, limit=limit)
             await self._contents.learn(topic, records)
             for record in records:
-                view = self._record_view(topic, partition, record, hidden, key)
+                view = self.record_view(topic, partition, record, hidden, key)
                 found.append((record[1], partition, record[0], view))
         found.sort(key=lambda each: each[:3])
         for _, partition, offset, _ in found[:limit]:
             offsets[partition] = offset + 1
         return [view for *_, view in found[:limit]]
 
-    def _record_view(
+    def record_view(
         self, topic: str, partition: int, record: Record, hidden: bool, known: str | None = None
     ) -> RecordView:
+        """A record as it is shown, its schema learnt before; `hidden` keys are masked, but for the `known` one."""
         envelope, contents = self._log.envelope(record), self._contents
         content = contents.shown(topic, record, envelope.content_type)
         view = record_view(topic, partition, record, envelope, content, contents.fingerprint(record))
-        return msgspec.structs.replace(view, key=_key_shown(record[2], hidden, known))
+        return msgspec.structs.replace(view, key=key_shown(record[2], hidden, known))
 
-    async def _hides_keys(self, topic: str) -> bool:
+    async def hides_keys(self, topic: str) -> bool:
         """Whether the keys of a topic are shown as masks; those of dead letters as their topic's are."""
         if not self._contents.masks:
             return False
@@ -244,7 +245,7 @@ class Monitor:
 
     async def held(self, name: str) -> list[HeldView]:
         """The records that wait, by partition and offset. Raises UnknownSubscription."""
-        hidden = await self._hides_keys((await self.info(name)).topic)
+        hidden = await self.hides_keys((await self.info(name)).topic)
         partitions = await self._log.partitions(name)
         return [view for info in partitions for view in await self._held(name, info.partition, hidden)]
 
@@ -256,7 +257,7 @@ class Monitor:
             views.append(
                 HeldView(
                     id=str(RecordId(partition, offset)),
-                    key=_key_shown(entry.lane_key, hidden),
+                    key=key_shown(entry.lane_key, hidden),
                     status=_held_status(entry, entry.lane_key in holding),
                     attempts=entry.attempts,
                     next_attempt_ms=entry.due_ms or None,
@@ -270,53 +271,15 @@ class Monitor:
     async def _dead(self, name: str, partition: int) -> list[tuple[int, DeadEntry]]:
         return [(offset, decode_entry(data, DeadEntry)) async for offset, data in self._entries(name, partition, DEAD)]
 
-    async def dead_letters(self, name: str, *, key: str | None = None) -> list[DeadLetterView]:
+    async def dead_letters(
+        self, name: str, chosen: Selection | None = None, *, key: str | None = None
+    ) -> list[DeadLetterView]:
         """What the subscription gave up, by partition and offset; of one key if given. Raises UnknownSubscription."""
-        hidden = await self._hides_keys((await self.info(name)).topic)
-        views = []
-        for info in await self._log.partitions(name):
-            number = info.partition
-            dead = await self._dead(name, number)
-            behind = Counter[bytes | None]()
-            if any(entry.holds for _, entry in dead):
-                behind.update(
-                    [decode_entry(data, HeldEntry).lane_key async for _, data in self._entries(name, number, HELD)]
-                )
-            views += [
-                msgspec.structs.replace(
-                    _dead_letter_view(number, offset, entry, behind[entry.lane_key] if entry.holds else 0),
-                    key=_key_shown(entry.key, hidden, key),
-                )
-                for offset, entry in dead
-                if key is None or key_text(entry.key) == key
-            ]
-        return views
+        return await self.letters.views(await self.info(name), chosen or Selection(key=key))
 
     async def dead_letter(self, name: str, record: RecordId) -> DeadLetterDetail | None:
-        """One dead letter with its record and stack; None if there is no such one. Raises UnknownSubscription."""
-        info = await self.info(name)
-        found = [view for view in await self.dead_letters(name) if (view.partition, view.offset) == record]
-        if not found:
-            return None
-        records = await self._log.read_offsets(info.topic, record.partition, [record.offset])
-        copy = await self._copy(name, f"{info.topic}/{record.partition}/{record.offset}", found[0])
-        stack = None if copy is None else self._log.envelope(copy).headers.get("postline-error-stack")
-        await self._contents.learn(info.topic, records)
-        hidden = await self._hides_keys(info.topic)
-        view = self._record_view(info.topic, record.partition, records[0], hidden) if records else None
-        return DeadLetterDetail(letter=found[0], record=view, stack=stack)
-
-    async def _copy(self, name: str, origin: str, letter: DeadLetterView) -> Record | None:
-        """The newest full copy of a dead letter; the search begins where its failure's time says."""
-        topic, partition = name + DEAD_LETTER_SUFFIX, letter.partition
-        offset = await self._log.offset_at(topic, partition, letter.failed_ms - _COPY_SLACK_MS)
-        found = None
-        while page := await self._log.read(topic, partition, offset):
-            for record in page:
-                if self._log.envelope(record).headers.get("postline-origin") == origin:
-                    found = record
-            offset = page[-1][0] + 1
-        return found
+        """One dead letter with all that is known of it; None if there is no such one. Raises UnknownSubscription."""
+        return await self.letters.detail(await self.info(name), record)
 
     # -- the audit ----------------------------------------------------------------------------
 
@@ -379,11 +342,6 @@ def _partition_audit(stored: PartitionInfo, held_offsets: list[int] | None) -> P
     )
 
 
-def _key_shown(key: bytes | None, hidden: bool, known: str | None = None) -> str | None:
-    text = key_text(key)
-    return MASK if hidden and text is not None and text != known else text
-
-
 def _held_status(entry: HeldEntry, behind: bool) -> str:
     if entry.due_ms:
         return "retrying"
@@ -397,19 +355,3 @@ def _status(partitions: Sequence[PartitionView], members: Sequence[MemberView]) 
     if paused:
         return "paused" if paused == len(partitions) else "partly paused"
     return "running" if members else "idle"
-
-
-def _dead_letter_view(partition: int, offset: int, entry: DeadEntry, blocked: int) -> DeadLetterView:
-    return DeadLetterView(
-        id=str(RecordId(partition, offset)),
-        partition=partition,
-        offset=offset,
-        key=key_text(entry.key),
-        type=entry.type,
-        error_type=entry.error_type,
-        error=entry.error,
-        attempts=entry.attempts,
-        failed_ms=entry.failed_ms,
-        holds=entry.holds,
-        blocked=blocked,
-    )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from postline.contracts.masking import MASK
 from postline.contracts.schema import SCHEMA_URN
 from postline.errors import UsageError
 from postline.log.port import Bounds, Record
@@ -18,7 +19,9 @@ __all__ = [
     "AuditView",
     "BoundView",
     "DeadLetterDetail",
+    "DeadLetterGroup",
     "DeadLetterView",
+    "EditView",
     "HeldView",
     "MemberView",
     "PartitionAudit",
@@ -26,8 +29,10 @@ __all__ = [
     "PriorityView",
     "RecordId",
     "RecordView",
+    "RelatedView",
     "SubscriptionView",
     "TopicView",
+    "key_shown",
     "key_text",
     "record_view",
 ]
@@ -114,6 +119,48 @@ class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
     holds: bool
     #: How many wait behind it.
     blocked: int
+    #: That of all that failed alike, and where: the innermost frame of the user's code.
+    group: str = ""
+    place: str = ""
+    #: How often it was redriven before.
+    redrives: int = 0
+    #: Another value is handled than was published.
+    edited: bool = False
+
+
+class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters of one exception and one place."""
+
+    group: str
+    error_type: str
+    place: str
+    #: Of the first of them.
+    error: str
+    count: int
+    first_failed_ms: int
+    last_failed_ms: int
+    types: list[str]
+    #: One of them.
+    example: str
+
+
+class EditView(msgspec.Struct, frozen=True, kw_only=True):
+    """Who gave a dead letter another value, and why."""
+
+    by: str
+    reason: str
+    edited_ms: int
+
+
+class RelatedView(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the same conversation."""
+
+    topic: str
+    id: str
+    type: str
+    message_id: str
+    causation_id: str
+    stored_ms: int
 
 
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,8 +320,19 @@ class DeadLetterDetail(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter with its record and the stack of its error; either is None if retention took it."""
 
     letter: DeadLetterView
+    #: As it would be handled: edited, if it was.
     record: RecordView | None
     stack: str | None
+    #: What led to the error, the nearest first.
+    causes: list[str] = []
+    #: Where the record lies: topic, partition and offset.
+    origin: str = ""
+    #: The correlation id, and the records of it that lie near in time, the oldest first.
+    conversation: str = ""
+    related: list[RelatedView] = []
+    edit: EditView | None = None
+    #: As it was published, where it was edited.
+    original: RecordView | None = None
 
 
 def record_view(
@@ -315,6 +373,12 @@ def key_text(key: bytes | None) -> str | None:
         return key.decode()
     except UnicodeDecodeError:
         return "0x" + key.hex()
+
+
+def key_shown(key: bytes | None, hidden: bool, known: str | None = None) -> str | None:
+    """A key as it is shown: masked where it is `hidden`, unless who asks knows it."""
+    text = key_text(key)
+    return MASK if hidden and text is not None and text != known else text
 
 
 def _iso(time_ms: int) -> str:

@@ -410,6 +410,13 @@ class Consumer:
             else:
                 await obey(owned, op)
             owned.control_offset = record[0] + 1
+            if op.offsets:
+                # With its effects, so that waiting may commit both: the next of many waits until these are in hand.
+                owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(owned.control_offset, fetched.topic))
+                self._committer.wake()
+                await self._room_for_more(owned)
+                if owned.draining or self.owned.get(owned.partition) is not owned:
+                    return
         owned.control_offset = fetched.next_offset
         owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(fetched.next_offset, fetched.topic))
         if await end_old_control(owned):
@@ -417,6 +424,13 @@ class Consumer:
             self.membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
         self._recount()
         self._committer.wake()
+
+    async def _room_for_more(self, owned: OwnedPartition) -> None:
+        """Wait until few redriven records are waiting for a worker; not while a partition is being taken up."""
+        if self._tasks and asyncio.current_task() is self._tasks[0]:
+            while len(self.pool.ready) > _READY_LANES_MAX and not owned.draining:
+                self._room.clear()
+                await self._room.wait()
 
     async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> None:
         # All of it is committed first: what were left would land after the reset, under the same epoch.

@@ -8,11 +8,11 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from postline.errors import DecodeError, UnknownTopic, UsageError
-from postline.log.port import Append, Record
+from postline.log.port import SCHEMA_ID_SHIFT, Append, Record
 from postline.message import UNREADABLE, Envelope
 from postline.runtime.delays import DelayToken
-from postline.runtime.entries import CONTROL, DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_key
-from postline.runtime.intents import Discard
+from postline.runtime.disposing import Disposal, dispose
+from postline.runtime.entries import CONTROL, EditEntry
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.plan import CONTROL_SUFFIX
 
@@ -44,9 +44,17 @@ _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request to the owner of one partition."""
 
-    op: Literal["redrive", "discard", "pause", "resume", "reset", "types", "cancel", "reply", "unschedule"]
-    #: redrive, discard: the record; reset: where to go on.
+    op: Literal["redrive", "discard", "edit", "pause", "resume", "reset", "types", "cancel", "reply", "unschedule"]
+    #: redrive, discard, edit: the record; reset: where to go on.
     offset: _Natural | None = None
+    #: redrive, discard: more records, all of which are meant beside `offset`.
+    offsets: tuple[_Natural, ...] = ()
+    #: redrive, discard, edit: how often each was redriven before, as who asks saw it; none that differs is touched.
+    seen: tuple[_Natural, ...] = ()
+    #: redrive: its name; edit: that of the redrive which follows it, if one does.
+    run: str = ""
+    #: edit: who asks.
+    by: str = ""
     #: reset: the time to go on from, instead of an offset.
     time_ms: _Natural | None = None
     reason: str = ""
@@ -60,6 +68,7 @@ class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     client: str = ""
     request: str = ""
     #: reply: its wire name, and its value under the schema and flags that `flags` says; which of the outcomes it is.
+    #: edit: the value, under the schema that `flags` says.
     type: str = ""
     outcome: str = ""
     content_type: str = ""
@@ -182,8 +191,8 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
         case "cancel" | "reply":
             if owned.answers is not None:  # else it watches commands that others serve
                 await owned.answers.obey(op)
-        case "redrive" | "discard" if op.offset is not None:
-            await _redrive_or_discard(owned, op, op.offset)
+        case "redrive" | "discard" | "edit" if letters := _letters(op):
+            await dispose(owned, letters, Disposal(op.op, op.reason, op.run, _edit(owned, op)))
         case _:
             _log.warning("subscription %s skips a control record without meaning: %s", owned.plan.name, op)
 
@@ -198,29 +207,14 @@ async def _unschedule(owned: OwnedPartition, text: str) -> None:
         _log.info("subscription %s: nothing was cancelled, message %s has left", owned.plan.name, token.id)
 
 
-async def _redrive_or_discard(owned: OwnedPartition, op: ControlOp, offset: int) -> None:
-    if data := await owned.read_entry(DEAD, offset_key(offset)):
-        dead = decode_entry(data, DeadEntry)
-        if op.op == "redrive":
-            owned.holding.redrive(offset, dead)
-        else:
-            owned.holding.discard(offset, dead)
-            if owned.answers is not None:
-                owned.answers.forget(offset)
-            _log.info(
-                "subscription %s discards dead letter %d:%d: %s", owned.plan.name, owned.partition, offset, op.reason
-            )
-        return
-    if op.op == "discard" and (data := await owned.read_entry(HELD, offset_key(offset))):
-        # Read first: once it is discarded nothing is left that would be asked again.
-        answered = owned.answers
-        records = (
-            [] if answered is None else await owned.around.log.read_offsets(owned.topic, owned.partition, [offset])
-        )
-        if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
-            _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
-        elif answered is not None:
-            for record in records:
-                answered.fault(record, Discard(op.reason or "discarded by an operator"), redrivable=False)
-        return
-    _log.warning("subscription %s has no dead letter %d:%d to %s", owned.plan.name, owned.partition, offset, op.op)
+def _letters(op: ControlOp) -> dict[int, int | None]:
+    """The records that are meant, each with how often it was redriven when who asks saw it; None if that isn't said."""
+    offsets = (*op.offsets, *(() if op.offset is None else (op.offset,)))
+    seen = dict(zip(offsets, op.seen, strict=False))
+    return {offset: seen.get(offset) for offset in offsets}
+
+
+def _edit(owned: OwnedPartition, op: ControlOp) -> EditEntry | None:
+    if op.op != "edit":
+        return None
+    return EditEntry(op.value, op.flags >> SCHEMA_ID_SHIFT, op.by, op.reason, owned.now_ms())

@@ -8,7 +8,7 @@ from postline.contracts.masking import MASK, has_sensitive, hidden_texts, withou
 from postline.contracts.schema import Schema
 from postline.errors import ContractError
 from postline.log.port import SCHEMA_ID_SHIFT, Record
-from postline.runtime.deadletters import MaskedError, error_text, stack_of
+from postline.runtime.deadletters import MaskedError, cause_texts, error_text, stack_of
 from postline.runtime.handlers import Handler
 
 __all__ = ["discreet"]
@@ -30,7 +30,9 @@ def discreet(error: BaseException, handler: Handler | None, record: Record) -> B
     texts = {each for schema in schemas for each in hidden_texts(schema, plain)}
     text, stack = error_text(error), stack_of(error)
     shown, shown_stack = without_texts(text, texts), without_texts(stack, texts)
-    return error if (shown, shown_stack) == (text, stack) else MaskedError.of(error, shown, shown_stack)
+    if (shown, shown_stack) == (text, stack):
+        return error
+    return MaskedError.of(error, shown, shown_stack, [without_texts(each, texts) for each in cause_texts(error)])
 
 
 def _marking(handler: Handler, record: Record) -> list[Schema]:

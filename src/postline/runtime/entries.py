@@ -16,9 +16,12 @@ __all__ = [
     "CANCELLED",
     "CONTROL",
     "DEAD",
+    "DEAD_LIMITS",
+    "DEAD_LIMITS_KEY",
     "DEDUP",
     "DEDUP_ORDER",
     "EARLY",
+    "EDITS",
     "FORMATS",
     "HELD",
     "JOINED",
@@ -33,6 +36,8 @@ __all__ = [
     "UNIQUE",
     "USER_STATE",
     "DeadEntry",
+    "DeadLimits",
+    "EditEntry",
     "HeldEntry",
     "PriorityEntry",
     "TimerEntry",
@@ -47,6 +52,10 @@ __all__ = [
 
 HELD = "held"
 DEAD = "dead"
+#: By offset, what is handled in place of the record's own value.
+EDITS = "edits"
+#: What the subscription says of its dead letters, for whoever looks on.
+DEAD_LIMITS, DEAD_LIMITS_KEY = "dead-limits", b"limits"
 DEDUP = "dedup"
 DEDUP_ORDER = "dedup-order"
 TYPES = "types"
@@ -69,7 +78,7 @@ PRIORITY, PRIORITY_KEY = "priority", b"priority"
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
-FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1}
+FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1, EDITS: 1, DEAD_LIMITS: 1}
 
 
 class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -100,6 +109,9 @@ class HeldEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
     #: How long it was to wait when it was put off; 0 in entries written before this was kept.
     delay_ms: int = 0
+    #: How often it was redriven, and the last redrive's name.
+    redrives: int = 0
+    run: str = ""
 
 
 class DeadEntry(msgspec.Struct, array_like=True, gc=False):
@@ -114,6 +126,35 @@ class DeadEntry(msgspec.Struct, array_like=True, gc=False):
     failed_ms: int
     #: Later records of the key wait until it is redriven or discarded.
     holds: bool
+    format: int = 1
+    #: Where it failed, and the group of all that failed alike; "" in entries written before these were kept.
+    place: str = ""
+    group: str = ""
+    #: Bytes of the value.
+    size: int = 0
+    #: How often it was redriven before it failed again, and the last redrive's name.
+    redrives: int = 0
+    run: str = ""
+
+
+class EditEntry(msgspec.Struct, array_like=True, gc=False):
+    """What stands for a record's value until it ends."""
+
+    value: bytes
+    #: The id of the schema that it is written under, where a record's flags have it.
+    schema_id: int
+    by: str
+    reason: str
+    edited_ms: int
+    format: int = 1
+
+
+class DeadLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """From when on dead letters are an alarm, and are given up; 0 for never."""
+
+    alarm_count: int = 0
+    alarm_age_ms: int = 0
+    max_age_ms: int = 0
     format: int = 1
 
 
@@ -151,7 +192,7 @@ class UniqueEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry, UniqueEntry)
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry, UniqueEntry, EditEntry, DeadLimits)
 
 
 class _Versioned(Protocol):
@@ -164,7 +205,9 @@ _OFFSET = struct.Struct(">Q")
 OFFSET_BYTES = _OFFSET.size
 
 
-def encode_entry(entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry | UniqueEntry) -> bytes:
+def encode_entry(
+    entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry | UniqueEntry | EditEntry | DeadLimits,
+) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)
 

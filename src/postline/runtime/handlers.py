@@ -58,6 +58,17 @@ class Handler:
         """Reads values of the handler's own version."""
         return self.reading.decode
 
+    def read(self, record: Record) -> Any:
+        """The record's message. Raises DecodeError, without the cause where that would tell values."""
+        try:
+            return self.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - becomes a refusal
+            said, remedy, cause = self.fault(error, record)
+            raise DecodeError(
+                f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {said}.",
+                remedy=remedy or "Mend the contract or the handler's view of it, then redrive; or discard it.",
+            ) from cause
+
     def fault(self, error: Exception, record: Record) -> tuple[str, str, Exception | None]:
         """See `Reading.fault`; of a record that names no schema, any of the writers may have written it."""
         writer = self.writers.get(record[5] >> SCHEMA_ID_SHIFT)

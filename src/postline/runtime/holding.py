@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 
+from postline.errors import DecodeError
 from postline.log.port import Record
-from postline.runtime.deadletters import dead_letter_copy, describe, envelope_or_blank, records_of_copies
+from postline.runtime.deadletters import Burial, Copies, dead_letter_copy, describe, envelope_or_blank, source_of
+from postline.runtime.edits import Edits
 from postline.runtime.entries import (
     DEAD,
     HELD,
@@ -18,8 +21,10 @@ from postline.runtime.entries import (
     offset_of,
     pages_of,
 )
+from postline.runtime.graves import Graves
 from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
 from postline.runtime.outcomes import Outcome
+from postline.runtime.places import place_of
 from postline.runtime.reordering import fit_dead, fit_held
 
 __all__ = ["Holding"]
@@ -28,6 +33,9 @@ _log = logging.getLogger("postline.runtime")
 
 #: Parked records brought back into memory at a time.
 _UNPARK_RECORDS = 100
+#: Redriven records kept in memory before they run; more wait by their offsets alone.
+_AT_HAND_RECORDS = 2_000
+_AT_HAND_BYTES = 8 << 20
 _BOUND = "held records"
 
 
@@ -43,12 +51,21 @@ class Holding:
         #: Lanes that came due while an operator's pause is in force.
         self._waiting_for_resume: list[Lane] = []
         self.operator_paused = False
+        #: Of held records that were redriven: how often, and the last redrive's name.
+        self._redriven: dict[int, tuple[int, str]] = {}
+        #: Of those, the sizes of what lies in lanes and has not been tried yet.
+        self._at_hand: dict[int, int] = {}
+        self._bytes_at_hand = 0
+        self.edits = Edits(owned)
+        self.graves = Graves()
+        self._copies = Copies(owned.around.log, owned.plan.dead_letters, owned.assignment)
 
     # -- taking up what the last owner left ---------------------------------------------------
 
     async def load(self) -> None:
         """Rebuild the lanes that were held, as they stood at the last commit."""
         heads: dict[int, tuple[Lane, HeldEntry]] = {}
+        await self.edits.load()
         async for page in self._entries(HELD):
             held = [(offset, decode_entry(data, HeldEntry)) for offset, data in page]
             await fit_held(self._owned, held)
@@ -57,10 +74,14 @@ class Holding:
                 if not lane.parked:
                     heads[offset] = (lane, entry)
                 lane.parked.append(offset)
-                self._grow(offset, entry.size)
+                if entry.redrives:
+                    self._redriven[offset] = (entry.redrives, entry.run)
+                if not entry.redrives or entry.attempts:
+                    self._grow(offset, entry.size)
         async for page in self._entries(DEAD):
             for offset, data in page:
                 dead = decode_entry(data, DeadEntry)
+                self.graves.added(dead.failed_ms)
                 fit_dead(self._owned, offset, dead)
                 if dead.holds:
                     lane = self._lane(dead.lane_key, offset)
@@ -136,16 +157,20 @@ class Holding:
         chunk, index, record = item[0], item[1], item[2]
         offset = record[0]
         entry.size = len(record[4] or b"")
+        if redriven := self._redriven.get(offset):
+            entry.redrives, entry.run = redriven
+            self._let_go(offset)
         unit = self._owned.unit
         unit.put(HELD, offset_key(offset), encode_entry(entry))
         unit.moved = True
         if chunk is not None:
             chunk.outcomes[index] = Outcome.HELD
-            self._grow(offset, entry.size)
+        self._grow(offset, entry.size)
 
     def _grow(self, offset: int, size: int) -> None:
+        """Count it toward the bound, once."""
+        self._bytes += size - self._sizes.get(offset, 0)
         self._sizes[offset] = size
-        self._bytes += size
 
     def holds(self, offset: int) -> bool:
         """Whether a record waits here."""
@@ -219,8 +244,8 @@ class Holding:
         log = owned.around.log
         found = {record[0]: record for record in await log.read_offsets(owned.topic, owned.partition, offsets)}
         if missing := [offset for offset in offsets if offset not in found]:
-            found |= await records_of_copies(log, owned.plan.dead_letters, owned.assignment, missing)
-        return found
+            found |= await self._copies.records(missing)
+        return await self.edits.applied(found)
 
     def _vanished(self, offset: int) -> None:
         self._owned.unit.delete(HELD, offset_key(offset))
@@ -239,15 +264,26 @@ class Holding:
     def _changed(self, offset: int, outcome: Outcome) -> None:
         self._owned.window.change(offset, outcome)
         self._owned.unit.moved = True
-        self._bytes -= self._sizes.pop(offset, 0)
-        self._apply_bound()
+        if outcome is not Outcome.DEAD_LETTERED:
+            self.edits.forget(offset)
+        if self._redriven.pop(offset, None) is not None:
+            self._let_go(offset)
+        if (size := self._sizes.pop(offset, None)) is not None:
+            self._bytes -= size
+            self._apply_bound()
+
+    def _let_go(self, offset: int) -> None:
+        self._bytes_at_hand -= self._at_hand.pop(offset, 0)
 
     # -- dead letters -------------------------------------------------------------------------
 
     def bury(self, lane: Lane, item: Item, error: BaseException, attempts: int) -> None:
         """Give the lane's first record up: a full copy is appended, its status kept in state."""
         owned, record = self._owned, item[2]
+        offset = record[0]
         holds = owned.plan.after == "hold" and lane.key is not None
+        place = place_of(source_of(error), _place_without_frames(item, error))
+        redrives, run = self._redriven.get(offset, (0, ""))
         entry = DeadEntry(
             lane_key=lane.key,
             key=record[2],
@@ -257,41 +293,78 @@ class Holding:
             attempts=attempts,
             failed_ms=owned.around.clock.now_ms(),
             holds=holds,
+            place=place.text,
+            group=place.group,
+            size=len(record[4] or b""),
+            redrives=redrives,
+            run=run,
         )
         lane.items.popleft()
         lane.attempts = 0
         owned.settle(item, Outcome.DEAD_LETTERED)
-        owned.unit.put(DEAD, offset_key(record[0]), encode_entry(entry))
+        owned.unit.put(DEAD, offset_key(offset), encode_entry(entry))
+        self.graves.added(entry.failed_ms)
         envelope = envelope_or_blank(owned.around.log, record)
-        owned.unit.appends.append(dead_letter_copy(owned.plan.dead_letters, owned.assignment, record, envelope, error))
+        burial = Burial(record, envelope, error, attempts, entry.failed_ms, self.edits.by.get(offset, ""))
+        owned.unit.appends.append(dead_letter_copy(owned.plan.dead_letters, owned.assignment, burial))
         if holds:
-            lane.dead.add(record[0])
+            lane.dead.add(offset)
             lane.wait = Wait.DEAD
             self._park_items(lane, None)
 
-    def redrive(self, offset: int, dead: DeadEntry) -> None:
-        """Run a dead letter again under its own offset, before what waits behind it."""
+    def redrive(self, offset: int, dead: DeadEntry, run: str = "", record: Record | None = None) -> None:
+        """Run a dead letter again under its own offset, before what waits behind it; `record` if it is at hand."""
         lane = self._lane(dead.lane_key, offset)
-        unit = self._owned.unit
+        unit, redrives = self._owned.unit, dead.redrives + 1
         unit.delete(DEAD, offset_key(offset))
-        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(dead.lane_key)))
+        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(dead.lane_key, redrives=redrives, run=run)))
         unit.moved = True
+        self._redriven[offset] = (redrives, run)
         self._owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
-        self._grow(offset, 0)
-        if offset in lane.dead:
+        self.graves.removed()
+        held_key = offset in lane.dead
+        if held_key:
             lane.dead.discard(offset)
-            lane.parked.appendleft(offset)
             lane.attempts = 0
+            if not lane.dead:
+                lane.wait = Wait.NOTHING
+        first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
+        if record is not None and lane.wait is Wait.NOTHING and (first or lane.free):
+            self._solo.pop(offset, None)
+            size = self._at_hand[offset] = len(record[4] or b"")
+            self._bytes_at_hand += size
+            lane.items.append((None, offset, record, self._owned.plan.handler_of(record[3]), UNDECODED))
+            self._owned.enqueue(lane)
+        elif held_key:
+            lane.parked.insert(bisect_left(lane.parked, offset), offset)
+            self._let_flow(lane)
         else:
             lane.parked.append(offset)
-        self._let_flow(lane)
+            self._let_flow(lane)
+
+    async def at_hand(self, letters: Sequence[tuple[int, DeadEntry]]) -> dict[int, Record]:
+        """The records of those of these dead letters that memory has room for, read in one go."""
+        if self.operator_paused:
+            return {}
+        chosen: list[int] = []
+        room, bytes_room = _AT_HAND_RECORDS - len(self._at_hand), _AT_HAND_BYTES - self._bytes_at_hand
+        for offset, dead in letters[: max(0, room)]:
+            bytes_room -= dead.size
+            if bytes_room < 0:
+                break
+            chosen.append(offset)
+        found = await self._read(chosen) if chosen else {}
+        await self._owned.prepare(list(found.values()))
+        return found
 
     def discard(self, offset: int, dead: DeadEntry) -> None:
         """Give a dead letter up for good; what waited behind it flows."""
         unit = self._owned.unit
         unit.delete(DEAD, offset_key(offset))
         unit.moved = True
+        self.edits.forget(offset)
         self._owned.window.change(offset, Outcome.DISCARDED, counted_as=Outcome.DEAD_LETTERED)
+        self.graves.removed()
         if dead.holds:
             lane = self._lane(dead.lane_key, offset)
             lane.dead.discard(offset)
@@ -326,3 +399,11 @@ class Holding:
             if lane.timer is not None:
                 lane.timer.cancel()
                 lane.timer = None
+
+
+def _place_without_frames(item: Item, error: BaseException) -> str:
+    """Where an error without a frame of the user's code came from."""
+    handler = item[3]
+    if handler is None or isinstance(error, DecodeError):
+        return f"reading {item[2][3] or 'a record'}"
+    return f"{handler.function.__module__}:{getattr(handler.function, '__qualname__', handler.type_name)}"

@@ -108,6 +108,9 @@ class LaneOwner(Protocol):
     def retire(self, lane: Lane) -> None:
         """Forget the lane if nothing of it is left."""
 
+    async def read_entry(self, namespace: str, key: bytes) -> bytes | None:
+        """A state entry as this owner last wrote it, committed or not."""
+
     async def prepare(self, records: Sequence[Record]) -> None:
         """Read the keyed state that these records' handlers may ask for."""
 

@@ -356,6 +356,22 @@ class OwnedPartition:
                 return unit.changes[namespace, key]
         return (await self.membership.get_state(self.assignment, namespace, [key])).get(key)
 
+    async def read_entries(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """As `read_entry`, of many; absent ones are left out."""
+        changed = self._changes(namespace, keys)  # before the read: what is committed meanwhile may not be in it
+        stored = await self.membership.get_state(self.assignment, namespace, keys)
+        for key, change in (changed | self._changes(namespace, keys)).items():
+            if change is None:
+                stored.pop(key, None)
+            else:
+                stored[key] = change
+        return stored
+
+    def _changes(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """What is not committed yet of these entries."""
+        units = [unit.changes for unit in (self.committing, self.unit) if unit is not None and unit.changes]
+        return {key: changes[namespace, key] for changes in units for key in keys if (namespace, key) in changes}
+
     # -- pausing ----------------------------------------------------------------------------
 
     def pause(self, reason: str) -> None:

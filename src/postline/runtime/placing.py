@@ -17,9 +17,11 @@ from postline.runtime.entries import (
     CANCELLED,
     CONTROL,
     DEAD,
+    DEAD_LIMITS,
     DEDUP,
     DEDUP_ORDER,
     EARLY,
+    EDITS,
     HELD,
     JOINED,
     LATER,
@@ -68,6 +70,7 @@ class _Placing:
         self._copies: dict[str, Callable[[StateEntry], list[StateEntry]]] = {
             TYPES: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             PRIORITY: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
+            DEAD_LIMITS: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,
@@ -76,7 +79,7 @@ class _Placing:
 
     def place(self, entry: StateEntry, count: int) -> list[StateEntry]:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
-        if entry.namespace in (HELD, DEAD, ANSWERED, LATER, EARLY, UNIQUE, JOINED):
+        if entry.namespace in (HELD, DEAD, EDITS, ANSWERED, LATER, EARLY, UNIQUE, JOINED):
             return [entry]
         if entry.namespace in _BY_HOME:
             home = _BY_HOME[entry.namespace](entry)

@@ -6,7 +6,7 @@ import logging
 
 from postline.log.port import Assignment, PartitionCommit
 from postline.runtime.control import CONTROL_POSITION, ControlOp, position_entry
-from postline.runtime.entries import CONTROL, DEAD, HELD, USER_STATE, keys_of, offset_key, offset_of
+from postline.runtime.entries import CONTROL, DEAD, EDITS, HELD, USER_STATE, keys_of, offset_key, offset_of
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
 from postline.runtime.unit import PendingUnit
@@ -35,6 +35,9 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
     for key in await keys_of(owned, DEAD):
         if offset_of(key) >= target:
             unit.delete(DEAD, key)
+    gone = {*held, *(offset_of(key) for place, key in unit.changes if place == DEAD)}
+    for offset in gone & owned.holding.edits.by.keys():
+        unit.delete(EDITS, offset_key(offset))
     if not op.keep_state:
         unit.clear(USER_STATE)
     unit.put(CONTROL, CONTROL_POSITION, position_entry(control_offset, owned.control_topic))

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 from postline.errors import DecodeError, LogError, MessageError, Refused
-from postline.log.port import SCHEMA_ID_SHIFT
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
@@ -260,15 +259,7 @@ class WorkerPool:
 
     def decode(self, handler: Handler, item: Item) -> Any:
         """The record's message; raises DecodeError, which never is retried."""
-        record = item[2]
-        try:
-            return handler.decoders[record[5] >> SCHEMA_ID_SHIFT](record[4])  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 - becomes a refusal, without the cause where that tells values
-            said, remedy, cause = handler.fault(error, record)
-            raise DecodeError(
-                f"The {record[3] or 'record'} at offset {record[0]} can't be read as the handler's type: {said}.",
-                remedy=remedy or "Mend the contract or the handler's view of it, then redrive; or discard it.",
-            ) from cause
+        return handler.read(item[2])
 
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
         """Settle the lane's first record with an outcome that needs no more handling."""

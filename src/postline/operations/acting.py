@@ -1,49 +1,28 @@
-"""What operators ask of subscriptions: redrive, discard, pause, resume, reset and remove; and of topics: partitions.
-
-Nobody but a partition's owner writes its state, so that each of these is a durable record on the
-subscription's control topic, and the owner obeys it when it comes to it: at once while a worker
-runs, else when the next one does.
-"""
+"""`Operations`: all that operators ask of subscriptions, and of topics: partitions."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
-from postline.clock import Clock
 from postline.contracts import PLACED_BY
 from postline.errors import UsageError
-from postline.ids import IdSource
 from postline.log.needs import Repartitioning
 from postline.log.planning import no_repartition
-from postline.log.port import Bounds, Capability, Log, PartitionInfo
-from postline.message import Envelope
+from postline.log.port import Bounds, Capability, PartitionInfo
 from postline.monitor import Monitor, RecordId, SubscriptionView, TaskView, TopicView
-from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position, control_record
+from postline.operations.asking import Request
+from postline.operations.deadletters import DeadLetterActs
+from postline.runtime.control import CONTROL_POSITION, ControlOp, control_position
 from postline.runtime.delays import DelayToken
-from postline.runtime.entries import CONTROL, DEAD, HELD, TIMER_NOTES, USER_STATE, offset_key, offset_of
+from postline.runtime.entries import CONTROL, DEAD, HELD, TIMER_NOTES, USER_STATE, offset_of
 from postline.runtime.placing import state_placer
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 from postline.runtime.revoked import outcome_key
 
-__all__ = ["Operations", "PartitionReset", "Request", "ResetPlan", "ResetTarget"]
-
-_POLL_SECONDS = 0.1
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """Something asked of the owners of a subscription's partitions; it is durable."""
-
-    subscription: str
-    #: Partition to the offset of the last control record for it.
-    asked: dict[int, int]
-    #: Whether a worker was there when it was asked.
-    live: bool
-    #: The records that are to be discarded.
-    discards: tuple[RecordId, ...] = ()
+__all__ = ["Operations", "PartitionReset", "ResetPlan", "ResetTarget"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,46 +67,21 @@ class ResetPlan(msgspec.Struct, frozen=True, kw_only=True):
         return sum(getattr(each, field) for each in self.partitions)
 
 
-class Operations:
+class Operations(DeadLetterActs):
     """Asks owners for what operators want. `source` is shown as the author of the requests."""
-
-    def __init__(self, log: Log, clock: Clock, randomness: random.Random, *, source: str = "postline.operator") -> None:
-        self._log = log
-        self._clock = clock
-        self._source = source
-        self._ids = IdSource(clock.now_ms, randomness)
 
     async def pause(self, subscription: str) -> Request:
         """Stop fetching, retries and redrives in all partitions. Raises UnknownSubscription."""
-        return await self._ask_all(subscription, ControlOp(op="pause"))
+        return await self.ask_all(subscription, ControlOp(op="pause"))
 
     async def resume(self, subscription: str) -> Request:
         """Undo `pause`; what came due meanwhile runs. Raises UnknownSubscription."""
-        return await self._ask_all(subscription, ControlOp(op="resume"))
-
-    async def redrive(self, subscription: str, records: Sequence[RecordId]) -> Request:
-        """Run dead letters again under their own offsets, in order, before what waits behind them.
-
-        Raises UnknownSubscription, and UsageError if one of them is no dead letter; then none is asked for.
-        """
-        await self._require(subscription, records, (DEAD,), "dead letter")
-        return await self._ask(subscription, [(each, ControlOp(op="redrive", offset=each.offset)) for each in records])
-
-    async def discard(self, subscription: str, records: Sequence[RecordId], reason: str) -> Request:
-        """Give dead letters, or held records, up for good; what waits behind them flows.
-
-        Raises UnknownSubscription, and UsageError if one of them is neither, or for no reason; then none is asked for.
-        """
-        if not reason.strip():
-            raise UsageError("A discard needs a reason.", remedy="Say why; it is kept in the control topic.")
-        await self._require(subscription, records, (DEAD, HELD), "dead letter or held record")
-        ops = [(each, ControlOp(op="discard", offset=each.offset, reason=reason)) for each in records]
-        return msgspec.structs.replace(await self._ask(subscription, ops), discards=tuple(records))
+        return await self.ask_all(subscription, ControlOp(op="resume"))
 
     async def cancel_task(self, subscription: str, task: TaskView) -> Request:
         """Ask that a task, or any command of a record and a client, not be begun. Raises UnknownSubscription."""
         op = ControlOp(op="cancel", client=task.client, request=task.request_id)
-        return await self._ask(subscription, [(RecordId.parse(task.id), op)])
+        return await self.ask(subscription, [(RecordId.parse(task.id), op)])
 
     async def cancel(self, token: str) -> Request:
         """Ask for a delayed message to be cancelled; `cancelled` tells how that ended, once it is `obeyed`.
@@ -141,7 +95,7 @@ class Operations:
                 f"Subscription {named.subscription!r} has no partition {named.partition}, which the token names.",
                 remedy="Use the token with the log that it came from.",
             )
-        return await self._ask(
+        return await self.ask(
             named.subscription, [(RecordId(named.partition, 0), ControlOp(op="unschedule", token=token))]
         )
 
@@ -214,7 +168,7 @@ class Operations:
             )
             for each in plan.partitions
         ]
-        return await self._ask(plan.subscription, ops)
+        return await self.ask(plan.subscription, ops)
 
     async def remove(self, subscription: str) -> None:
         """Forget positions, held records, dead letters' status and state, for good.
@@ -309,68 +263,3 @@ class Operations:
                 first = await self._log.offset_at(topic, each.partition, view.created_ms)
             count += len(await self._log.read(topic, each.partition, first, limit=100))
         return count
-
-    # -- what was asked -----------------------------------------------------------------------
-
-    async def obeyed(self, request: Request, wait_seconds: float) -> bool:
-        """Whether the owners have done, and committed, what was asked; waits for it so long."""
-        end = self._clock.monotonic() + wait_seconds
-        while not await self._done(request):
-            left = end - self._clock.monotonic()
-            if left <= 0:
-                return False
-            await self._log.wait_for_appends(request.subscription + CONTROL_SUFFIX, min(left, _POLL_SECONDS))
-        return True
-
-    async def missed(self, request: Request) -> list[RecordId]:
-        """Of an obeyed discard, the records that are still there: they were being handled at that moment."""
-        return [each for each in request.discards if await self._has(request.subscription, each, (DEAD, HELD))]
-
-    async def _done(self, request: Request) -> bool:
-        topic = request.subscription + CONTROL_SUFFIX
-        for partition, offset in request.asked.items():
-            stored = dict(await self._log.peek_state(request.subscription, partition, CONTROL))
-            if (control_position(stored.get(CONTROL_POSITION), topic) or 0) <= offset:
-                return False
-        return True
-
-    async def _require(
-        self, subscription: str, records: Sequence[RecordId], namespaces: Sequence[str], what: str
-    ) -> None:
-        partitions = {each.partition for each in await self._log.partitions(subscription)}
-        missing = [
-            str(each)
-            for each in records
-            if each.partition not in partitions or not await self._has(subscription, each, namespaces)
-        ]
-        if missing:
-            raise UsageError(
-                f"Subscription {subscription!r} has no {what} {', '.join(missing)}.",
-                remedy="`postline dlq list` shows what there is; it may have been redriven or discarded meanwhile.",
-            )
-
-    async def _has(self, subscription: str, record: RecordId, namespaces: Sequence[str]) -> bool:
-        before = offset_key(record.offset - 1) if record.offset else b""
-        for namespace in namespaces:
-            found = await self._log.peek_state(subscription, record.partition, namespace, after=before, limit=1)
-            if found and offset_of(found[0][0]) == record.offset:
-                return True
-        return False
-
-    async def _ask_all(self, subscription: str, op: ControlOp) -> Request:
-        partitions = await self._log.partitions(subscription)
-        return await self._ask(subscription, [(RecordId(each.partition, 0), op) for each in partitions])
-
-    async def _ask(self, subscription: str, ops: Sequence[tuple[RecordId, ControlOp]]) -> Request:
-        """Append the requests in one step, in this order within a partition."""
-        live = bool(await self._log.members(subscription))
-        topic = subscription + CONTROL_SUFFIX
-        appends = [control_record(topic, place.partition, op, self._envelope()) for place, op in ops]
-        offsets = await self._log.append(appends) if appends else []
-        asked: dict[int, int] = {}
-        for append, offset in zip(appends, offsets, strict=True):
-            asked[append.partition] = max(offset, asked.get(append.partition, 0))
-        return Request(subscription=subscription, asked=asked, live=live)
-
-    def _envelope(self) -> Envelope:
-        return Envelope(id=self._ids.next_id(), source=self._source, time_ms=self._clock.now_ms())
