@@ -25,6 +25,7 @@ _ON_A_FILE = {
     "consume": ("consuming", "consume"),
     "consume-publish": ("consuming", "consume_publish"),
     "slow-handler": ("consuming", "slow_handler"),
+    "redrive": ("redriving", "redrive"),
     "handlers": ("consuming", "handlers"),
     "callers": ("publishing", "callers"),
     "one-at-a-time": ("publishing", "one_at_a_time"),

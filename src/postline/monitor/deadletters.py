@@ -43,7 +43,7 @@ from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 
 __all__ = ["DeadLetters", "Letter", "Opened", "Selection"]
 
-_PAGE = 1_000
+_PAGE = 4_000
 #: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
 _COPY_SLACK_MS = 2_000
 #: How far around a record the rest of its conversation is looked for, and in how many records of a partition.

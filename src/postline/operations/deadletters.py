@@ -33,7 +33,7 @@ __all__ = ["DeadLetterActs", "Disposed", "Pace"]
 _ASKED_RECORDS = 500
 _ASKED_BYTES = 4 << 20
 #: Requests that may be waiting for their owners.
-_UNDER_WAY = 16
+_UNDER_WAY = 4
 _POLL_SECONDS = 0.02
 #: With a rate, how often something is asked for.
 _TICKS_PER_SECOND = 10
@@ -182,13 +182,19 @@ class DeadLetterActs(Asking):
     ) -> tuple[int, str]:
         asked, began, under_way = 0, self._clock.monotonic(), deque[Request]()
         live = True
-        async for batch in _batches(letters, pace):
+        async for batches in _batches(letters, pace):
             if pace.rate is not None:
                 await self._clock.sleep(max(0.0, began + asked / pace.rate - self._clock.monotonic()))
-            offsets, seen = tuple([each.offset for each in batch]), tuple([each.entry.redrives for each in batch])
-            request = await self.ask(subscription, [(batch[0].id, op(offsets, seen))])
+            ops = [
+                (
+                    batch[0].id,
+                    op(tuple([each.offset for each in batch]), tuple([each.entry.redrives for each in batch])),
+                )
+                for batch in batches
+            ]
+            request = await self.ask(subscription, ops)
             under_way.append(request)
-            asked, live = asked + len(batch), request.live
+            asked, live = asked + sum(map(len, batches)), request.live
             told(asked)
             if live and len(under_way) >= _UNDER_WAY and not await self._until_obeyed(under_way, pace):
                 return asked, "unanswered"
@@ -265,25 +271,31 @@ class DeadLetterActs(Asking):
         return found[0][1] if found and offset_of(found[0][0]) == record.offset else None
 
 
-async def _batches(letters: AsyncIterator[list[Letter]], pace: Pace) -> AsyncIterator[list[Letter]]:
-    """Letters of one partition each, as many as one request asks for, up to the limit."""
+async def _batches(letters: AsyncIterator[list[Letter]], pace: Pace) -> AsyncIterator[list[list[Letter]]]:
+    """What is asked for in one step: letters of one partition each, as many as one request names, up to the limit."""
     left = pace.limit
-    most = _ASKED_RECORDS
-    if pace.rate is not None:
-        most = min(most, max(1, int(pace.rate / _TICKS_PER_SECOND)))
     async for page in letters:
-        batch: list[Letter] = []
-        size = 0
-        for letter in page if left is None else page[:left]:
-            if batch and (len(batch) == most or size + letter.entry.size > _ASKED_BYTES):
-                yield batch
-                batch, size = [], 0
-            batch.append(letter)
-            size += letter.entry.size
-        if batch:
-            yield batch
+        batches = _cut(page if left is None else page[:left], pace.rate)
+        if pace.rate is None:
+            yield batches
+        else:
+            for batch in batches:
+                yield [batch]
         if left is not None and (left := left - min(left, len(page))) == 0:
             return
+
+
+def _cut(page: Sequence[Letter], rate: float | None) -> list[list[Letter]]:
+    most = _ASKED_RECORDS if rate is None else min(_ASKED_RECORDS, max(1, int(rate / _TICKS_PER_SECOND)))
+    batches: list[list[Letter]] = []
+    size = 0
+    for letter in page:
+        if not batches or len(batches[-1]) == most or size + letter.entry.size > _ASKED_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(letter)
+        size += letter.entry.size
+    return batches
 
 
 def _require_reason(reason: str, what: str) -> None:

@@ -56,6 +56,8 @@ class Holding:
         #: Of those, the sizes of what lies in lanes and has not been tried yet.
         self._at_hand: dict[int, int] = {}
         self._bytes_at_hand = 0
+        #: Of those, the lanes of what has no entry in state yet: most end before the next commit, and need none.
+        self._unwritten: dict[int, bytes | None] = {}
         self.edits = Edits(owned)
         self.graves = Graves()
         self._copies = Copies(owned.around.log, owned.plan.dead_letters, owned.assignment)
@@ -159,6 +161,7 @@ class Holding:
         entry.size = len(record[4] or b"")
         if redriven := self._redriven.get(offset):
             entry.redrives, entry.run = redriven
+            self._unwritten.pop(offset, None)
             self._let_go(offset)
         unit = self._owned.unit
         unit.put(HELD, offset_key(offset), encode_entry(entry))
@@ -258,8 +261,12 @@ class Holding:
 
     def release(self, record: Record, outcome: Outcome) -> None:
         """A held record ended."""
-        self._owned.unit.delete(HELD, offset_key(record[0]))
-        self._changed(record[0], outcome)
+        offset = record[0]
+        if offset in self._unwritten:
+            del self._unwritten[offset]
+        else:
+            self._owned.unit.delete(HELD, offset_key(offset))
+        self._changed(offset, outcome)
 
     def _changed(self, offset: int, outcome: Outcome) -> None:
         self._owned.window.change(offset, outcome)
@@ -317,7 +324,6 @@ class Holding:
         lane = self._lane(dead.lane_key, offset)
         unit, redrives = self._owned.unit, dead.redrives + 1
         unit.delete(DEAD, offset_key(offset))
-        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(dead.lane_key, redrives=redrives, run=run)))
         unit.moved = True
         self._redriven[offset] = (redrives, run)
         self._owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
@@ -331,16 +337,33 @@ class Holding:
         first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
         if record is not None and lane.wait is Wait.NOTHING and (first or lane.free):
             self._solo.pop(offset, None)
+            self._unwritten[offset] = lane.key
             size = self._at_hand[offset] = len(record[4] or b"")
             self._bytes_at_hand += size
             lane.items.append((None, offset, record, self._owned.plan.handler_of(record[3]), UNDECODED))
             self._owned.enqueue(lane)
-        elif held_key:
+            return
+        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(lane.key, redrives=redrives, run=run)))
+        if held_key:
             lane.parked.insert(bisect_left(lane.parked, offset), offset)
-            self._let_flow(lane)
         else:
             lane.parked.append(offset)
-            self._let_flow(lane)
+        self._let_flow(lane)
+
+    def write_at_hand(self) -> None:
+        """Put what was redriven and has not ended into the pending unit, before it is committed."""
+        for offset in self._unwritten:
+            self._owned.unit.put(HELD, offset_key(offset), self._unwritten_entry(offset))
+        self._unwritten.clear()
+
+    def unwritten(self, namespace: str, key: bytes) -> bytes | None:
+        """The entry that a record at hand would have."""
+        is_one = namespace == HELD and offset_of(key) in self._unwritten
+        return self._unwritten_entry(offset_of(key)) if is_one else None
+
+    def _unwritten_entry(self, offset: int) -> bytes:
+        redrives, run = self._redriven[offset]
+        return encode_entry(HeldEntry(self._unwritten[offset], redrives=redrives, run=run))
 
     async def at_hand(self, letters: Sequence[tuple[int, DeadEntry]]) -> dict[int, Record]:
         """The records of those of these dead letters that memory has room for, read in one go."""

@@ -328,6 +328,7 @@ class OwnedPartition:
 
     def take_commit(self) -> PartitionCommit:
         """Everything settled by now, as this partition's part of a commit unit."""
+        self.holding.write_at_hand()
         self.window.advance()
         self.committing, self.unit = self.unit, PendingUnit()
         if self.answers is not None:
@@ -351,6 +352,8 @@ class OwnedPartition:
 
     async def read_entry(self, namespace: str, key: bytes) -> bytes | None:
         """A state entry as this owner last wrote it, committed or not."""
+        if (data := self.holding.unwritten(namespace, key)) is not None:
+            return data
         for unit in (self.unit, self.committing):
             if unit is not None and (namespace, key) in unit.changes:
                 return unit.changes[namespace, key]

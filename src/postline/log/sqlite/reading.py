@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from itertools import islice
 from operator import itemgetter
@@ -13,7 +14,7 @@ from postline.errors import UnknownTopic, UsageError
 from postline.log.port import Bounds, Record, TopicSpec
 from postline.log.sqlite.appending import OFFSET_BITS
 from postline.log.sqlite.connection import fetch
-from postline.log.sqlite.statements import statements
+from postline.log.sqlite.statements import filled, statements
 
 __all__ = ["Reader", "TopicEntry", "topic_spec"]
 
@@ -107,8 +108,9 @@ class Reader:
         """The records at exactly these offsets that are still there, in order."""
         base = self.partition_id(name, partition) << OFFSET_BITS
         found: list[Record] = []
-        for offset in sorted(set(offsets)):
-            found += fetch(self.connection, self._sql["read_one"], (base | offset,))
+        wanted = [base | offset for offset in sorted(set(offsets))]
+        for some, size in filled(wanted):
+            found += fetch(self.connection, _some_statement(size), some)
         return found
 
     def size_between(self, name: str, partition: int, start: int, end: int) -> int:
@@ -138,6 +140,11 @@ def topic_spec(row: Sequence[Any]) -> TopicSpec:
     """A row of the statements `topics` and `topic` as a spec."""
     named = dict(zip(_TOPIC_COLUMNS, row, strict=True))
     return TopicSpec(**{**named, "compacted": bool(named["compacted"])})
+
+
+@functools.cache
+def _some_statement(records: int) -> str:
+    return f"{statements('queries')['read_some']} IN ({', '.join('?' * records)}) ORDER BY id"
 
 
 def _within(cursor: apsw.Cursor, limit: int, max_bytes: int) -> list[Record]:

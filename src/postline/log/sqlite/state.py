@@ -9,12 +9,9 @@ from typing import Any
 import apsw
 
 from postline.log.sqlite.connection import fetch
-from postline.log.sqlite.statements import statements
+from postline.log.sqlite.statements import SIZES, filled, statements
 
 __all__ = ["apply_changes", "get_entries", "scan_entries"]
-
-#: Rows of one statement; a few sizes, so that each is compiled once.
-_SIZES = (100, 30, 10, 4, 2, 1)
 
 
 def get_entries(
@@ -22,13 +19,8 @@ def get_entries(
 ) -> dict[bytes, bytes]:
     """The committed entries among `keys`."""
     found: dict[bytes, bytes] = {}
-    most = _SIZES[0]
-    for first in range(0, len(keys), most):
-        some = keys[first : first + most]
-        # The last key fills up: a key more costs less than a statement more, for which the thread lets go of Python.
-        size = min(size for size in _SIZES if size >= len(some))
-        values = (subscription_id, partition, namespace, *some, *[some[-1]] * (size - len(some)))
-        found.update(fetch(connection, _get_statement(size), values))
+    for some, size in filled(keys):
+        found.update(fetch(connection, _get_statement(size), (subscription_id, partition, namespace, *some)))
     return found
 
 
@@ -61,7 +53,7 @@ def _put(
     connection: apsw.Connection, subscription_id: int, partition: int, puts: Sequence[tuple[str, bytes, bytes]]
 ) -> None:
     done = 0
-    for size in _SIZES:
+    for size in SIZES:
         statement = _put_statement(size)
         while len(puts) - done >= size:
             values: list[Any] = [subscription_id, partition]

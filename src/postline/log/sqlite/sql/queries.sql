@@ -5,8 +5,8 @@ WHERE id >= max(?2, (SELECT ?1 << 40 | start_offset FROM partitions WHERE id = ?
 ORDER BY id
 LIMIT ?3
 
--- name: read_one
-SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records WHERE id = ?
+-- name: read_some
+SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records WHERE id
 
 -- name: size_between
 SELECT coalesce(sum(coalesce(length(key), 0) + coalesce(length(value), 0) + length(packed) + octet_length(type)), 0)
