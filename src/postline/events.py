@@ -75,6 +75,7 @@ class _Registration:
     function: HandlerFunction
     where: Callable[[Any], bool] | None
     limit: Limit
+    dry_run: bool
 
 
 class Subscription:
@@ -100,6 +101,7 @@ class Subscription:
         where: Callable[[Any], bool] | None = None,
         concurrency: int | None = None,
         rate: Rate | None = None,
+        dry_run: bool = False,
     ) -> Callable[[FunctionT], FunctionT]:
         """Handle messages of `kind` with the decorated function, which is given back unchanged.
 
@@ -108,7 +110,8 @@ class Subscription:
         `where` runs after decoding and before deduplication; what it turns down counts as
         filtered, and an exception in it is a failure of the handler. It may be a `Rule`, which is
         checked against the type. `concurrency` and `rate` limit, in each process, how many attempts
-        run at once and begin in a time; what waits for that is in nobody's way.
+        run at once and begin in a time; what waits for that is in nobody's way. `dry_run` says that
+        it does no harm where `ctx.dry_run` is set, so that a dry run of dead letters may call it.
 
         Raises UsageError for a wrong signature, an annotation that contradicts `kind` or a second handler of a type,
         ContractError for a type that the topic doesn't declare, or a rule on other fields.
@@ -125,7 +128,7 @@ class Subscription:
                     f"Subscription {self.name!r} has two handlers for {type_name!r}.",
                     remedy="Keep one; several subscriptions can handle the same type independently.",
                 )
-            self._registrations[type_name] = _Registration(kind, function, where, Limit(concurrency, rate))
+            self._registrations[type_name] = _Registration(kind, function, where, Limit(concurrency, rate), dry_run)
             return function
 
         return register
@@ -202,6 +205,7 @@ class Subscription:
                 wants_context=wants_context,
                 where=registered.where,
                 limit=registered.limit or None,
+                dry_run=registered.dry_run,
             )
             handlers |= dict.fromkeys(handler.reading.aliases, handler)
         if len(self._registrations) == 1 and self.topic.declares_one_type:

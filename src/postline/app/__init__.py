@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from postline.app.application import DEFAULT_TIMEOUT_SECONDS, App, need_of
 from postline.app.environment import Environment, open_environment, open_log
+from postline.app.rehearsing import DryRun, rehearse
 from postline.app.running import HANDLER_THREAD, Published, declared_views, foreign_readings
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",
     "HANDLER_THREAD",
     "App",
+    "DryRun",
     "Environment",
     "Published",
     "declared_views",
@@ -17,4 +19,5 @@ __all__ = [
     "need_of",
     "open_environment",
     "open_log",
+    "rehearse",
 ]

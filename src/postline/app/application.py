@@ -81,7 +81,7 @@ class App(Routing, Queueing):
         self.companions: list[Companion] = []
         #: By the names that `task(queue=…)` gives.
         self.queues: dict[str, Queue] = {}
-        self._lifespan = lifespan
+        self.lifespan = lifespan
         self._running: Running | None = None
         self.schedules: Schedules | None = None
         if schedules:
@@ -392,7 +392,7 @@ class App(Routing, Queueing):
         environment = environment or open_environment(default_url=self.url)
         running = self._running = Running(self, environment, own)
         try:
-            await running.start(consume, self._lifespan)
+            await running.start(consume, self.lifespan)
         except BaseException:
             self._running = None
             await running.stop(0)

@@ -404,7 +404,7 @@ class Running:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
         announced = await announce_types(self.log, plan, envelope)
-        plan = self.commanding.answering(self._by_full_name(plan.declared_as), plan)
+        plan = self.commanding.answering(self.by_full_name(plan.declared_as), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources, around.gates = resources, self.gates
         around.later = self.later
@@ -415,13 +415,14 @@ class Running:
             await announce_types(self.log, plan, envelope)
 
     async def _claim(self, plan: Plan) -> None:
-        subscription = self._by_full_name(plan.declared_as)
+        subscription = self.by_full_name(plan.declared_as)
         if isinstance(subscription, Serving):
             claim = subscription.claim(self._app.name, plan.topic, plan.name)
             now_ms = self._environment.clock.now_ms()
             await self._claims.take(claim, aliases=plan.aliases, takes_over=subscription.takes_over, now_ms=now_ms)
 
-    def _by_full_name(self, name: str) -> Subscription:
+    def by_full_name(self, name: str) -> Subscription:
+        """The subscription that is declared, or was added, under the name that the log has."""
         if (added := self._added.get(name)) is not None:
             return added
         return next(each for each in self._app.subscriptions.values() if self._settings.full_name(each.name) == name)

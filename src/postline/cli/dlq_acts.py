@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 
+from postline.cli.dry_run import rehearse_letters
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.loading import load_app
 from postline.cli.opening import Opened, reveal_option, url_option, with_log
@@ -46,10 +47,13 @@ class _Asked(NamedTuple):
 @_rate_option
 @_limit_option
 @click.option("--run", default="", metavar="NAME", help="Go on with the redrive of that name, which was interrupted.")
+@click.option("--dry-run", metavar="MODULE:APP", help="Store nothing: say what this app would make of them now.")
 @wait_option
 @json_option
 @url_option
-def redrive(name: str, chosen: Chosen, run: str, as_json: bool | None, url: str | None, **paced: Any) -> int:
+def redrive(
+    name: str, chosen: Chosen, run: str, dry_run: str | None, as_json: bool | None, url: str | None, **paced: Any
+) -> int:
     """Give dead letters another run, in order, before what waits behind them.
 
     Interrupted, even by a kill, it has asked for some of them, once, and the rest are dead letters
@@ -61,7 +65,11 @@ def redrive(name: str, chosen: Chosen, run: str, as_json: bool | None, url: str 
       postline dlq redrive billing --key customer-7
       postline dlq redrive billing --group 5f1c03aa --rate 200 --limit 1000
       postline dlq redrive billing --all --run 9c41d07e
+      postline dlq redrive billing --all --dry-run shop.billing:app
     """
+    if dry_run is not None:
+        chosen.require_one_way()
+        return rehearse_letters(name, dry_run, chosen, paced["limit"], wants_json(as_json), url)
     return _dispose(name, _Asked("redrive", chosen, _pace(**paced), run=run), as_json, url)
 
 

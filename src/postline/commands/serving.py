@@ -69,6 +69,7 @@ class Serving(Subscription):
         where: Callable[[Any], bool] | None = None,
         concurrency: int | None = None,
         rate: Rate | None = None,
+        dry_run: bool = False,
     ) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.
 
@@ -89,7 +90,7 @@ class Serving(Subscription):
                 )
             where.require(kind)
             self._rules[name] = where
-        return super().on(kind, where=where, concurrency=concurrency, rate=rate)
+        return super().on(kind, where=where, concurrency=concurrency, rate=rate, dry_run=dry_run)
 
     def claim(self, service: str, topic_name: str, name: str) -> Claim:
         """What it handles, under the full names that a namespace gives."""

@@ -41,7 +41,7 @@ from postline.runtime.entries import (
 from postline.runtime.places import fingerprint
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 
-__all__ = ["DeadLetters", "Letter", "Opened", "Selection"]
+__all__ = ["DeadLetters", "Failure", "Groups", "Letter", "Opened", "Selection"]
 
 _PAGE = 4_000
 #: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
@@ -67,6 +67,41 @@ class Letter(NamedTuple):
     def group(self) -> str:
         """That of all that failed alike."""
         return self.entry.group or fingerprint(self.entry.error_type, "")
+
+
+class Failure(NamedTuple):
+    """How something failed."""
+
+    group: str
+    error_type: str
+    place: str
+    error: str
+
+
+class Groups:
+    """Gathers letters that fail alike."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, DeadLetterGroup] = {}
+
+    def add(self, letter: Letter, failure: Failure) -> None:
+        """One more."""
+        failed_ms, before = letter.entry.failed_ms, self._groups.get(failure.group)
+        self._groups[failure.group] = DeadLetterGroup(
+            group=failure.group,
+            error_type=failure.error_type,
+            place=failure.place,
+            error=failure.error if before is None else before.error,
+            count=1 if before is None else before.count + 1,
+            first_failed_ms=min(failed_ms, before.first_failed_ms if before else failed_ms),
+            last_failed_ms=max(failed_ms, before.last_failed_ms if before else failed_ms),
+            types=sorted({letter.entry.type, *(before.types if before else ())}),
+            example=str(letter.id) if before is None else before.example,
+        )
+
+    def largest_first(self) -> list[DeadLetterGroup]:
+        """The groups."""
+        return sorted(self._groups.values(), key=lambda each: (-each.count, each.group))
 
 
 class Opened(NamedTuple):
@@ -216,23 +251,12 @@ class DeadLetters:
 
     async def groups(self, info: SubscriptionInfo, chosen: Selection) -> list[DeadLetterGroup]:
         """Those that failed alike, the largest group first."""
-        groups: dict[str, DeadLetterGroup] = {}
+        groups = Groups()
         async for page in self.pages(info, chosen):
             for each in page:
-                entry, before = each.entry, groups.get(each.group)
-                types = {entry.type} if before is None else {*before.types, entry.type}
-                groups[each.group] = DeadLetterGroup(
-                    group=each.group,
-                    error_type=entry.error_type,
-                    place=entry.place or "unknown",
-                    error=entry.error,
-                    count=1 if before is None else before.count + 1,
-                    first_failed_ms=min(entry.failed_ms, before.first_failed_ms if before else entry.failed_ms),
-                    last_failed_ms=max(entry.failed_ms, before.last_failed_ms if before else entry.failed_ms),
-                    types=sorted(types),
-                    example=str(each.id) if before is None else before.example,
-                )
-        return sorted(groups.values(), key=lambda each: (-each.count, each.group))
+                entry = each.entry
+                groups.add(each, Failure(each.group, entry.error_type, entry.place or "unknown", entry.error))
+        return groups.largest_first()
 
     async def detail(self, info: SubscriptionInfo, wanted: RecordId) -> DeadLetterDetail | None:
         """One letter with its record, its error's chain, and the conversation it belongs to; None if there is none."""

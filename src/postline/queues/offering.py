@@ -113,6 +113,7 @@ class Queueing(Protocol):
         unique: timedelta | Literal["until-done"] | None = None,
         unique_by: Callable[..., object] | None = None,
         isolation: Literal["process"] | None = None,
+        dry_run: bool = False,
     ) -> TaskDecorator: ...
     def task(
         self,

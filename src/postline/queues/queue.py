@@ -63,6 +63,7 @@ class TaskOptions:
     unique: timedelta | Literal["until-done"] | None = None
     unique_by: Callable[..., object] | None = None
     isolation: Literal["process"] | None = None
+    dry_run: bool = False
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -121,7 +122,8 @@ class Queue(Serving):
         spec = replace(topic.specs[definition.name], expires=options.expires, priority=options.priority)
         topic.specs[definition.name] = replace(spec, **_uniqueness(definition, options))
         called = self._handler(definition, options)
-        self.on(definition.message, concurrency=options.concurrency, rate=options.rate)(called)
+        on = self.on(definition.message, concurrency=options.concurrency, rate=options.rate, dry_run=options.dry_run)
+        on(called)
         self.tasks[definition.name] = (definition, options)
 
     def _handlers(self) -> dict[str, Handler]:

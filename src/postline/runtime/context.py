@@ -37,6 +37,8 @@ class Desk(Protocol):
     topic: str
     partition: int
     resources: Any
+    #: Nothing that is done through its contexts is stored.
+    dry_run: bool
 
     def envelope(self, record: Record) -> Envelope:
         """The record's envelope."""
@@ -117,6 +119,14 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
         """What `App(lifespan=…)` yielded."""
         resources: ResourcesT = self.desk.resources
         return resources
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether this is a rehearsal: what is published, put and answered here is checked, and dropped.
+
+        A handler that is declared `dry_run=True` leaves out then what it does elsewhere.
+        """
+        return self.desk.dry_run
 
     @property
     def subscription(self) -> str:

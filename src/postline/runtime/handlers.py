@@ -44,6 +44,8 @@ class Handler:
     timeout_seconds: float | None = None
     #: How many attempts run at once, and begin in a time, in each process.
     limit: Limit | None = None
+    #: It does no harm where `ctx.dry_run` is set, so a dry run may call it.
+    dry_run: bool = False
     #: By the id of the schema that a value was written under; 0 where a record names none.
     decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
 
@@ -57,6 +59,12 @@ class Handler:
     def decode(self) -> Callable[[bytes], Any]:
         """Reads values of the handler's own version."""
         return self.reading.decode
+
+    def name_for(self, error: BaseException) -> str:
+        """Where an error without a frame of the user's code came from."""
+        if isinstance(error, DecodeError):
+            return f"reading {self.type_name or 'a record'}"
+        return f"{self.function.__module__}:{getattr(self.function, '__qualname__', self.type_name)}"
 
     def read(self, record: Record) -> Any:
         """The record's message. Raises DecodeError, without the cause where that would tell values."""

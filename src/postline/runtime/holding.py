@@ -6,7 +6,6 @@ import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 
-from postline.errors import DecodeError
 from postline.log.port import Record
 from postline.runtime.deadletters import Burial, Copies, dead_letter_copy, describe, envelope_or_blank, source_of
 from postline.runtime.edits import Edits
@@ -289,7 +288,9 @@ class Holding:
         owned, record = self._owned, item[2]
         offset = record[0]
         holds = owned.plan.after == "hold" and lane.key is not None
-        place = place_of(source_of(error), _place_without_frames(item, error))
+        source = source_of(error)
+        nowhere = f"reading {record[3] or 'a record'}" if item[3] is None else item[3].name_for(source)
+        place = place_of(source, nowhere)
         redrives, run = self._redriven.get(offset, (0, ""))
         entry = DeadEntry(
             lane_key=lane.key,
@@ -422,11 +423,3 @@ class Holding:
             if lane.timer is not None:
                 lane.timer.cancel()
                 lane.timer = None
-
-
-def _place_without_frames(item: Item, error: BaseException) -> str:
-    """Where an error without a frame of the user's code came from."""
-    handler = item[3]
-    if handler is None or isinstance(error, DecodeError):
-        return f"reading {item[2][3] or 'a record'}"
-    return f"{handler.function.__module__}:{getattr(handler.function, '__qualname__', handler.type_name)}"

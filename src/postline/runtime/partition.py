@@ -7,13 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from postline.contracts.priorities import Priority
-from postline.errors import MessageTooLarge, UsageError
-from postline.log.port import Append, Assignment, Membership, PartitionCommit, Record
+from postline.log.port import Assignment, Membership, PartitionCommit, Record
 from postline.message import Envelope
-from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
-from postline.runtime.delays import pack_append
+from postline.runtime.desk import PartitionDesk
 from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry, keys_of
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
@@ -33,10 +31,10 @@ _WINDOW_RECORDS_MAX = 16_384
 _WINDOW_RUNS_MAX = 400
 
 
-class OwnedPartition:
+class OwnedPartition(PartitionDesk):
     """Lanes, window and pending unit of one assignment. Event loop only.
 
-    It also is the `Desk` that contexts work on.
+    It also is the desk that contexts work on.
     """
 
     def __init__(
@@ -47,17 +45,14 @@ class OwnedPartition:
         enqueue: Callable[[OwnedPartition, Lane], None],
     ) -> None:
         plan = around.plan
-        self.around, self.plan, self.assignment, self.membership = around, plan, assignment, membership
-        self.subscription, self.topic, self.partition = plan.name, plan.topic, assignment.partition
-        self.resources = around.resources
-        self.envelope: Callable[[Record], Envelope] = around.log.envelope
+        super().__init__(around, assignment.partition)
+        self.assignment, self.membership = assignment, membership
         self.window = Window(assignment.position, Progress.decode(assignment.progress, assignment.position))
         self.unit = PendingUnit()
         self.committing: PendingUnit | None = None
         self.lanes: dict[bytes, Lane] = {}
         self.bulk: Lane | None = Lane(None) if plan.batch is not None else None
         self.types: set[str] = set()
-        self.states: dict[bytes, bytes | None] = {}
         window, count = (plan.dedup.window, plan.dedup.count) if plan.dedup else OWN_ID_WINDOW
         if plan.answering is not None:  # a request may be repeated for as long as its ticket is kept
             window, count = max(window, OWN_ID_WINDOW[0], plan.marks_kept), max(count, OWN_ID_WINDOW[1])
@@ -66,7 +61,7 @@ class OwnedPartition:
         self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
         self.timers = Timers(self, plan.timers)
-        self.answers: Answers | None = plan.answering.open(self) if plan.answering is not None else None
+        self.answers = plan.answering.open(self) if plan.answering is not None else None
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
         self.control_topic = plan.control
         self.control_offset = 0
@@ -231,99 +226,6 @@ class OwnedPartition:
         if lane.empty and lane.key is not None and self.lanes.get(lane.key) is lane:
             del self.lanes[lane.key]
 
-    # -- the desk of contexts ---------------------------------------------------------------
-
-    def output(
-        self, context: Context[Any], message: Any, headers: Mapping[str, str] | None, priority: str | None = None
-    ) -> Append:
-        """The record that publishing `message` from this context makes."""
-        if self.answers is not None:
-            self.answers.check_output(context)
-        return self.around.outlet.derive(context, message, headers, priority)
-
-    def pack(self, append: Append) -> bytes:
-        """What is kept of a record until it leaves. Raises MessageTooLarge."""
-        packed = pack_append(append, self.around.outlet.partitions_of(append.topic))
-        if len(packed) > self.plan.state_bytes_max:
-            raise MessageTooLarge(
-                f"Subscription {self.subscription!r}: a message of {len(packed)} bytes can't wait; "
-                f"the limit is {self.plan.state_bytes_max}.",
-                remedy="Publish it at once, or keep the payload elsewhere and publish a reference to it later.",
-            )
-        return packed
-
-    def cancellation(self, context: Context[Any], token: str) -> Append:
-        """The record that asks for a delayed message to be cancelled. Raises UsageError."""
-        if self.answers is not None:
-            self.answers.check_output(context)
-        assert self.around.cancellation is not None, "set before the group is joined"
-        envelope = Envelope(
-            id=self.around.outlet.fresh_id(),
-            source=self.around.outlet.service,
-            time_ms=self.now_ms(),
-            causation_id=context.message_id,
-        )
-        return self.around.cancellation(token, envelope)
-
-    def command(
-        self, context: Context[Any], command: Any, times: tuple[int | None, int | None], priority: str | None = None
-    ) -> Append:
-        """The record that sending `command` from this context makes."""
-        if self.answers is not None:
-            self.answers.check_output(context)
-        return self.around.outlet.derive_command(context, command, times, priority)
-
-    def promise(self, context: Context[Any]) -> str:
-        """The token of a reply that comes later. Raises UsageError where there is nothing to answer."""
-        return self._answering().promise(context)
-
-    def later(self, token: str, reply: Any) -> Append:
-        """The record that gives a later reply. Raises UsageError where the service answers no commands."""
-        if self.around.later is None:
-            raise _nothing_to_answer(self.subscription)
-        return self.around.later(token, reply)
-
-    async def progress(self, context: Context[Any], note: str) -> None:
-        """Tell the client of the command how far it is; durable when this returns."""
-        await self.around.log.append([self._answering().progress(context, note)])
-
-    def now_ms(self) -> int:
-        """Wall-clock milliseconds."""
-        return self.around.clock.now_ms()
-
-    def _answering(self) -> Answers:
-        if self.answers is None:
-            raise _nothing_to_answer(self.subscription)
-        return self.answers
-
-    def stored_state(self, key: bytes) -> bytes | None:
-        """The key's state before this attempt."""
-        if self.plan.state is None:
-            raise UsageError(
-                f"Subscription {self.plan.name!r} keeps no state.", remedy="Declare it: subscribe(…, state=Type)."
-            )
-        return self.states[key]
-
-    def encode_state(self, value: Any) -> bytes:
-        """The bytes of a state value, checked for size."""
-        if self.plan.state is None:
-            raise UsageError(
-                f"Subscription {self.plan.name!r} keeps no state.", remedy="Declare it: subscribe(…, state=Type)."
-            )
-        data = self.plan.state.encode(value)
-        if len(data) > self.plan.state_bytes_max:
-            raise MessageTooLarge(
-                f"Subscription {self.plan.name!r}: a state value of {len(data)} bytes is over the limit of "
-                f"{self.plan.state_bytes_max}.",
-                remedy="Keep less for each key, or keep it in the service's own database.",
-            )
-        return data
-
-    def decode_state(self, data: bytes) -> Any:
-        """The state value of these bytes."""
-        assert self.plan.state is not None
-        return self.plan.state.decode(data)
-
     # -- commits ----------------------------------------------------------------------------
 
     def take_commit(self) -> PartitionCommit:
@@ -416,10 +318,3 @@ class OwnedPartition:
         self.draining = self.halted = True
         self.holding.cancel_timers()
         self.timers.stop()
-
-
-def _nothing_to_answer(subscription: str) -> UsageError:
-    return UsageError(
-        f"Subscription {subscription!r} handles no commands, so nobody waits for a reply.",
-        remedy="Serve a CommandTopic by `app.serve(topic)`, and reply from its handlers.",
-    )

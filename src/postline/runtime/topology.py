@@ -67,6 +67,12 @@ class Topology:
             principal=principal,
         )
 
+    async def look(self) -> None:
+        """Have the specs as the log has them, else as they are wanted; changes nothing. Raises LogError."""
+        there = {spec.name: spec for spec in await self._log.topics()}
+        wanted = {name: self.wanted(topic) for name, topic in self._catalog.topics.items()}
+        self.specs = {name: there.get(spec.name, spec) for name, spec in wanted.items()}
+
     def wanted(self, topic: Topic) -> TopicSpec:
         """The topic as its contract, and the environment's sizes over it, want it."""
         # What is said of a topic holds for its other priorities, unless something else is said of them.

@@ -22,6 +22,8 @@ _TEST_MS = 1_700_000_000_000
 class _FakeDesk:
     """Stands in for an owned partition: remembers what was published, keeps state in a dict."""
 
+    dry_run = False
+
     def __init__(self, subscription: str, topic: str, resources: Any, envelope: Envelope, catalog: Catalog) -> None:
         self.subscription, self.topic, self.partition = subscription, topic, 0
         self.resources = resources
