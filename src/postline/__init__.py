@@ -51,6 +51,7 @@ from postline.events import Subscription
 from postline.message import Envelope
 from postline.queues import ContextTask, Queue, Task, TaskTicket
 from postline.runtime.context import Context
+from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.dedup import Dedup
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
 from postline.runtime.limits import Rate
@@ -68,6 +69,7 @@ __all__ = [
     "ContextTask",
     "ContractError",
     "DeadLetter",
+    "DeadLetterPolicy",
     "DecodeError",
     "Dedup",
     "Discard",

@@ -11,6 +11,7 @@ from postline.contracts import ForeignTopic, Kind, Reading, Rule, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.annotations import require_annotated_for
+from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, HandlerFunction, inspect_handler
 from postline.runtime.limits import Limit, Rate
@@ -31,6 +32,7 @@ class Policy:
 
     `order`: "key" (default), "partition" or "none". `after` a record was given up: "hold" its key
     until someone redrives or discards it (default where there is a key and order), or "continue".
+    `dead_letters`: when they are an alarm, and when they end.
     `batch`: most messages given to a batch handler at once. `timeout` of one async attempt, in
     seconds or as timedelta. `state`: the type of the handlers' keyed state. `concurrency`: most attempts
     at the same time, and `rate`: most that begin in a time, both in each process.
@@ -43,6 +45,7 @@ class Policy:
     order: Order = "key"
     after: After | None = None
     dedup: Dedup | None = None
+    dead_letters: DeadLetterPolicy | None = None
     batch: int | None = None
     timeout: timedelta | float | None = None
     state: type | None = None
@@ -61,6 +64,7 @@ class PolicyOptions(TypedDict, total=False):
     order: Order
     after: After | None
     dedup: Dedup | None
+    dead_letters: DeadLetterPolicy | None
     batch: int | None
     timeout: timedelta | float | None
     state: type | None
@@ -150,6 +154,7 @@ class Subscription:
             order=policy.order,
             after=policy.after or self._after_by_default(),
             dedup=policy.dedup,
+            dead_letter_policy=policy.dead_letters or DeadLetterPolicy(),
             batch=policy.batch,
             timeout_seconds=timeout,
             state=self._state_codec(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postline.cli.failures import NEGATIVE, OK
+from postline.cli.failures import NEGATIVE, OK, alarm
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
 from postline.cli.planning import tell_beyond
@@ -36,6 +36,7 @@ _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
     "held": lambda view: view.held,
     "dead": lambda view: view.dead_letters,
     "unserved": lambda view: view.unserved,
+    "alarm": lambda view: int(bool(view.dead_letters_alarm)),
 }
 
 
@@ -60,7 +61,10 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 )
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
 @click.option(
-    "--fail-on", metavar="held,dead,unserved", callback=_kinds, help="Exit with 1 if there are such records; any of."
+    "--fail-on",
+    metavar="held,dead,unserved,alarm",
+    callback=_kinds,
+    help="Exit with 1 if there are such records, or an alarm about dead letters; any of.",
 )
 @json_option
 @url_option
@@ -92,6 +96,9 @@ def command(
             views = await _views(opened, names)
         for view in {view.topic: view for view in views if view.topic_partitions > len(view.partitions)}.values():
             tell_beyond(view.topic, len(view.partitions), view.topic_partitions, view.beyond)
+        for view in views:
+            if view.dead_letters_alarm:
+                alarm(f"subscription {view.name}: {view.dead_letters_alarm}: `postline dlq groups {view.name}`")
         if json:
             emit_json(views)
         else:

@@ -199,6 +199,7 @@ class Monitor:
             members=members,
             partitions=partitions,
             priority=await self._priority(info.name, stored),
+            dead_letters_alarm=await self.letters.alarm(info.name, stored, self._clock.now_ms()),
         )
         return self._forecasts.completed(view, declared)
 

@@ -246,6 +246,8 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     added_per_second: float | None = None
     #: When it will be at the end if both go on so; None where it won't, or nothing is known.
     drains_in_seconds: float | None = None
+    #: Why its dead letters are an alarm, by what it says of them (`DeadLetterPolicy`); "" where they are none.
+    dead_letters_alarm: str = ""
     #: None where its topic has no bound, or does not name it.
     bound: BoundView | None = None
 

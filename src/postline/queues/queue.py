@@ -17,6 +17,7 @@ from postline.queues.definitions import Definition
 from postline.queues.isolation import Children, refuse_isolation
 from postline.queues.unique import UNTIL_DONE, unique_id, windowed_id
 from postline.runtime.context import Context, milliseconds_of
+from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.handlers import Handler
 from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
@@ -35,6 +36,7 @@ class QueueOptions:
     partitions: int = DEFAULT_PARTITIONS
     retention: timedelta = timedelta(days=7)
     priorities: Mapping[str, float] | Priorities | None = None
+    dead_letters: DeadLetterPolicy | None = None
 
 
 class QueueSaid(TypedDict, total=False):
@@ -47,6 +49,7 @@ class QueueSaid(TypedDict, total=False):
     partitions: int
     retention: timedelta
     priorities: Mapping[str, float] | Priorities | None
+    dead_letters: DeadLetterPolicy | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +93,7 @@ class Queue(Serving):
             concurrency=options.concurrency,
             rate=options.rate,
             retry=options.retry,
+            dead_letters=options.dead_letters,
         )
         super().__init__(topic, policy)
         self.tasks: dict[str, tuple[Definition, TaskOptions]] = {}

@@ -186,6 +186,7 @@ class Consumer:
             owned = self.owned.get(assignment.partition, owned)  # a reset among it began anew
         membership.follow(owned.assignment, owned.control_topic, owned.control_offset)
         owned.timers.begin(self._committer.wake, self._fail)
+        owned.aging.begin(self._committer.wake, self._fail)
 
     async def _obey_what_waits(self, owned: OwnedPartition) -> None:
         """Obey what was asked while nobody was here, before commands are fetched or timers fire: some are cancelled."""
@@ -455,7 +456,7 @@ class Consumer:
         for owned in self.owned.values():
             behind = owned.window.fetched_to < ends[owned.partition].end and not owned.paused_but_for(REASON)
             asked = owned.control_topic != self.plan.control or owned.control_offset < control[owned.partition].end
-            if behind or owned.window.pending() or asked or owned.timers.busy:
+            if behind or owned.window.pending() or asked or owned.timers.busy or owned.aging.busy:
                 return False
         return not (self._busy() or self._committer.pending())
 

@@ -150,9 +150,9 @@ class EditEntry(msgspec.Struct, array_like=True, gc=False):
 
 
 class DeadLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """From when on dead letters are an alarm, and are given up; 0 for never."""
+    """From when on dead letters are an alarm, and are given up; 0 (a count of -1) for never."""
 
-    alarm_count: int = 0
+    alarm_count: int = -1
     alarm_age_ms: int = 0
     max_age_ms: int = 0
     format: int = 1

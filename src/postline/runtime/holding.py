@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from postline.log.port import Record
 from postline.runtime.deadletters import Burial, Copies, dead_letter_copy, describe, envelope_or_blank, source_of
@@ -38,6 +39,19 @@ _AT_HAND_BYTES = 8 << 20
 _BOUND = "held records"
 
 
+class _AtHand(NamedTuple):
+    """A redriven record in a lane, of which state says nothing yet."""
+
+    redrives: int
+    run: str
+    lane_key: bytes | None
+    size: int
+
+    def entry(self) -> bytes:
+        """What state would say."""
+        return encode_entry(HeldEntry(self.lane_key, redrives=self.redrives, run=self.run))
+
+
 class Holding:
     """Parks records into state and brings them back in order (DESIGN §5, guarantee 5)."""
 
@@ -52,11 +66,11 @@ class Holding:
         self.operator_paused = False
         #: Of held records that were redriven: how often, and the last redrive's name.
         self._redriven: dict[int, tuple[int, str]] = {}
-        #: Of those, the sizes of what lies in lanes and has not been tried yet.
-        self._at_hand: dict[int, int] = {}
+        #: Redriven, in a lane, and without an entry in state yet: most end before the next commit, and need none.
+        self._at_hand: dict[int, _AtHand] = {}
+        #: The sizes of those that have outlasted a commit.
+        self._outlasting: dict[int, int] = {}
         self._bytes_at_hand = 0
-        #: Of those, the lanes of what has no entry in state yet: most end before the next commit, and need none.
-        self._unwritten: dict[int, bytes | None] = {}
         self.edits = Edits(owned)
         self.graves = Graves()
         self._copies = Copies(owned.around.log, owned.plan.dead_letters, owned.assignment)
@@ -109,9 +123,14 @@ class Holding:
         self._start_timer(lane, min(max(0.0, left), longest))
 
     def _lane(self, key: bytes | None, offset: int) -> Lane:
-        if key is None:
-            return self._solo.setdefault(offset, Lane(None))
-        return self._owned.lanes.setdefault(key, Lane(key))
+        lane = self._solo.get(offset) if key is None else self._owned.lanes.get(key)
+        if lane is None:
+            lane = Lane(key)
+            if key is None:
+                self._solo[offset] = lane
+            else:
+                self._owned.lanes[key] = lane
+        return lane
 
     # -- parking ------------------------------------------------------------------------------
 
@@ -158,10 +177,10 @@ class Holding:
         chunk, index, record = item[0], item[1], item[2]
         offset = record[0]
         entry.size = len(record[4] or b"")
+        self._write_down(offset)
+        self._let_go(offset)
         if redriven := self._redriven.get(offset):
             entry.redrives, entry.run = redriven
-            self._unwritten.pop(offset, None)
-            self._let_go(offset)
         unit = self._owned.unit
         unit.put(HELD, offset_key(offset), encode_entry(entry))
         unit.moved = True
@@ -261,11 +280,15 @@ class Holding:
     def release(self, record: Record, outcome: Outcome) -> None:
         """A held record ended."""
         offset = record[0]
-        if offset in self._unwritten:
-            del self._unwritten[offset]
-        else:
+        if (hand := self._at_hand.pop(offset, None)) is None:
             self._owned.unit.delete(HELD, offset_key(offset))
-        self._changed(offset, outcome)
+            self._changed(offset, outcome)
+            return
+        self._bytes_at_hand -= hand.size
+        if self.edits.by and outcome is not Outcome.DEAD_LETTERED:
+            self.edits.forget(offset)
+        self._owned.window.change(offset, outcome)
+        self._owned.unit.moved = True
 
     def _changed(self, offset: int, outcome: Outcome) -> None:
         self._owned.window.change(offset, outcome)
@@ -278,9 +301,6 @@ class Holding:
             self._bytes -= size
             self._apply_bound()
 
-    def _let_go(self, offset: int) -> None:
-        self._bytes_at_hand -= self._at_hand.pop(offset, 0)
-
     # -- dead letters -------------------------------------------------------------------------
 
     def bury(self, lane: Lane, item: Item, error: BaseException, attempts: int) -> None:
@@ -291,7 +311,8 @@ class Holding:
         source = source_of(error)
         nowhere = f"reading {record[3] or 'a record'}" if item[3] is None else item[3].name_for(source)
         place = place_of(source, nowhere)
-        redrives, run = self._redriven.get(offset, (0, ""))
+        hand = self._at_hand.get(offset)
+        redrives, run = self._redriven.get(offset, (0, "")) if hand is None else (hand.redrives, hand.run)
         entry = DeadEntry(
             lane_key=lane.key,
             key=record[2],
@@ -323,11 +344,10 @@ class Holding:
     def redrive(self, offset: int, dead: DeadEntry, run: str = "", record: Record | None = None) -> None:
         """Run a dead letter again under its own offset, before what waits behind it; `record` if it is at hand."""
         lane = self._lane(dead.lane_key, offset)
-        unit, redrives = self._owned.unit, dead.redrives + 1
-        unit.delete(DEAD, offset_key(offset))
-        unit.moved = True
-        self._redriven[offset] = (redrives, run)
-        self._owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
+        owned, redrives = self._owned, dead.redrives + 1
+        owned.unit.delete(DEAD, offset_key(offset))
+        owned.unit.moved = True
+        owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
         self.graves.removed()
         held_key = offset in lane.dead
         if held_key:
@@ -336,15 +356,16 @@ class Holding:
             if not lane.dead:
                 lane.wait = Wait.NOTHING
         first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
-        if record is not None and lane.wait is Wait.NOTHING and (first or lane.free):
+        if record is not None and lane.wait is Wait.NOTHING and (first or not lane.parked):
             self._solo.pop(offset, None)
-            self._unwritten[offset] = lane.key
-            size = self._at_hand[offset] = len(record[4] or b"")
-            self._bytes_at_hand += size
-            lane.items.append((None, offset, record, self._owned.plan.handler_of(record[3]), UNDECODED))
-            self._owned.enqueue(lane)
+            hand = self._at_hand[offset] = _AtHand(redrives, run, lane.key, dead.size)
+            self._bytes_at_hand += hand.size
+            lane.items.append((None, offset, record, owned.plan.handler_of(record[3]), UNDECODED))
+            owned.enqueue(lane)
             return
-        unit.put(HELD, offset_key(offset), encode_entry(HeldEntry(lane.key, redrives=redrives, run=run)))
+        self._redriven[offset] = (redrives, run)
+        entry = HeldEntry(lane.key, redrives=redrives, run=run)
+        owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
         if held_key:
             lane.parked.insert(bisect_left(lane.parked, offset), offset)
         else:
@@ -353,25 +374,30 @@ class Holding:
 
     def write_at_hand(self) -> None:
         """Put what was redriven and has not ended into the pending unit, before it is committed."""
-        for offset in self._unwritten:
-            self._owned.unit.put(HELD, offset_key(offset), self._unwritten_entry(offset))
-        self._unwritten.clear()
+        for offset in list(self._at_hand):
+            self._owned.unit.put(HELD, offset_key(offset), self._at_hand[offset].entry())
+            self._write_down(offset)
+
+    def _write_down(self, offset: int) -> None:
+        if (hand := self._at_hand.pop(offset, None)) is not None:
+            self._outlasting[offset] = hand.size
+            self._redriven[offset] = (hand.redrives, hand.run)
+
+    def _let_go(self, offset: int) -> None:
+        self._bytes_at_hand -= self._outlasting.pop(offset, 0)
 
     def unwritten(self, namespace: str, key: bytes) -> bytes | None:
         """The entry that a record at hand would have."""
-        is_one = namespace == HELD and offset_of(key) in self._unwritten
-        return self._unwritten_entry(offset_of(key)) if is_one else None
-
-    def _unwritten_entry(self, offset: int) -> bytes:
-        redrives, run = self._redriven[offset]
-        return encode_entry(HeldEntry(self._unwritten[offset], redrives=redrives, run=run))
+        hand = self._at_hand.get(offset_of(key)) if namespace == HELD else None
+        return None if hand is None else hand.entry()
 
     async def at_hand(self, letters: Sequence[tuple[int, DeadEntry]]) -> dict[int, Record]:
         """The records of those of these dead letters that memory has room for, read in one go."""
         if self.operator_paused:
             return {}
         chosen: list[int] = []
-        room, bytes_room = _AT_HAND_RECORDS - len(self._at_hand), _AT_HAND_BYTES - self._bytes_at_hand
+        room = _AT_HAND_RECORDS - len(self._at_hand) - len(self._outlasting)
+        bytes_room = _AT_HAND_BYTES - self._bytes_at_hand
         for offset, dead in letters[: max(0, room)]:
             bytes_room -= dead.size
             if bytes_room < 0:

@@ -9,10 +9,23 @@ from typing import Any
 from postline.contracts.priorities import Priority
 from postline.log.port import Assignment, Membership, PartitionCommit, Record
 from postline.message import Envelope
+from postline.runtime.aging import Aging
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.desk import PartitionDesk
-from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry, keys_of
+from postline.runtime.entries import (
+    DEAD_LIMITS,
+    DEAD_LIMITS_KEY,
+    PRIORITY,
+    PRIORITY_KEY,
+    TYPES,
+    USER_STATE,
+    DeadLimits,
+    PriorityEntry,
+    decode_entry,
+    encode_entry,
+    keys_of,
+)
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
@@ -61,6 +74,7 @@ class OwnedPartition(PartitionDesk):
         self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
         self.timers = Timers(self, plan.timers)
+        self.aging = Aging(self)
         self.answers = plan.answering.open(self) if plan.answering is not None else None
         #: What operators ask comes from here; after a rename from the old name's topic, until that is at its end.
         self.control_topic = plan.control
@@ -86,6 +100,7 @@ class OwnedPartition(PartitionDesk):
             await self.answers.load()
         if self.plan.priority is not None:
             await self._tell_priority(self.plan.priority)
+        await self._tell_limits()
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
         for name in self.plan.handlers.keys() - self.types - {""}:
@@ -96,6 +111,13 @@ class OwnedPartition(PartitionDesk):
         told = encode_entry(PriorityEntry(self.plan.declared_as, priority.name, priority.rank, priority.share))
         if dict(await self.membership.scan_state(self.assignment, PRIORITY)).get(PRIORITY_KEY) != told:
             self.unit.put(PRIORITY, PRIORITY_KEY, told)
+
+    async def _tell_limits(self) -> None:
+        """The same for what is said of dead letters."""
+        limits = self.plan.dead_letter_policy.limits()
+        stored = dict(await self.membership.scan_state(self.assignment, DEAD_LIMITS)).get(DEAD_LIMITS_KEY)
+        if (DeadLimits() if stored is None else decode_entry(stored, DeadLimits)) != limits:
+            self.unit.put(DEAD_LIMITS, DEAD_LIMITS_KEY, encode_entry(limits))
 
     def learn_type(self, name: str) -> None:
         """Some version of this subscription handles the type: never filter it."""
@@ -318,3 +340,4 @@ class OwnedPartition(PartitionDesk):
         self.draining = self.halted = True
         self.holding.cancel_timers()
         self.timers.stop()
+        self.aging.stop()

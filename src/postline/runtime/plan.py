@@ -12,6 +12,7 @@ from postline.contracts.priorities import Priority
 from postline.errors import SettingsError
 from postline.log.port import UNREADABLE_TYPE, StartAt
 from postline.runtime.answering import Answering
+from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, refusing
 from postline.runtime.limits import Limit, Rate
@@ -53,6 +54,7 @@ class Plan:
     order: Order = "key"
     after: After = "continue"
     dedup: Dedup | None = None
+    dead_letter_policy: DeadLetterPolicy = field(default_factory=DeadLetterPolicy)
     #: Most messages given to one call of a batch handler; None for one by one.
     batch: int | None = None
     #: Limit of one attempt of an async handler.
@@ -124,6 +126,7 @@ class Plan:
         if self.batch is not None and self.middleware:
             problems.append("middleware wraps single messages; leave it out with batch=.")
         problems += self._limit_problems()
+        problems += self.dead_letter_policy.problems()
         if self.batch is not None and self.answering is not None:
             problems.append("commands are answered one by one; leave out batch=.")
         problems += self._timeout_problems()

@@ -9,6 +9,7 @@ from typing import Any
 from postline.clock import Clock
 from postline.log.port import Append, Log
 from postline.message import Envelope
+from postline.runtime.alarms import DeadLetterAlarms
 from postline.runtime.complaints import Complaints
 from postline.runtime.destinations import Destinations
 from postline.runtime.gates import Gates
@@ -43,6 +44,7 @@ class Surroundings:
         self.gates = Gates(log, clock, {})
         #: Makes the record that gives a later reply, where the app answers commands.
         self.later: Callable[[str, Any], Append] | None = None
+        self.alarms = DeadLetterAlarms(plan.name, plan.dead_letter_policy)
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
