@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.unit.cli.conftest import Project
@@ -115,3 +116,70 @@ def test_a_subscription_is_removed_once_that_is_confirmed(broken: Project) -> No
     assert broken.run("subscriptions", "remove", "billing", "--yes").code == 0
     assert broken.run("subscriptions").json == []
     assert broken.run("subscriptions", "remove", "billing", "--yes").code == 3
+
+
+def _letter(broken: Project) -> dict[str, object]:
+    (letter,) = broken.run("dlq", "list").json[0]["dead_letters"]
+    return letter
+
+
+def test_dead_letters_are_grouped_and_redriven_by_group(broken: Project) -> None:
+    (found,) = broken.run("dlq", "groups", "billing").json
+    (group,) = found["groups"]
+    assert (group["count"], group["error_type"], group["example"]) == (1, "ValueError", _letter(broken)["id"])
+    assert "bill (line" in group["place"]
+    assert group["group"] in broken.run("dlq", "groups", "--table").out
+    assert broken.run("dlq", "redrive", "billing", "--group", "00000000").code == 1
+    answer = broken.run("dlq", "redrive", "billing", "--group", group["group"], "--limit", "5", "--rate", "100").json
+    assert (answer["asked"], answer["status"]) == (1, "asked")
+    assert answer["run"]
+
+
+def test_a_rule_chooses_dead_letters_by_their_content(broken: Project) -> None:
+    yes, no = '{"field": "total", "lt": 0}', '{"field": "total", "gt": 0}'
+    assert len(broken.run("dlq", "list", "billing", "--where", yes).json[0]["dead_letters"]) == 1
+    assert broken.run("dlq", "list", "billing", "--where", no).json[0]["dead_letters"] == []
+    for wrong in ("total < 0", '{"total": 1}'):
+        assert broken.run("dlq", "list", "--where", wrong).code == 2
+
+
+def test_a_monitor_is_told_by_the_exit_code_how_many_there_are(broken: Project) -> None:
+    assert broken.run("dlq", "list", "--fail-above", "1").code == 0
+    assert broken.run("dlq", "list", "--fail-above", "0").code == 1
+
+
+def test_an_edit_is_checked_kept_and_redriven(broken: Project) -> None:
+    letter = str(_letter(broken)["id"])
+    refused = broken.run("dlq", "edit", "billing", letter, "--set", "total=much", "--reason", "a test")
+    assert (refused.code, "breaks the contract" in refused.err) == (2, True)
+    by = ("--reason", "it was negative", "--by", "ann")
+    assert broken.run("dlq", "edit", "billing", letter, "--set", "total=3", *by).json["status"] == "asked"
+    broken.handle_all()
+    assert outcomes(broken) == {"done": 5}
+    assert broken.run("dlq", "edit", "billing", letter, "--set", "total=3", *by).code == 2
+
+
+def test_a_kept_edit_is_shown_with_its_author_and_the_original(broken: Project) -> None:
+    letter = str(_letter(broken)["id"])
+    broken.run(
+        "dlq", "edit", "billing", letter, "--set", "total=3", "--reason", "it was negative", "--by", "ann", "--keep"
+    )
+    broken.handle_all()
+    shown = broken.run("dlq", "show", "billing", letter).json
+    assert (shown["edit"]["by"], shown["edit"]["reason"]) == ("ann", "it was negative")
+    assert (shown["record"]["data"]["total"], shown["original"]["data"]["total"]) == (3, -1)
+    assert shown["conversation"]
+    assert "by ann: it was negative" in broken.run("dlq", "show", "billing", letter, "--table").out
+
+
+def test_dead_letters_are_exported_as_json_lines(broken: Project) -> None:
+    lines = broken.run("dlq", "export", "billing").out.splitlines()
+    assert [msgspec.json.decode(line)["postlineerrortype"] for line in lines] == ["ValueError"]
+    assert broken.run("dlq", "export", "billing", "--key", "bob").code == 1
+
+
+def test_a_dry_run_says_what_would_become_of_them_and_asks_for_nothing(broken: Project) -> None:
+    found = broken.run("dlq", "redrive", "billing", "--all", "--dry-run", "app:app")
+    assert (found.code, found.json["letters"], sum(found.json["not_run"].values())) == (0, 1, 1)
+    assert "were not run" in broken.run("dlq", "redrive", "billing", "--all", "--dry-run", "app:app", "--table").out
+    assert _letter(broken)["redrives"] == 0
