@@ -76,7 +76,8 @@ class Queueing(Protocol):
         `partitions` is worked off by one process at a time, so no more processes than that have work. A call that
         nobody has begun when `retention` ends is lost to it. `priorities` are names from the highest to the lowest,
         each with the share of calls that it is guaranteed; `normal` is one of them. The other options are of all of
-        them together. Raises UsageError for a name that is taken, ContractError for priorities that can't be.
+        them together; `dead_letters` says when they are an alarm, and when they end. Raises UsageError for a name
+        that is taken, ContractError for priorities that can't be.
         """
         if name in self.queues:
             raise UsageError(

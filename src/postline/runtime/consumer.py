@@ -41,6 +41,9 @@ _log = logging.getLogger("postline.runtime")
 
 #: Lanes that may lie ready while more is fetched.
 _READY_LANES_MAX = 64
+#: So long a request for many records keeps the next one waiting; and so much of it is committed by itself.
+_CROWDED_SECONDS = 1.0
+_CHANGES_MAX = 20_000
 _FETCH_WAIT_SECONDS = 5.0
 #: How long a partition that must move may still work on what it began (DESIGN §8).
 _REVOKE_SECONDS = 1.5
@@ -78,6 +81,8 @@ class Consumer:
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []
         self._heeding = Heeding(around.clock)
+        #: Redriven records wait for workers, and did so for longer than anybody waits for that.
+        self._crowded = False
         self._stopping = False
         #: By partition, the last epoch that is known to be over.
         self._over: dict[int, int] = {}
@@ -412,10 +417,10 @@ class Consumer:
                 await obey(owned, op)
             owned.control_offset = record[0] + 1
             if op.offsets:
-                # With its effects, so that waiting may commit both: the next of many waits until these are in hand.
+                # With its effects, since both may be committed before the next.
                 owned.unit.put(CONTROL, CONTROL_POSITION, position_entry(owned.control_offset, fetched.topic))
                 self._committer.wake()
-                await self._room_for_more(owned)
+                await self._between_many(owned)
                 if owned.draining or self.owned.get(owned.partition) is not owned:
                     return
         owned.control_offset = fetched.next_offset
@@ -426,12 +431,22 @@ class Consumer:
         self._recount()
         self._committer.wake()
 
-    async def _room_for_more(self, owned: OwnedPartition) -> None:
-        """Wait until few redriven records are waiting for a worker; not while a partition is being taken up."""
-        if self._tasks and asyncio.current_task() is self._tasks[0]:
-            while len(self.pool.ready) > _READY_LANES_MAX and not owned.draining:
+    async def _between_many(self, owned: OwnedPartition) -> None:
+        """After a request for many records: let most of them get to workers, and commit where much has gathered.
+
+        Records that are slow don't keep other requests waiting for more than a second: those that follow then wait by
+        their offsets, as `Holding.at_hand` has no room.
+        """
+        if len(owned.unit.changes) > _CHANGES_MAX:
+            await self._committer.commit()
+        if self._tasks and asyncio.current_task() is self._tasks[0] and not self._crowded:
+            over = self.around.clock.monotonic() + _CROWDED_SECONDS
+            timer = self.around.clock.call_later(_CROWDED_SECONDS, self._room.set)
+            while len(self.pool.ready) > _READY_LANES_MAX and self.around.clock.monotonic() < over:
                 self._room.clear()
                 await self._room.wait()
+            timer.cancel()
+        self._crowded = len(self.pool.ready) > _READY_LANES_MAX
 
     async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> None:
         # All of it is committed first: what were left would land after the reset, under the same epoch.

@@ -12,6 +12,7 @@ from postline.log.port import Record
 from postline.runtime.calls import HANDLING, Calls, publish_result
 from postline.runtime.context import Context
 from postline.runtime.desk import PartitionDesk
+from postline.runtime.discretion import discreet
 from postline.runtime.handlers import Handler
 from postline.runtime.intents import Discard
 from postline.runtime.places import Place, place_of
@@ -84,7 +85,8 @@ class Rehearsal:
         except Exception as error:  # noqa: BLE001 - it is what the report is about
             if isinstance(error, DecodeError) and record[4] is None:
                 return Rehearsed("filtered")  # a tombstone says nothing to an event handler
-            return Rehearsed("fails", error, place_of(error, handler.name_for(error)))
+            place = place_of(error, handler.name_for(error))
+            return Rehearsed("fails", discreet(error, handler, record), place)
         return Rehearsed("succeeds")
 
     async def _desk(self, partition: int, record: Record) -> _Desk:
