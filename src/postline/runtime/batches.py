@@ -29,9 +29,6 @@ class Pool(Protocol):
 
     calls: Calls
 
-    def decode(self, handler: Handler, item: Item) -> Any:
-        """The record's message; raises DecodeError."""
-
     def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException) -> bool:
         """Decide what becomes of the lane's first record; whether the lane may go on at once."""
 
@@ -83,7 +80,7 @@ def _decoded(pool: Pool, handler: Handler, item: Item) -> Any:
     if item[4] is not UNDECODED:
         return item[4]
     try:
-        message = pool.decode(handler, item)
+        message = handler.read(item[2])
         wanted = handler.where is None or handler.where(message)
     except Exception as error:  # noqa: BLE001 - the record's own lane makes a retry decision of it
         return Failed(error)

@@ -16,7 +16,7 @@ from postline.runtime.context import Context
 from postline.runtime.crew import Crew, Worker
 from postline.runtime.discretion import discreet
 from postline.runtime.handlers import Handler
-from postline.runtime.lanes import UNDECODED, Failed, Item, Lane, Wait
+from postline.runtime.lanes import UNDECODED, Failed, Lane, Wait
 from postline.runtime.outcomes import Outcome
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.plan import Plan
@@ -147,7 +147,7 @@ class WorkerPool:
                         self.finish(owned, lane, outcome)
                         continue
                 if message is UNDECODED:
-                    message = self.decode(handler, item)
+                    message = handler.read(record)
                     if handler.where is not None and not handler.where(message):
                         self.finish(owned, lane, Outcome.FILTERED)
                         continue
@@ -216,7 +216,7 @@ class WorkerPool:
                 break
             message = item[4]
             try:
-                message = self.decode(handler, item) if message is UNDECODED else message
+                message = handler.read(item[2]) if message is UNDECODED else message
                 if type(message) is Failed:
                     raise message.error
                 if handler.where is not None and item[4] is UNDECODED and not handler.where(message):
@@ -256,10 +256,6 @@ class WorkerPool:
         if outcome is not None:
             self.finish(owned, lane, outcome)
         return outcome is not None
-
-    def decode(self, handler: Handler, item: Item) -> Any:
-        """The record's message; raises DecodeError, which never is retried."""
-        return handler.read(item[2])
 
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
         """Settle the lane's first record with an outcome that needs no more handling."""
