@@ -137,8 +137,8 @@ async def test_an_edit_is_handled_in_place_of_the_record_by_whoever_owns_it_then
         assert detail.edit is not None
         assert detail.record is not None
         assert detail.original is not None
-        assert msgspec.json.decode(detail.record.data)["total"] == 100
-        assert msgspec.json.decode(detail.original.data)["total"] == 7
+        assert msgspec.json.decode(msgspec.json.encode(detail.record.data))["total"] == 100
+        assert msgspec.json.decode(msgspec.json.encode(detail.original.data))["total"] == 7
         failing.numbers.clear()
         await operator.redrive("b")
         await world.until_handled()

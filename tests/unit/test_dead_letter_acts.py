@@ -56,7 +56,7 @@ class Packing:
 
     def _weigh(self, order: OrderPlaced) -> None:
         try:
-            {}["scales"]
+            dict[str, int]()["scales"]
         except KeyError as error:
             raise LookupError(f"no scales for {order.number}") from error
 
@@ -163,8 +163,8 @@ async def test_a_limit_takes_the_first_and_a_rate_takes_its_time() -> None:
         assert await desk.redrive(limit=7) == 7
         assert [each.id for each in await desk.letters()] == [each.id for each in first[7:]]
 
-        async def passes(seconds: float) -> None:
-            t.clock.move_to(t.clock.monotonic() + seconds)
+        async def passes(delay_seconds: float) -> None:
+            t.clock.move_to(t.clock.monotonic() + delay_seconds)
 
         t.clock.sleep = passes  # type: ignore[method-assign]
         began = t.clock.monotonic()
@@ -253,8 +253,8 @@ async def test_show_tells_the_edit_the_original_the_causes_and_the_conversation(
         assert (detail.edit.by, detail.edit.reason) == ("ann@office", "a typing error")
         assert detail.record is not None
         assert detail.original is not None
-        assert msgspec.json.decode(detail.record.data)["number"] == 102
-        assert msgspec.json.decode(detail.original.data)["number"] == 2
+        assert msgspec.json.decode(msgspec.json.encode(detail.record.data))["number"] == 102
+        assert msgspec.json.decode(msgspec.json.encode(detail.original.data))["number"] == 2
         assert (detail.letter.edited, detail.letter.redrives) == (True, 1)
         assert detail.letter.error == "LookupError: no scales for 102"
         assert detail.causes == ["KeyError: 'scales'"]
