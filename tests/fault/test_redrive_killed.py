@@ -21,7 +21,7 @@ from tests.conformance.apps import all_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-CUSTOMERS, EDITED, KILLS = 200, 8, 3
+CUSTOMERS, EDITED, KILLS = 300, 10, 4
 SOURCE = str(Path(__file__).resolve().parents[2] / "src")
 EDIT = ("--set", "total=7", "--reason", "a trial", "--keep", "--wait", "0")
 
