@@ -143,7 +143,8 @@ async def test_every_command_is_done_once_by_a_server_in_trouble_and_then_by_its
         assert set(by) <= {"the old bank", "the new bank"}
         assert by["the new bank"] >= 20
         # What was being called when its partition moved may have been done by both: such effects are at least once.
-        assert 180 <= len(Bank.done) + by["the new bank"] <= 180 + CONCURRENCY
+        # Partitions move twice: as the successor joins, and as the old one leaves.
+        assert 180 <= len(Bank.done) + by["the new bank"] <= 180 + 2 * CONCURRENCY
 
 
 async def replaced(environment: Environment, old: App, client: App, stack: AsyncExitStack) -> Counter[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -72,8 +73,9 @@ class Postline:
         return found
 
     def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
+        """Send a signal; not by asyncio, which polls first, and would lose the exit code of one that ends just then."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     async def ended(self) -> int:
         """Its exit code, once everything that it said has been read."""

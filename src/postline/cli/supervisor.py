@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +83,7 @@ class Supervisor:
 
     def _signal_all(self) -> None:
         for process in self._processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
+            _ask_to_stop(process)
 
     def _give_up(self, code: int) -> None:
         self._code = self._code or code
@@ -124,13 +125,13 @@ class Supervisor:
         self._processes[slot] = process
         self._report(f"worker {slot} started as {process.pid}")
         if self._stopping.is_set():
-            process.send_signal(signal.SIGTERM)
+            _ask_to_stop(process)
         await self._first(process.wait(), self._changed[slot].wait(), self._stopping.wait())
         replaced = self._changed[slot].is_set() and not self._stopping.is_set() and process.returncode is None
         if process.returncode is None:
             if replaced:
                 self._changed[slot].clear()
-                process.send_signal(signal.SIGTERM)
+                _ask_to_stop(process)
             await self._first(process.wait(), self._clock.sleep(self._grace_seconds + _KILL_SECONDS))
             if process.returncode is None:
                 self._report(f"worker {slot} does not stop; killing it")
@@ -157,6 +158,13 @@ class Supervisor:
                 self._report(f"changed: {', '.join(changed[:3])}{' …' * (len(changed) > 3)}")
                 for event in self._changed:
                     event.set()
+
+
+def _ask_to_stop(process: asyncio.subprocess.Process) -> None:
+    """Not by its `send_signal`, which polls first: nobody would learn the exit code of one that ends just then."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
 
 
 def _ended(code: int) -> str:
