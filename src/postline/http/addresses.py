@@ -20,12 +20,22 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
 #: What `is_global` takes for public in one version of Python or another, though it leads elsewhere: translations of
-#: IPv4 (NAT64, 6to4, Teredo, compatible ones), their relays, and what belongs to one site or to many.
+#: IPv4 (NAT64, SIIT, 6to4, Teredo, compatible ones), their relays, and what belongs to one site or to many.
 _DENIED: tuple[Network, ...] = tuple(
     ipaddress.ip_network(each)
     for each in (
         *("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/4", "240.0.0.0/4"),
-        *("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2002::/16", "3fff::/20", "5f00::/16"),
+        *(
+            "::/96",
+            "::ffff:0:0:0/96",
+            "64:ff9b::/96",
+            "64:ff9b:1::/48",
+            "100::/64",
+            "2001::/23",
+            "2002::/16",
+            "3fff::/20",
+            "5f00::/16",
+        ),
         *("fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"),
     )
 )

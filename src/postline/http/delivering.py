@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 from postline.contracts.cloudevents import TRACE
 from postline.errors import DeliveryFailed
@@ -44,8 +45,9 @@ class Target(NamedTuple):
 
     @property
     def place(self) -> str:
-        """The URL as it may be told: what stands behind its question mark may be a secret."""
-        return self.url.partition("?")[0]
+        """The URL as it may be told: what stands behind the host is a secret with many services."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}{'/…' if parts.path.strip('/') or parts.query else ''}"
 
 
 class Deliver:

@@ -9,6 +9,7 @@ import pytest
 
 from postline import Retry, field
 from postline.errors import DeliveryFailed, ForbiddenAddress, SettingsError, UsageError
+from postline.http.delivering import Target
 from postline.http.signing import verify
 from postline.http.webhooks import Endpoint, notify
 from postline.testing import TestApp
@@ -31,6 +32,11 @@ async def test_a_message_is_posted_once_as_a_signed_event():
     assert (said["id"], said["source"], said["type"], said["specversion"]) == (
         *("placed-o-1", "shop", "shop.OrderPlaced", "1.0"),
     )
+
+
+@pytest.mark.parametrize("path", ["/services/T0/B0/secret", "/?token=secret"])
+def test_no_more_than_the_host_of_a_target_is_told(path):
+    assert Target(f"https://hooks.example:8443{path}", ()).place == "https://hooks.example:8443/…"
 
 
 async def test_sensitive_fields_are_sent_if_allowed():

@@ -276,7 +276,13 @@ class Catalog:
 
 
 _OVERTAKEN = frozenset(
-    {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError._STATE}
+    {
+        KafkaError._FENCED,
+        KafkaError.PRODUCER_FENCED,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError.INVALID_PRODUCER_ID_MAPPING,  # forgotten by its coordinator, after a week without an update
+        KafkaError._STATE,
+    }
 )
 
 
