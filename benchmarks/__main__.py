@@ -42,6 +42,7 @@ _ON_A_FILE = {
     "requests": ("requests", "requests"),
     "timers": ("timers", "timers"),
     "migrate": ("migrating", "between_files"),
+    "monitoring": ("monitoring", "monitoring"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {
@@ -51,6 +52,7 @@ _ON_KAFKA = {
     "kafka-publish-many": ("kafka_publishing", "many"),
     "kafka-migrate": ("migrating", "to_kafka_and_back"),
     "kafka-latency": ("kafka_latency", "latency"),
+    "kafka-monitoring": ("monitoring", "kafka_monitoring"),
 }
 _ALL = {**_ON_A_FILE, **_ON_KAFKA}
 

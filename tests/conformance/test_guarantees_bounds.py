@@ -154,7 +154,11 @@ async def test_a_subscription_stops_fetching_while_its_outputs_topic_is_over_its
         await publishing
         view = await world.view("copying")
         assert view.lag_records > 0, "all was copied although nobody took it"
-        assert view.status != "paused"
+
+        async def told() -> bool:
+            return (await world.view("copying")).status == "waits for a bound"
+
+        await eventually(told, "operators are told why it stands still")
         service.let(count)
         await world.until_handled("copying")
         await world.until_handled("target")

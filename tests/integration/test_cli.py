@@ -169,7 +169,7 @@ async def test_a_service_says_where_its_log_is_and_stops_cleanly(project: Projec
         await project.publish(("ann", 1), ("bob", 2))
         await project.handled(service, done=2)
     assert "stopped: committed and left" in service.said
-    assert (await project.json("lag"))[0]["status"] == "idle"
+    assert (await project.json("lag"))[0]["status"] == "no member"
 
 
 async def test_an_operator_redrives_beside_a_running_service(project: Project) -> None:

@@ -87,6 +87,9 @@ class AuditLine:
     start: int
     position: int
     counts: Mapping[str, int]
+    #: Held records and dead letters, as the owner tells beside the position, and as they lie in state.
+    told: tuple[int, int] = (0, 0)
+    kept: tuple[int, int] = (0, 0)
 
 
 @dataclass
@@ -220,6 +223,9 @@ def check_audit(lines: Iterable[AuditLine]) -> list[Problem]:
         total = sum(line.counts.values())
         if total != line.position - line.start or min(line.counts.values(), default=0) < 0:
             text = f"{line} counts {total} records of {line.position - line.start}"
+            problems.append(Problem("audit", text))
+        if line.told != line.kept:
+            text = f"{line}: the owner tells of {line.told} held records and dead letters, state has {line.kept}"
             problems.append(Problem("audit", text))
     return problems
 

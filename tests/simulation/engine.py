@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from postline.clock import Clock
@@ -16,12 +16,14 @@ from postline.log.port import (
     Append,
     Bounds,
     Capability,
+    Group,
     GroupSpec,
     MemberInfo,
     PartitionInfo,
     PartitionOwner,
     Record,
     SubscriptionInfo,
+    Survey,
     TopicSpec,
 )
 from postline.message import Envelope
@@ -304,6 +306,23 @@ class SimulatedLog:
         """Live members."""
         await self.read_pause("members")
         return self.cluster.member_infos(subscription)
+
+    async def survey(self, names: Collection[str] | None = None) -> Survey:
+        """All topics and subscriptions, of one moment; or only what `names` say."""
+        await self.read_pause("survey")
+        groups = [
+            Group(
+                info=found.info,
+                members=self.cluster.member_infos(name),
+                partitions=self.cluster.partition_infos(name),
+            )
+            for name, found in sorted(self.cluster.subscriptions.items())
+            if names is None or name in names
+        ]
+        read = {group.info.topic for group in groups}
+        specs = [topic.spec for name, topic in sorted(self.cluster.topics.items()) if names is None or name in read]
+        bounds = {spec.name: self.cluster.bounds(spec.name) for spec in specs}
+        return Survey(topics=specs, bounds=bounds, groups=groups)
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000

@@ -14,6 +14,7 @@ from postline.runtime.holding import Holding
 from postline.runtime.lanes import Lane
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
+from postline.runtime.standing import HeldCounts
 from postline.runtime.timers import Timers
 from postline.runtime.unit import PendingUnit
 from postline.runtime.window import Window
@@ -67,6 +68,14 @@ def _no_duplicates(original: object) -> Callable[..., bool]:
     return lambda *given: False
 
 
+def _miscounts_held(original: Callable[..., None]) -> Callable[..., None]:
+    def drop(counts: HeldCounts, offset: int) -> None:
+        if offset % 7:
+            original(counts, offset)
+
+    return drop
+
+
 def _nothing(original: object) -> Callable[..., None]:
     return lambda *given, **named: None
 
@@ -96,6 +105,7 @@ RUNTIME_MUTANTS: dict[str, tuple[type, str, Callable[[Any], Any]]] = {
     "retries_overtaken": (Lane, "free", _overtakes),
     "duplicates_unseen": (Marks, "is_duplicate", _no_duplicates),
     "outcome_of_held_uncounted": (Window, "change", _nothing),
+    "held_miscounted": (HeldCounts, "drop", _miscounts_held),
     "state_kept_at_reset": (PendingUnit, "clear", _nothing),
     "types_forgotten_at_reassignment": (OwnedPartition, "load", _forgets_types),
     "lost_uncounted": (Window, "lose", _lost_uncounted),

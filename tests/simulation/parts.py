@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,8 +16,9 @@ from postline.log.port import Assignment, Record
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.control import ControlOp, control_record
+from postline.runtime.entries import DEAD, HELD
 from postline.runtime.outcomes import Outcome
-from postline.runtime.progress import Progress
+from postline.runtime.progress import Progress, Standing
 from postline.settings import Settings, parse_url
 from tests.simulation.checks import AuditLine, Identity
 from tests.simulation.world import Node, World
@@ -184,5 +186,9 @@ def audit_of(world: World, subscription: str) -> tuple[list[AuditLine], Counter[
         progress = Progress.decode(slot.progress, slot.position)
         counts = {outcome.name: progress.counts[outcome] for outcome in Outcome if progress.counts[outcome]}
         sums.update(counts)
-        lines.append(AuditLine(subscription, index, progress.start, slot.position, counts | {"gaps": progress.gaps}))
+        counts["gaps"] = progress.gaps
+        kept = len(slot.state.get(HELD, ())), len(slot.state.get(DEAD, ()))
+        told = progress.standing or Standing(retrying=kept[0], dead_letters=kept[1])
+        line = AuditLine(subscription, index, progress.start, slot.position, counts)
+        lines.append(replace(line, told=(told.held, told.dead_letters), kept=kept))
     return lines, sums

@@ -257,7 +257,7 @@ async def test_a_removed_subscription_is_gone_and_comes_back_without_its_past() 
         await t.settle()
         # The pause was asked of the subscription that is gone.
         assert [order.total for order in billing.seen] == [1]
-        assert (await monitor(t).subscription("billing")).status == "running"
+        assert (await monitor(t).subscription("billing")).status == "ok"
 
 
 async def test_a_renamed_subscription_obeys_under_its_new_name() -> None:

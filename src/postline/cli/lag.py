@@ -10,14 +10,15 @@ import click
 
 from postline.cli.failures import NEGATIVE, OK, alarm
 from postline.cli.opening import Opened, url_option, with_log
-from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json
+from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.planning import tell_beyond
-from postline.monitor import PriorityView, SubscriptionView
+from postline.cli.times import parse_span_ms
+from postline.monitor import HistoryView, PriorityView, SubscriptionView
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["command"]
+__all__ = ["command", "tell_reasons"]
 
 _EPILOG = """\b
 Examples:
@@ -25,18 +26,24 @@ Examples:
   postline lag billing --partitions
   postline lag --watch
   postline lag --fail-above 60        # exit code 1 if any is more than a minute behind
-  postline lag --fail-on dead,unserved  # exit code 1 if any has such records
+  postline lag --fail-on dead,unserved,stalled  # exit code 1 if any has such records, or is so
+  postline lag billing --history 2h
 """
 
 #: How long one call looks for the rate.
 _RATE_SECONDS = 0.5
 
-#: What `--fail-on` may name, and how many of it a subscription has.
+_SPAN = "postline.lag span"
+
+#: What `--fail-on` may name: how many of it a subscription has, or whether that is its status.
 _KINDS: dict[str, Callable[[SubscriptionView], int]] = {
     "held": lambda view: view.held,
     "dead": lambda view: view.dead_letters,
     "unserved": lambda view: view.unserved,
     "alarm": lambda view: int(bool(view.dead_letters_alarm)),
+    "growing": lambda view: view.status == "growing",
+    "stalled": lambda view: view.status == "stalled",
+    "no-member": lambda view: view.status == "no member",
 }
 
 
@@ -45,6 +52,10 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
     if unknown := [kind for kind in kinds if kind not in _KINDS]:
         raise click.BadParameter(f"{unknown[0]!r} is none of {', '.join(_KINDS)}.", ctx, param)
     return kinds
+
+
+def _remember_span(ctx: click.Context, param: click.Parameter, text: str | None) -> None:
+    ctx.meta[_SPAN] = text
 
 
 @click.command(epilog=_EPILOG)
@@ -62,9 +73,16 @@ def _kinds(ctx: click.Context, param: click.Parameter, text: str | None) -> list
 @click.option("--fail-above", type=float, metavar="SECONDS", help="Exit with 1 if a lag is above this.")
 @click.option(
     "--fail-on",
-    metavar="held,dead,unserved,alarm",
+    metavar="held,dead,unserved,alarm,growing,stalled,no-member",
     callback=_kinds,
-    help="Exit with 1 if there are such records, or an alarm about dead letters; any of.",
+    help="Exit with 1 if there are such records, such a status, or an alarm about dead letters; any of.",
+)
+@click.option(
+    "--history",
+    metavar="SPAN",
+    callback=_remember_span,
+    expose_value=False,
+    help="How it went instead, up to now: 2h, 1d, 14d at most, in 24 steps.",
 )
 @json_option
 @url_option
@@ -83,8 +101,20 @@ def command(
     Lag counts records that are neither settled nor held, and the age of the oldest of them. Held
     records (retrying, and blocked behind them) and dead letters are counted by themselves. If anything
     is behind, it looks twice, and tells how fast it drains and when it will be at the end.
+
+    \b
+    The status is that of the worst partition, and has its reason below the table:
+      growing            more comes than is settled, over the last minutes
+      stalled            there is something to do, workers are there, and nothing is settled
+      rewound            its position went back, and is not there again
+      held by a key      dead letters hold keys, or as much is held as may be
+      waits for a bound  a topic that its handlers publish to is over its bound
+      no member          no worker is there
+      paused             an operator wanted it; of some partitions "partly paused"
     """
     json = wants_json(as_json)
+    if (span := click.get_current_context().meta.get(_SPAN)) is not None:
+        return _history(names, parse_span_ms(span), json, url)
 
     async def work(opened: Opened) -> int:
         if watch:
@@ -103,6 +133,7 @@ def command(
             emit_json(views)
         else:
             console().print(_drawn(views, partitions, opened.clock.now_ms()))
+            tell_reasons(views)
         late = fail_above is not None and any(view.lag_seconds > fail_above for view in views)
         waiting = any(_KINDS[kind](view) for kind in fail_on for view in views)
         return NEGATIVE if late or waiting else OK
@@ -133,6 +164,45 @@ async def _watch(opened: Opened, names: Sequence[str], partitions: bool, every: 
         while not forever.is_set():
             live.update(_drawn(await _views(opened, names), partitions, opened.clock.now_ms()), refresh=True)
             await opened.clock.sleep(every)
+
+
+def _history(names: Sequence[str], span_ms: int, json: bool, url: str | None) -> int:
+    async def work(opened: Opened) -> list[HistoryView]:
+        full = [await opened.subscription_name(name) for name in names]
+        wanted = full or [view.name for view in await opened.monitor.subscriptions()]
+        return [await opened.monitor.history(name, span_ms=span_ms) for name in wanted]
+
+    found = with_log(url, work)
+    if json:
+        emit_json(found)
+        return OK
+    for view in found:
+        rates = ", ".join(f"{_per_second(each.handled_per_second)} in {each.minutes} min" for each in view.rates)
+        click.echo(f"{view.subscription} on {view.topic}: a second {rates}")
+        rows = [
+            (
+                when(each.at_ms),
+                "-" if each.lag_records is None else number(each.lag_records),
+                _per_second(each.handled_per_second),
+                _per_second(each.added_per_second),
+                number(each.held),
+                number(each.dead_letters),
+            )
+            for each in view.points
+        ]
+        console().print(table(("until (UTC)", ">lag", ">handled a second", ">added a second", ">held", ">dead"), rows))
+    return OK
+
+
+def _per_second(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def tell_reasons(views: Sequence[SubscriptionView]) -> None:
+    """A line for each subscription that is not well, which says why."""
+    for view in views:
+        if view.reason:
+            click.echo(f"{view.name}: {view.status}: {view.reason}")
 
 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
@@ -221,6 +291,7 @@ def _by_partition(views: Sequence[SubscriptionView], now_ms: int) -> RenderableT
         ">held",
         ">dead",
         "next attempt",
+        "status",
         "owner",
     )
     return table(
@@ -237,7 +308,8 @@ def _by_partition(views: Sequence[SubscriptionView], now_ms: int) -> RenderableT
                 number(each.held),
                 number(each.dead_letters),
                 ago(each.next_attempt_ms, now_ms),
-                "paused" if each.paused else each.owner or "-",
+                each.status,
+                each.owner or "-",
             )
             for view in views
             for each in view.partitions

@@ -9,19 +9,19 @@ import click
 import msgspec
 
 from postline.cli.failures import OK
+from postline.cli.lag import tell_reasons
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, alone, console, duration, emit_json, json_option, number, table, wants_json, when
 from postline.cli.requests import Answer, await_owner, confirm, tell, wait_option
 from postline.cli.times import parse_time_ms
 from postline.errors import UnknownTopic, UsageError
-from postline.monitor import HeldView, SubscriptionView
+from postline.monitor import HeldKeysView, HeldKeyView, HeldView, SubscriptionView
 from postline.operations import ResetPlan, ResetTarget
 
 __all__ = ["command"]
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
 
-_HELD_SHOWN = 50
 _TARGETS = "postline.reset targets"
 
 _EPILOG = """\b
@@ -41,7 +41,9 @@ class _Shown(msgspec.Struct, frozen=True):
     """A subscription and what it holds, as `subscriptions show --json` shows it."""
 
     subscription: SubscriptionView
+    #: The first ones.
     held: list[HeldView]
+    keys: HeldKeysView
 
 
 @click.group(epilog=_EPILOG, invoke_without_command=True)
@@ -61,7 +63,7 @@ def list_subscriptions(as_json: bool | None, url: str | None) -> int:
 
     \b
     Example:
-      postline subscriptions list --json | jq -r '.[] | select(.status=="idle") | .name'
+      postline subscriptions list --json | jq -r '.[] | select(.status=="no member") | .name'
     """
 
     async def work(opened: Opened) -> list[SubscriptionView]:
@@ -87,15 +89,25 @@ def list_subscriptions(as_json: bool | None, url: str | None) -> int:
         for view in views
     ]
     console().print(table(columns, rows))
+    tell_reasons(views)
     return OK
 
 
 @command.command("show")
 @click.argument("name", metavar="SUBSCRIPTION")
+@click.option(
+    "--held",
+    "limit",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="So many held records, and keys.",
+)
 @json_option
 @url_option
-def show(name: str, as_json: bool | None, url: str | None) -> int:
-    """Show one subscription: its workers, partitions, and the records it holds with their next attempts.
+def show(name: str, limit: int, as_json: bool | None, url: str | None) -> int:
+    """Show one subscription: its workers, partitions, and the keys and records it holds with their next attempts.
 
     \b
     Example:
@@ -104,8 +116,9 @@ def show(name: str, as_json: bool | None, url: str | None) -> int:
 
     async def work(opened: Opened) -> tuple[_Shown, int]:
         full = await opened.subscription_name(name)
-        shown = _Shown(await opened.monitor.subscription(full), await opened.monitor.held(full))
-        return shown, opened.clock.now_ms()
+        monitor = opened.monitor
+        view, held = await monitor.subscription(full), await monitor.held(full, limit)
+        return _Shown(view, held, await monitor.held_keys(full, limit)), opened.clock.now_ms()
 
     shown, now_ms = with_log(url, work)
     if wants_json(as_json):
@@ -118,6 +131,7 @@ def show(name: str, as_json: bool | None, url: str | None) -> int:
 def _draw(shown: _Shown, now_ms: int) -> None:
     view, screen = shown.subscription, console()
     click.echo(f"{view.name}: {view.status}, of service {view.service} on {view.topic}")
+    tell_reasons([view])
     workers = [
         (each.member, each.instance, ago(each.joined_ms, now_ms), ", ".join(map(str, each.partitions)) or "-")
         for each in view.members
@@ -133,24 +147,40 @@ def _draw(shown: _Shown, now_ms: int) -> None:
             duration(each.lag_seconds),
             number(each.held),
             number(each.dead_letters),
-            "yes" if each.paused else "",
+            each.status,
         )
         for each in view.partitions
     ]
-    columns = (">partition", ">position", ">end", ">lag", ">behind", ">held", ">dead", "paused")
+    columns = (">partition", ">position", ">end", ">lag", ">behind", ">held", ">dead", "status")
     screen.print(table(columns, rows))
     if shown.held:
+        _draw_keys(shown.keys.keys, now_ms)
         _draw_held(shown.held, now_ms)
+    if len(shown.held) < view.held:
+        click.echo(f"… and {number(view.held - len(shown.held))} held records more; --held shows them.")
+
+
+def _draw_keys(keys: Sequence[HeldKeyView], now_ms: int) -> None:
+    rows = [
+        (
+            each.key or "-",
+            each.status,
+            number(each.records),
+            str(each.attempts),
+            ago(each.next_attempt_ms, now_ms),
+            each.error,
+        )
+        for each in keys
+    ]
+    console().print(table(("key", "status", ">records", ">attempts", "next attempt", "error"), rows))
 
 
 def _draw_held(held: Sequence[HeldView], now_ms: int) -> None:
     rows = [
         (each.id, each.key or "-", each.status, str(each.attempts), ago(each.next_attempt_ms, now_ms), each.error)
-        for each in held[:_HELD_SHOWN]
+        for each in held
     ]
     console().print(table(("held", "key", "status", ">attempts", "next attempt", "error"), rows))
-    if len(held) > _HELD_SHOWN:
-        click.echo(f"… and {number(len(held) - _HELD_SHOWN)} more; --json shows all.")
 
 
 @command.command("pause")

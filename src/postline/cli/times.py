@@ -7,7 +7,15 @@ from datetime import datetime
 from postline.errors import SettingsError, UsageError
 from postline.settings import parse_duration_ms
 
-__all__ = ["parse_time_ms"]
+__all__ = ["parse_span_ms", "parse_time_ms"]
+
+
+def parse_span_ms(text: str) -> int:
+    """Milliseconds of a span such as `2h` or `14d`. Raises UsageError."""
+    try:
+        return parse_duration_ms(text)
+    except SettingsError as error:
+        raise UsageError(f"{text!r} is no span of time.", remedy="Write one such as 90s, 15m, 2h or 14d.") from error
 
 
 def parse_time_ms(text: str, now_ms: int) -> int:

@@ -20,7 +20,7 @@ has an append or a commit that is cancelled: stored wholly, now or later, or not
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -44,6 +44,7 @@ __all__ = [
     "Capability",
     "CommitUnit",
     "Fetched",
+    "Group",
     "GroupSpec",
     "Log",
     "MemberInfo",
@@ -54,6 +55,7 @@ __all__ = [
     "Record",
     "StartAt",
     "SubscriptionInfo",
+    "Survey",
     "TopicSpec",
     "renamed",
 ]
@@ -230,6 +232,24 @@ class MemberInfo(msgspec.Struct, frozen=True, kw_only=True):
     formats: dict[str, int] = {}
 
 
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """A subscription with its live members and its partitions as last committed."""
+
+    info: SubscriptionInfo
+    members: list[MemberInfo]
+    partitions: list[PartitionInfo]
+
+
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a reading model needs to know of a log, read at once."""
+
+    topics: list[TopicSpec]
+    #: First and next offset of each partition, by topic.
+    bounds: dict[str, list[Bounds]]
+    #: By name. What one reads may be gone by now: then `topics` and `bounds` don't have it.
+    groups: list[Group]
+
+
 class PartitionOwner(Protocol):
     """What a membership calls when partitions come and go (the runtime implements it).
 
@@ -402,6 +422,13 @@ class Log(Protocol):
 
     async def members(self, subscription: str) -> list[MemberInfo]:
         """Its live members. Raises UnknownSubscription."""
+
+    async def survey(self, names: Collection[str] | None = None) -> Survey:
+        """All topics with their bounds, and all subscriptions with members and partitions, by name.
+
+        With `names` only these subscriptions, as far as there are such, and the topics that they read. It asks in as
+        few steps as the engine can: for views that are asked for every second.
+        """
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000

@@ -11,7 +11,7 @@ import msgspec
 
 from postline.contracts.rules import Rule
 from postline.errors import ContractError
-from postline.log.port import Log, PartitionInfo, Record, SubscriptionInfo
+from postline.log.port import Log, Record, SubscriptionInfo
 from postline.message import UNREADABLE
 from postline.monitor.contents import Contents
 from postline.monitor.views import (
@@ -29,16 +29,12 @@ from postline.runtime.deadletters import CAUSES, FAILED_AT, ORIGIN, STACK, copie
 from postline.runtime.edits import edited
 from postline.runtime.entries import (
     DEAD,
-    DEAD_LIMITS,
-    DEAD_LIMITS_KEY,
     EDITS,
     HELD,
     DeadEntry,
-    DeadLimits,
     EditEntry,
     HeldEntry,
     decode_entry,
-    encode_entry,
     offset_key,
     offset_of,
 )
@@ -48,7 +44,6 @@ from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 __all__ = ["DeadLetters", "Failure", "Groups", "Letter", "Opened", "Selection"]
 
 _PAGE = 4_000
-_NO_LIMITS = encode_entry(DeadLimits())
 #: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
 _COPY_SLACK_MS = 2_000
 #: How far around a record the rest of its conversation is looked for, and in how many records of a partition.
@@ -232,25 +227,6 @@ class DeadLetters:
             if offset_of(after) >= last:
                 break
         return found
-
-    async def alarm(self, name: str, partitions: Sequence[PartitionInfo], now_ms: int) -> str:
-        """Why the dead letters of all partitions are an alarm, by the limits that their owners keep; "" if not."""
-        said = [
-            entry for each in partitions[:1] for entry in await self._log.peek_state(name, each.partition, DEAD_LIMITS)
-        ]
-        limits = decode_entry(dict(said).get(DEAD_LIMITS_KEY, _NO_LIMITS), DeadLimits)
-        if limits.alarm_count < 0 and not limits.alarm_age_ms:
-            return ""
-        count, oldest_ms = 0, now_ms
-        for each in partitions:
-            async for letters in self._pages(name, each.partition, Selection()):
-                count += len(letters)
-                oldest_ms = min(oldest_ms, *(letter.entry.failed_ms for letter in letters))
-        if 0 <= limits.alarm_count < count:
-            return f"{count} dead letters, more than {limits.alarm_count}"
-        if count and limits.alarm_age_ms and now_ms - oldest_ms >= limits.alarm_age_ms:
-            return f"a dead letter is older than {limits.alarm_age_ms / 1000:g} s"
-        return ""
 
     # -- showing ------------------------------------------------------------------------------------
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 import msgspec
 
 from postline.clock import Clock
 from postline.contracts import Bound
-from postline.log.port import Log
+from postline.log.port import Log, TopicSpec
 from postline.monitor.views import BoundView, SubscriptionView
 from postline.registry import SCHEMAS_TOPIC, DeclaredBounds
 from postline.runtime.lagging import Flow
 
 __all__ = ["Forecasts"]
+
+
+#: How often it is asked which topics there are, for views of a single subscription.
+_TOPICS_SECONDS = 30.0
 
 
 class Forecasts:
@@ -23,10 +28,15 @@ class Forecasts:
         self._log, self._clock = log, clock
         self._flows: dict[str, Flow] = defaultdict(Flow)
         self._declared: dict[str, DeclaredBounds] = {}
+        self._look_at = float("-inf")
 
-    async def bounds(self) -> dict[str, Bound]:
-        """The bounds by their topics, whatever the namespace."""
-        for spec in await self._log.topics():
+    async def bounds(self, topics: Iterable[TopicSpec] | None = None) -> dict[str, Bound]:
+        """The bounds by their topics, whatever the namespace; `topics` are all of the log, asked for if need be."""
+        if topics is None and self._clock.monotonic() >= self._look_at:
+            topics = await self._log.topics()
+        if topics is not None:
+            self._look_at = self._clock.monotonic() + _TOPICS_SECONDS
+        for spec in topics or ():
             if spec.name.endswith(SCHEMAS_TOPIC) and spec.name not in self._declared:
                 self._declared[spec.name] = DeclaredBounds(self._log, spec.name)
         found: dict[str, Bound] = {}

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter, defaultdict
 
 import msgspec
 
 from postline.clock import Clock
-from postline.contracts import Bound
 from postline.errors import UnknownSubscription, UnknownTopic
-from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, TopicSpec
+from postline.log.port import Bounds, Log, PartitionInfo, Record, SubscriptionInfo, Survey, TopicSpec
 from postline.monitor.contents import Contents
 from postline.monitor.deadletters import DeadLetters, Selection
-from postline.monitor.forecasts import Forecasts
+from postline.monitor.entries import entries_of
+from postline.monitor.held import held_keys, held_records
+from postline.monitor.history import history
+from postline.monitor.subscriptions import Subscriptions
 from postline.monitor.views import (
     AuditView,
     DeadLetterDetail,
     DeadLetterView,
+    EverythingView,
+    HeldKeysView,
     HeldView,
-    MemberView,
+    HistoryView,
     PartitionAudit,
-    PartitionView,
-    PriorityView,
     RecordId,
     RecordView,
     SubscriptionView,
@@ -31,19 +32,7 @@ from postline.monitor.views import (
     record_view,
 )
 from postline.registry import SCHEMAS_TOPIC
-from postline.runtime.control import PAUSED
-from postline.runtime.entries import (
-    CONTROL,
-    DEAD,
-    HELD,
-    PRIORITY,
-    DeadEntry,
-    HeldEntry,
-    PriorityEntry,
-    decode_entry,
-    offset_of,
-)
-from postline.runtime.lagging import lag_in, oldest_ms
+from postline.runtime.entries import HELD
 from postline.runtime.outcomes import Outcome
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 from postline.runtime.progress import Progress
@@ -65,7 +54,7 @@ class Monitor:
         self._log = log
         self._clock = clock
         self._contents = contents or Contents(None)
-        self._forecasts = Forecasts(log, clock)
+        self._subscriptions = Subscriptions(log, clock)
         #: Dead letters by more than their key, in groups, and for export.
         self.letters = DeadLetters(log, self._contents, self)
 
@@ -73,35 +62,16 @@ class Monitor:
 
     async def topics(self) -> list[TopicView]:
         """All topics, by name."""
-        subscriptions = await self._log.subscriptions()
-        return [await self._topic_view(spec, subscriptions) for spec in await self._log.topics()]
+        return _topic_views(await self._log.survey())
 
     async def topic(self, name: str) -> TopicView:
         """One topic. Raises UnknownTopic."""
-        for spec in await self._log.topics():
-            if spec.name == name:
-                return await self._topic_view(spec, await self._log.subscriptions())
+        for view in await self.topics():
+            if view.name == name:
+                return view
         raise UnknownTopic(
             f"The log {self._log.address} has no topic {name!r}.",
             remedy="`postline topics` lists them; a topic is made when the service that owns it starts.",
-        )
-
-    async def _topic_view(self, spec: TopicSpec, subscriptions: Sequence[SubscriptionInfo]) -> TopicView:
-        bounds = await self._log.bounds(spec.name)
-        own = {info.name + suffix for info in subscriptions for suffix in (DEAD_LETTER_SUFFIX, CONTROL_SUFFIX)}
-        return TopicView(
-            name=spec.name,
-            owner=spec.owner,
-            key=spec.key,
-            partitions=spec.partitions,
-            records=sum(each.end - each.start for each in bounds),
-            beyond=sum(each.end - each.start for each in bounds[spec.partitions :]),
-            retention_ms=spec.retention_ms,
-            retention_bytes=spec.retention_bytes,
-            compacted=spec.compacted,
-            internal=spec.name in own or spec.name.endswith(_INTERNAL),
-            subscriptions=[info.name for info in subscriptions if info.topic == spec.name],
-            bounds=bounds,
         )
 
     # -- records ------------------------------------------------------------------------------
@@ -148,129 +118,64 @@ class Monitor:
     # -- subscriptions ------------------------------------------------------------------------
 
     async def subscriptions(self) -> list[SubscriptionView]:
-        """All subscriptions, by name."""
-        bounds = await self._forecasts.bounds()
-        return [await self._subscription_view(info, bounds) for info in await self._log.subscriptions()]
+        """All subscriptions, by name: quick enough to ask every second, whatever they hold."""
+        return await self._subscriptions.views(await self._log.survey(), all_of_them=True)
 
     async def subscription(self, name: str) -> SubscriptionView:
-        """One subscription. Raises UnknownSubscription."""
-        return await self._subscription_view(await self.info(name), await self._forecasts.bounds())
+        """One subscription. Raises UnknownSubscription; UnknownTopic if what it reads is gone."""
+        survey = await self._log.survey([name])
+        if not survey.groups:
+            raise self._unknown(name)
+        topic = survey.groups[0].info.topic
+        if topic not in survey.bounds:
+            await self._log.bounds(topic)  # which says what is wrong
+        (view,) = await self._subscriptions.views(survey, all_of_them=False)
+        return view
+
+    async def history(self, name: str, *, span_ms: int, points: int = 24) -> HistoryView:
+        """How it went in the span up to now, two weeks at most, and how fast in the last minutes.
+
+        Raises UnknownSubscription, UnknownTopic, and UsageError for a span or a number of points that is not kept.
+        """
+        survey = await self._log.survey([name])
+        if not survey.groups:
+            raise self._unknown(name)
+        if survey.groups[0].info.topic not in survey.bounds:
+            await self._log.bounds(survey.groups[0].info.topic)  # which says what is wrong
+        return await history(self._log, self._clock, survey, span_ms=span_ms, points=points)
+
+    async def everything(self) -> EverythingView:
+        """All topics and all subscriptions, of one survey of the log."""
+        survey = await self._log.survey()
+        return EverythingView(
+            at_ms=self._clock.now_ms(),
+            topics=_topic_views(survey),
+            subscriptions=await self._subscriptions.views(survey, all_of_them=True),
+        )
 
     async def info(self, name: str) -> SubscriptionInfo:
         """The subscription as the log knows it. Raises UnknownSubscription."""
         for info in await self._log.subscriptions():
             if info.name == name:
                 return info
-        raise UnknownSubscription(
+        raise self._unknown(name)
+
+    def _unknown(self, name: str) -> UnknownSubscription:
+        return UnknownSubscription(
             f"The log {self._log.address} has no subscription {name!r}.", remedy="`postline subscriptions` lists them."
         )
 
-    async def _subscription_view(self, info: SubscriptionInfo, declared: dict[str, Bound]) -> SubscriptionView:
-        bounds = await self._log.bounds(info.topic)
-        stored = await self._log.partitions(info.name)
-        partitions = [await self._partition_view(info, each, bounds[each.partition]) for each in stored]
-        members = [
-            MemberView(
-                member=member.member,
-                instance=member.instance,
-                joined_ms=member.joined_ms,
-                partitions=[each.partition for each in partitions if each.owner == member.member],
-            )
-            for member in await self._log.members(info.name)
-        ]
-        due = [each.next_attempt_ms for each in partitions if each.next_attempt_ms is not None]
-        view = SubscriptionView(
-            name=info.name,
-            topic=info.topic,
-            service=info.service,
-            created_ms=info.created_ms,
-            status=_status(partitions, members),
-            lag_records=sum(each.lag_records for each in partitions),
-            lag_seconds=max((each.lag_seconds for each in partitions), default=0.0),
-            overtaken=sum(each.overtaken for each in partitions),
-            held=sum(each.held for each in partitions),
-            retrying=sum(each.retrying for each in partitions),
-            blocked=sum(each.blocked for each in partitions),
-            unserved=sum(each.unserved for each in partitions),
-            dead_letters=sum(each.dead_letters for each in partitions),
-            next_attempt_ms=min(due, default=None),
-            topic_partitions=len(bounds),
-            beyond=sum(each.end - each.start for each in bounds[len(stored) :]),
-            members=members,
-            partitions=partitions,
-            priority=await self._priority(info.name, stored),
-            dead_letters_alarm=await self.letters.alarm(info.name, stored, self._clock.now_ms()),
-        )
-        return self._forecasts.completed(view, declared)
-
-    async def _priority(self, name: str, stored: Sequence[PartitionInfo]) -> PriorityView | None:
-        for each in stored[:1]:
-            for _, data in await self._log.peek_state(name, each.partition, PRIORITY):
-                said = decode_entry(data, PriorityEntry)
-                return PriorityView(declared_as=said.declared_as, name=said.name, rank=said.rank, share=said.share)
-        return None
-
-    async def _partition_view(self, info: SubscriptionInfo, stored: PartitionInfo, bounds: Bounds) -> PartitionView:
-        number, lag = stored.partition, lag_in(stored, bounds)
-        held = await self._held(info.name, number, hidden=True)  # of which only counts are told
-        statuses = Counter(view.status for view in held)
-        due = [view.next_attempt_ms for view in held if view.next_attempt_ms is not None]
-        control = dict(await self._log.peek_state(info.name, number, CONTROL))
-        oldest = await oldest_ms(self._log, info.topic, number, lag)
-        return PartitionView(
-            partition=number,
-            position=stored.position,
-            end=bounds.end,
-            lag_records=lag.records,
-            lag_seconds=0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000,
-            overtaken=lag.first - stored.position,
-            ahead=lag.ahead,
-            retrying=statuses["retrying"] + statuses["ready"],
-            blocked=statuses["blocked"],
-            unserved=statuses["unserved"],
-            dead_letters=sum([1 async for _ in self._entries(info.name, number, DEAD)]),
-            next_attempt_ms=min(due, default=None),
-            paused=PAUSED in control,
-            owner=stored.owner,
-            epoch=stored.epoch,
-        )
-
-    async def _entries(self, name: str, partition: int, namespace: str) -> AsyncIterator[tuple[int, bytes]]:
-        after = b""
-        while page := await self._log.peek_state(name, partition, namespace, after=after):
-            for key, data in page:
-                yield offset_of(key), data
-            after = page[-1][0]
-
     # -- held records and dead letters --------------------------------------------------------
 
-    async def held(self, name: str) -> list[HeldView]:
-        """The records that wait, by partition and offset. Raises UnknownSubscription."""
+    async def held(self, name: str, limit: int | None = None) -> list[HeldView]:
+        """The first `limit` records that wait, or all, by partition and offset. Raises UnknownSubscription."""
         hidden = await self.hides_keys((await self.info(name)).topic)
-        partitions = await self._log.partitions(name)
-        return [view for info in partitions for view in await self._held(name, info.partition, hidden)]
+        return await held_records(self._log, name, lambda key: key_shown(key, hidden), limit)
 
-    async def _held(self, name: str, partition: int, hidden: bool) -> list[HeldView]:
-        holding = {dead.lane_key for _, dead in await self._dead(name, partition) if dead.holds}
-        views = []
-        async for offset, data in self._entries(name, partition, HELD):
-            entry = decode_entry(data, HeldEntry)
-            views.append(
-                HeldView(
-                    id=str(RecordId(partition, offset)),
-                    key=key_shown(entry.lane_key, hidden),
-                    status=_held_status(entry, entry.lane_key in holding),
-                    attempts=entry.attempts,
-                    next_attempt_ms=entry.due_ms or None,
-                    error=entry.error,
-                )
-            )
-            if entry.lane_key is not None:
-                holding.add(entry.lane_key)
-        return views
-
-    async def _dead(self, name: str, partition: int) -> list[tuple[int, DeadEntry]]:
-        return [(offset, decode_entry(data, DeadEntry)) async for offset, data in self._entries(name, partition, DEAD)]
+    async def held_keys(self, name: str, limit: int = 100) -> HeldKeysView:
+        """The first keys that wait, with what each waits for, and until when. Raises UnknownSubscription."""
+        hidden = await self.hides_keys((await self.info(name)).topic)
+        return await held_keys(self._log, name, lambda key: key_shown(key, hidden), limit)
 
     async def dead_letters(
         self, name: str, chosen: Selection | None = None, *, key: str | None = None
@@ -311,7 +216,7 @@ class Monitor:
         moving, held = set(before), dict[int, list[int]]()
         for _ in range(_STABLE_READS_MAX):
             for number in moving:
-                held[number] = [offset async for offset, _ in self._entries(name, number, HELD)]
+                held[number] = [offset async for offset, _ in entries_of(self._log, name, number, HELD)]
             after = {each.partition: each for each in await self._log.partitions(name)}
             moving = {number for number in moving if not _same(before[number], after[number])}
             before.update({number: after[number] for number in moving})
@@ -343,16 +248,31 @@ def _partition_audit(stored: PartitionInfo, held_offsets: list[int] | None) -> P
     )
 
 
-def _held_status(entry: HeldEntry, behind: bool) -> str:
-    if entry.due_ms:
-        return "retrying"
-    if entry.unserved:
-        return "unserved"
-    return "blocked" if behind else "ready"
+def _topic_views(survey: Survey) -> list[TopicView]:
+    names = [group.info.name for group in survey.groups]
+    own = {name + suffix for name in names for suffix in (DEAD_LETTER_SUFFIX, CONTROL_SUFFIX)}
+    readers = defaultdict[str, list[str]](list)
+    for group in survey.groups:
+        readers[group.info.topic].append(group.info.name)
+    return [
+        _topic_view(spec, survey.bounds[spec.name], readers.get(spec.name, []), internal=spec.name in own)
+        for spec in survey.topics
+        if spec.name in survey.bounds
+    ]
 
 
-def _status(partitions: Sequence[PartitionView], members: Sequence[MemberView]) -> str:
-    paused = sum(each.paused for each in partitions)
-    if paused:
-        return "paused" if paused == len(partitions) else "partly paused"
-    return "running" if members else "idle"
+def _topic_view(spec: TopicSpec, bounds: list[Bounds], readers: list[str], *, internal: bool) -> TopicView:
+    return TopicView(
+        name=spec.name,
+        owner=spec.owner,
+        key=spec.key,
+        partitions=spec.partitions,
+        records=sum([each.end - each.start for each in bounds]),
+        beyond=sum([each.end - each.start for each in bounds[spec.partitions :]]),
+        retention_ms=spec.retention_ms,
+        retention_bytes=spec.retention_bytes,
+        compacted=spec.compacted,
+        internal=internal or spec.name.endswith(_INTERNAL),
+        subscriptions=readers,
+        bounds=bounds,
+    )

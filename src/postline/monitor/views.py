@@ -103,6 +103,66 @@ class HeldView(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class HeldKeyView(msgspec.Struct, frozen=True, kw_only=True):
+    """A key whose records wait, by the first of them."""
+
+    #: None for a record that has none.
+    key: str | None
+    partition: int
+    offset: int
+    #: As of a held record: "blocked" is one that waits behind a dead letter.
+    status: str
+    #: How many wait, as far as was looked.
+    records: int
+    attempts: int
+    next_attempt_ms: int | None
+    error: str
+
+    def with_one_more(self) -> HeldKeyView:
+        """The same with one record more behind."""
+        return msgspec.structs.replace(self, records=self.records + 1)
+
+
+class HeldKeysView(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that wait in a subscription, by partition and first offset."""
+
+    subscription: str
+    keys: list[HeldKeyView]
+    #: Whether these are all, with all their records.
+    complete: bool
+
+
+class RateView(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a subscription was in the last minutes; None where that is not known."""
+
+    minutes: int
+    handled_per_second: float | None
+    added_per_second: float | None
+
+
+class HistoryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """How a subscription stood at a time, and how fast it was since the point before."""
+
+    at_ms: int
+    #: None where samples, or the records of that time, are gone.
+    lag_records: int | None
+    handled_per_second: float | None
+    added_per_second: float | None
+    held: int
+    dead_letters: int
+    #: How many records ended in each way since the point before, those that did; by the samples before either point.
+    outcomes: dict[str, int]
+
+
+class HistoryView(msgspec.Struct, frozen=True, kw_only=True):
+    """How a subscription went, up to now."""
+
+    subscription: str
+    topic: str
+    rates: list[RateView]
+    points: list[HistoryPoint]
+
+
 class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
     """A record that a subscription gave up."""
 
@@ -167,6 +227,9 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """Where a subscription stands in one partition."""
 
     partition: int
+    #: As of a subscription; a partition is never "partly paused", and never "topic gone".
+    status: str
+    reason: str
     position: int
     end: int
     #: Offsets neither settled nor held; gaps count, so it is an upper bound.
@@ -181,6 +244,8 @@ class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     blocked: int
     unserved: int
     dead_letters: int
+    #: Of these, how many hold their key.
+    holding: int
     next_attempt_ms: int | None
     paused: bool
     owner: str
@@ -221,8 +286,11 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     service: str
     created_ms: int
-    #: "running", "idle" (no live member), "paused" or "partly paused".
+    #: "ok", "growing", "stalled", "rewound", "held by a key", "waits for a bound", "no member", "paused", "partly
+    #: paused" or "topic gone": the worst of its partitions'.
     status: str
+    #: Why it is so, in a sentence; "" where it is ok.
+    reason: str
     lag_records: int
     lag_seconds: float
     overtaken: int
@@ -231,6 +299,8 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     blocked: int
     unserved: int
     dead_letters: int
+    #: Of these, how many hold their key.
+    holding: int
     next_attempt_ms: int | None
     #: How many partitions the topic has; more than the subscription reads if others added some.
     topic_partitions: int
@@ -250,6 +320,14 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters_alarm: str = ""
     #: None where its topic has no bound, or does not name it.
     bound: BoundView | None = None
+
+
+class EverythingView(msgspec.Struct, frozen=True, kw_only=True):
+    """All topics and subscriptions at one time."""
+
+    at_ms: int
+    topics: list[TopicView]
+    subscriptions: list[SubscriptionView]
 
 
 class PartitionAudit(msgspec.Struct, frozen=True, kw_only=True):

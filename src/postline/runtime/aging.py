@@ -46,7 +46,7 @@ class Aging:
 
     def __init__(self, owned: AgingOwner) -> None:
         self._owned = owned
-        self._limits = owned.plan.dead_letter_policy.limits()
+        self._limits = owned.plan.dead_letter_policy.limits
         self._clock: Clock = owned.around.clock
         self._timer: Timer | None = None
         self._task: asyncio.Task[None] | None = None
@@ -61,7 +61,7 @@ class Aging:
         """Watch from now on; `wake` has commits looked for, `fail` hears what can't be gone on with."""
         self._wake, self._fail = wake, fail
         if self._tells or self._limits.max_age_ms:
-            self._owned.holding.graves.changed = self._changed
+            self._owned.holding.counts.dead_letters_changed = self._changed
             self._changed()
 
     @property
@@ -71,7 +71,7 @@ class Aging:
 
     def stop(self) -> None:
         """The partition goes to another owner: watch no more."""
-        self._owned.holding.graves.changed = None
+        self._owned.holding.counts.dead_letters_changed = None
         self._owned.around.alarms.forget(self._owned.partition)
         if self._timer is not None:
             self._timer.cancel()
@@ -80,9 +80,9 @@ class Aging:
             self._task.cancel()
 
     def _changed(self) -> None:
-        graves = self._owned.holding.graves
+        counts = self._owned.holding.counts
         if self._tells:
-            self._owned.around.alarms.tell(self._owned.partition, graves.count, is_old=self._is_old)
+            self._owned.around.alarms.tell(self._owned.partition, counts.dead_letters, is_old=self._is_old)
         if self._is_old and not self._looks_again:
             self._looks_again = True  # the oldest may be the one that went
             self._ring_in(_AGAIN_SECONDS)
@@ -91,7 +91,7 @@ class Aging:
 
     def _arm(self, at_least_seconds: float = 0.0) -> None:
         """Look when the oldest letter comes of an age; a lower bound of its time makes that early, never late."""
-        oldest_ms, limits = self._owned.holding.graves.oldest_ms, self._limits
+        oldest_ms, limits = self._owned.holding.counts.oldest_failed_ms, self._limits
         ages = [limits.max_age_ms, 0 if self._is_old else limits.alarm_age_ms]
         if oldest_ms is not None and (given := [age for age in ages if age]) and not self._owned.draining:
             self._ring_in(max((oldest_ms + min(given) - self._clock.now_ms()) / 1000, at_least_seconds))
@@ -136,13 +136,13 @@ class Aging:
             overdue = [key for key, failed_ms in found.items() if self._is_over(limits.max_age_ms, failed_ms)]
             kept += [failed_ms for failed_ms in found.values() if not self._is_over(limits.max_age_ms, failed_ms)]
             await self._give_up(overdue)
-        graves, oldest_ms = owned.holding.graves, min(kept, default=None)
-        self._saw_all = len(kept) == graves.count  # else one is not committed yet
+        counts, oldest_ms = owned.holding.counts, min(kept, default=None)
+        self._saw_all = len(kept) == counts.dead_letters  # else one is not committed yet
         if self._saw_all:
-            graves.oldest_ms = oldest_ms
+            counts.oldest_failed_ms = oldest_ms
         if self._tells:
             self._is_old = oldest_ms is not None and self._is_over(limits.alarm_age_ms, oldest_ms)
-            owned.around.alarms.tell(owned.partition, graves.count, is_old=self._is_old)
+            owned.around.alarms.tell(owned.partition, counts.dead_letters, is_old=self._is_old)
 
     def _is_over(self, age_ms: int, failed_ms: int) -> bool:
         return bool(age_ms) and self._age(failed_ms) >= age_ms

@@ -76,7 +76,8 @@ class Consumer:
         #: None where no topic has a bound.
         self.restraint: Restraint | None = None
         if around.gates.bounded:
-            self.restraint = Restraint(self.plan, around.gates, around.clock, self._partitions, self._fail)
+            changed = self._committer.wake
+            self.restraint = Restraint(self.plan, around.gates, around.clock, self._partitions, self._fail, changed)
             self._committer.on_appends = self.restraint.note
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
         self._tasks: list[asyncio.Task[None]] = []

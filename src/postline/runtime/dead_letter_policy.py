@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
+from typing import NamedTuple
 
-from postline.runtime.entries import DeadLimits
+__all__ = ["DeadLetterLimits", "DeadLetterPolicy"]
 
-__all__ = ["DeadLetterPolicy"]
+
+class DeadLetterLimits(NamedTuple):
+    """A policy in numbers: more letters than `alarm_count` are an alarm, -1 for none; an age of 0 is none."""
+
+    alarm_count: int
+    alarm_age_ms: int
+    max_age_ms: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +43,10 @@ class DeadLetterPolicy:
             found.append("alarm_age of dead letters must be below their max_age, else nobody ever hears it.")
         return found
 
-    def limits(self) -> DeadLimits:
-        """The same as partition state keeps it for whoever looks on."""
-        return DeadLimits(
+    @cached_property
+    def limits(self) -> DeadLetterLimits:
+        """The same in numbers."""
+        return DeadLetterLimits(
             alarm_count=-1 if self.alarm_count is None else self.alarm_count,
             alarm_age_ms=_milliseconds(self.alarm_age),
             max_age_ms=_milliseconds(self.max_age),

@@ -16,14 +16,13 @@ __all__ = [
     "CANCELLED",
     "CONTROL",
     "DEAD",
-    "DEAD_LIMITS",
-    "DEAD_LIMITS_KEY",
     "DEDUP",
     "DEDUP_ORDER",
     "EARLY",
     "EDITS",
     "FORMATS",
     "HELD",
+    "HISTORY",
     "JOINED",
     "LATER",
     "OFFSET_BYTES",
@@ -36,7 +35,6 @@ __all__ = [
     "UNIQUE",
     "USER_STATE",
     "DeadEntry",
-    "DeadLimits",
     "EditEntry",
     "HeldEntry",
     "PriorityEntry",
@@ -54,8 +52,6 @@ HELD = "held"
 DEAD = "dead"
 #: By offset, what is handled in place of the record's own value.
 EDITS = "edits"
-#: What the subscription says of its dead letters, for whoever looks on.
-DEAD_LIMITS, DEAD_LIMITS_KEY = "dead-limits", b"limits"
 DEDUP = "dedup"
 DEDUP_ORDER = "dedup-order"
 TYPES = "types"
@@ -75,10 +71,13 @@ EARLY = "early"
 #: Which priority of which declaration the subscription is, for whoever looks on.
 PRIORITY, PRIORITY_KEY = "priority", b"priority"
 
+#: Samples of how the partition stood, for operators.
+HISTORY = "history"
+
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
-FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1, EDITS: 1, DEAD_LIMITS: 1}
+FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1, EDITS: 1, HISTORY: 1}
 
 
 class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -149,15 +148,6 @@ class EditEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-class DeadLimits(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """From when on dead letters are an alarm, and are given up; 0 (a count of -1) for never."""
-
-    alarm_count: int = -1
-    alarm_age_ms: int = 0
-    max_age_ms: int = 0
-    format: int = 1
-
-
 class TimerEntry(msgspec.Struct, array_like=True, gc=False):
     """Something that happens at a time."""
 
@@ -192,7 +182,7 @@ class UniqueEntry(msgspec.Struct, array_like=True, gc=False):
     format: int = 1
 
 
-Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry, UniqueEntry, EditEntry, DeadLimits)
+Entry = TypeVar("Entry", HeldEntry, DeadEntry, TimerEntry, PriorityEntry, UniqueEntry, EditEntry)
 
 
 class _Versioned(Protocol):
@@ -206,7 +196,7 @@ OFFSET_BYTES = _OFFSET.size
 
 
 def encode_entry(
-    entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry | UniqueEntry | EditEntry | DeadLimits,
+    entry: HeldEntry | DeadEntry | TimerEntry | PriorityEntry | UniqueEntry | EditEntry,
 ) -> bytes:
     """The bytes of one entry."""
     return _ENCODER.encode(entry)

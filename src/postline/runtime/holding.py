@@ -21,13 +21,13 @@ from postline.runtime.entries import (
     offset_of,
     pages_of,
 )
-from postline.runtime.graves import Graves
 from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
 from postline.runtime.outcomes import Outcome
 from postline.runtime.places import place_of
 from postline.runtime.reordering import fit_dead, fit_held
+from postline.runtime.standing import HeldCounts
 
-__all__ = ["Holding"]
+__all__ = ["HELD_RECORDS", "Holding"]
 
 _log = logging.getLogger("postline.runtime")
 
@@ -36,7 +36,8 @@ _UNPARK_RECORDS = 100
 #: Redriven records kept in memory before they run; more wait by their offsets alone.
 _AT_HAND_RECORDS = 2_000
 _AT_HAND_BYTES = 8 << 20
-_BOUND = "held records"
+#: Why a partition pauses that holds as much as it may.
+HELD_RECORDS = "held records"
 
 
 class _AtHand(NamedTuple):
@@ -47,9 +48,9 @@ class _AtHand(NamedTuple):
     lane_key: bytes | None
     size: int
 
-    def entry(self) -> bytes:
+    def entry(self) -> HeldEntry:
         """What state would say."""
-        return encode_entry(HeldEntry(self.lane_key, redrives=self.redrives, run=self.run))
+        return HeldEntry(self.lane_key, redrives=self.redrives, run=self.run)
 
 
 class Holding:
@@ -57,8 +58,7 @@ class Holding:
 
     def __init__(self, owned: LaneOwner) -> None:
         self._owned = owned
-        self._sizes: dict[int, int] = {}
-        self._bytes = 0
+        self.counts = HeldCounts()
         #: Parked lanes that no key names.
         self._solo: dict[int, Lane] = {}
         #: Lanes that came due while an operator's pause is in force.
@@ -72,7 +72,6 @@ class Holding:
         self._outlasting: dict[int, int] = {}
         self._bytes_at_hand = 0
         self.edits = Edits(owned)
-        self.graves = Graves()
         self._copies = Copies(owned.around.log, owned.plan.dead_letters, owned.assignment)
 
     # -- taking up what the last owner left ---------------------------------------------------
@@ -91,20 +90,20 @@ class Holding:
                 lane.parked.append(offset)
                 if entry.redrives:
                     self._redriven[offset] = (entry.redrives, entry.run)
-                if not entry.redrives or entry.attempts:
-                    self._grow(offset, entry.size)
+                self.counts.hold(offset, entry)
         async for page in self._entries(DEAD):
             for offset, data in page:
                 dead = decode_entry(data, DeadEntry)
-                self.graves.added(dead.failed_ms)
                 fit_dead(self._owned, offset, dead)
+                self.counts.bury(dead.failed_ms, holds=dead.holds)
                 if dead.holds:
                     lane = self._lane(dead.lane_key, offset)
                     lane.dead.add(offset)
                     lane.wait = Wait.DEAD
-        for lane, entry in heads.values():
+        for offset, (lane, entry) in heads.items():
             lane.attempts = entry.attempts
             if lane.wait is Wait.NOTHING:
+                self.counts.hold(offset, entry, ready=True)
                 self._resume_head(lane, entry)
         self._apply_bound()
 
@@ -184,30 +183,25 @@ class Holding:
         unit = self._owned.unit
         unit.put(HELD, offset_key(offset), encode_entry(entry))
         unit.moved = True
+        self.counts.hold(offset, entry)
         if chunk is not None:
             chunk.outcomes[index] = Outcome.HELD
-        self._grow(offset, entry.size)
-
-    def _grow(self, offset: int, size: int) -> None:
-        """Count it toward the bound, once."""
-        self._bytes += size - self._sizes.get(offset, 0)
-        self._sizes[offset] = size
 
     def holds(self, offset: int) -> bool:
         """Whether a record waits here."""
-        return offset in self._sizes
+        return offset in self.counts
 
     def _apply_bound(self) -> None:
-        plan, owned = self._owned.plan, self._owned
-        if len(self._sizes) >= plan.held_records_max or self._bytes >= plan.held_bytes_max:
-            if not owned.paused_for(_BOUND):
-                owned.pause(_BOUND)
+        plan, owned, counts = self._owned.plan, self._owned, self.counts
+        if counts.records >= plan.held_records_max or counts.size_bytes >= plan.held_bytes_max:
+            if not owned.paused_for(HELD_RECORDS):
+                owned.pause(HELD_RECORDS)
                 _log.error(
                     "subscription %s holds %d records of %s partition %d, so it pauses: redrive or discard",
-                    *(plan.name, len(self._sizes), plan.topic, owned.partition),
+                    *(plan.name, counts.records, plan.topic, owned.partition),
                 )
-        elif len(self._sizes) < plan.held_records_max * 0.9 and self._bytes < plan.held_bytes_max * 0.9:
-            owned.resume(_BOUND)
+        elif counts.records < plan.held_records_max * 0.9 and counts.size_bytes < plan.held_bytes_max * 0.9:
+            owned.resume(HELD_RECORDS)
 
     # -- coming back --------------------------------------------------------------------------
 
@@ -297,9 +291,8 @@ class Holding:
             self.edits.forget(offset)
         if self._redriven.pop(offset, None) is not None:
             self._let_go(offset)
-        if (size := self._sizes.pop(offset, None)) is not None:
-            self._bytes -= size
-            self._apply_bound()
+        self.counts.drop(offset)
+        self._apply_bound()
 
     # -- dead letters -------------------------------------------------------------------------
 
@@ -332,10 +325,10 @@ class Holding:
         lane.attempts = 0
         owned.settle(item, Outcome.DEAD_LETTERED)
         owned.unit.put(DEAD, offset_key(offset), encode_entry(entry))
-        self.graves.added(entry.failed_ms)
         envelope = envelope_or_blank(owned.around.log, record)
         burial = Burial(record, envelope, error, attempts, entry.failed_ms, self.edits.by.get(offset, ""))
         owned.unit.appends.append(dead_letter_copy(owned.plan.dead_letters, owned.assignment, burial))
+        self.counts.bury(entry.failed_ms, holds=holds)
         if holds:
             lane.dead.add(offset)
             lane.wait = Wait.DEAD
@@ -348,8 +341,8 @@ class Holding:
         owned.unit.delete(DEAD, offset_key(offset))
         owned.unit.moved = True
         owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
-        self.graves.removed()
         held_key = offset in lane.dead
+        self.counts.exhume(holds=held_key)
         if held_key:
             lane.dead.discard(offset)
             lane.attempts = 0
@@ -366,6 +359,7 @@ class Holding:
         self._redriven[offset] = (redrives, run)
         entry = HeldEntry(lane.key, redrives=redrives, run=run)
         owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
+        self.counts.hold(offset, entry, ready=True)
         if held_key:
             lane.parked.insert(bisect_left(lane.parked, offset), offset)
         else:
@@ -374,8 +368,10 @@ class Holding:
 
     def write_at_hand(self) -> None:
         """Put what was redriven and has not ended into the pending unit, before it is committed."""
-        for offset in list(self._at_hand):
-            self._owned.unit.put(HELD, offset_key(offset), self._at_hand[offset].entry())
+        for offset, hand in list(self._at_hand.items()):
+            entry = hand.entry()
+            self._owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
+            self.counts.hold(offset, entry, ready=True)
             self._write_down(offset)
 
     def _write_down(self, offset: int) -> None:
@@ -389,7 +385,7 @@ class Holding:
     def unwritten(self, namespace: str, key: bytes) -> bytes | None:
         """The entry that a record at hand would have."""
         hand = self._at_hand.get(offset_of(key)) if namespace == HELD else None
-        return None if hand is None else hand.entry()
+        return None if hand is None else encode_entry(hand.entry())
 
     async def at_hand(self, letters: Sequence[tuple[int, DeadEntry]]) -> dict[int, Record]:
         """The records of those of these dead letters that memory has room for, read in one go."""
@@ -414,7 +410,7 @@ class Holding:
         unit.moved = True
         self.edits.forget(offset)
         self._owned.window.change(offset, Outcome.DISCARDED, counted_as=Outcome.DEAD_LETTERED)
-        self.graves.removed()
+        self.counts.exhume(holds=dead.holds)
         if dead.holds:
             lane = self._lane(dead.lane_key, offset)
             lane.dead.discard(offset)

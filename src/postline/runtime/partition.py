@@ -13,23 +13,13 @@ from postline.runtime.aging import Aging
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.desk import PartitionDesk
-from postline.runtime.entries import (
-    DEAD_LIMITS,
-    DEAD_LIMITS_KEY,
-    PRIORITY,
-    PRIORITY_KEY,
-    TYPES,
-    USER_STATE,
-    DeadLimits,
-    PriorityEntry,
-    decode_entry,
-    encode_entry,
-    keys_of,
-)
+from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry, keys_of
+from postline.runtime.history import History
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
+from postline.runtime.standing import SAMPLE_MS, sampled, standing_of
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.timers import Timers
 from postline.runtime.unit import PendingUnit
@@ -73,6 +63,7 @@ class OwnedPartition(PartitionDesk):
         #: Envelopes of commands that admission has opened, by offset; their attempts take them out.
         self.opened: dict[int, Envelope] = {}
         self.holding = Holding(self)
+        self.history = History(assignment.position + self.window.progress.settled_ahead)
         self.timers = Timers(self, plan.timers)
         self.aging = Aging(self)
         self.answers = plan.answering.open(self) if plan.answering is not None else None
@@ -100,24 +91,28 @@ class OwnedPartition(PartitionDesk):
             await self.answers.load()
         if self.plan.priority is not None:
             await self._tell_priority(self.plan.priority)
-        await self._tell_limits()
         # Last, because it lets workers begin: were anything asked of the log after it, they could begin in vain.
         await self.holding.load()
+        self._tell_standing()
         for name in self.plan.handlers.keys() - self.types - {""}:
             self.learn_type(name)
+
+    def _tell_standing(self) -> None:
+        """Commit soon how it stands, where the last owner didn't tell, or told something else."""
+        told, limits = self.window.progress.standing, self.plan.dead_letter_policy.limits
+        stale = (
+            told is None
+            or set(told.pauses) != self._pauses
+            or (told.alarm_count, told.alarm_age_ms) != (limits.alarm_count, limits.alarm_age_ms)
+        )
+        if self.assignment.progress and stale:
+            self.unit.moved = True
 
     async def _tell_priority(self, priority: Priority) -> None:
         """Keep which priority this is, if it isn't known or has changed: nobody else could tell an operator."""
         told = encode_entry(PriorityEntry(self.plan.declared_as, priority.name, priority.rank, priority.share))
         if dict(await self.membership.scan_state(self.assignment, PRIORITY)).get(PRIORITY_KEY) != told:
             self.unit.put(PRIORITY, PRIORITY_KEY, told)
-
-    async def _tell_limits(self) -> None:
-        """The same for what is said of dead letters."""
-        limits = self.plan.dead_letter_policy.limits()
-        stored = dict(await self.membership.scan_state(self.assignment, DEAD_LIMITS)).get(DEAD_LIMITS_KEY)
-        if (DeadLimits() if stored is None else decode_entry(stored, DeadLimits)) != limits:
-            self.unit.put(DEAD_LIMITS, DEAD_LIMITS_KEY, encode_entry(limits))
 
     def learn_type(self, name: str) -> None:
         """Some version of this subscription handles the type: never filter it."""
@@ -254,10 +249,20 @@ class OwnedPartition(PartitionDesk):
         """Everything settled by now, as this partition's part of a commit unit."""
         self.holding.write_at_hand()
         self.window.advance()
+        progress = self.window.encode(self._stand)
         self.committing, self.unit = self.unit, PendingUnit()
         if self.answers is not None:
             self.answers.take()
-        return self.committing.commit(self.assignment, self.window.position, self.window.encode())
+        return self.committing.commit(self.assignment, self.window.position, progress)
+
+    def _stand(self, progress: Progress) -> None:
+        """Tell how the partition stands with this commit; in the history, too, if it is the first of its minute."""
+        now_ms, position = self.around.clock.now_ms(), self.window.position
+        samples = progress.standing.samples if progress.standing is not None else []
+        if not samples or not 0 <= now_ms - samples[-1][0] < SAMPLE_MS:
+            samples = sampled(samples, now_ms, position + progress.settled_ahead)
+        progress.standing = standing = standing_of(self.plan, self.holding.counts, self._pauses, samples)
+        self.history.note(self.unit, now_ms, position, progress, standing)
 
     def committed(self) -> None:
         """The last `take_commit` is durable."""

@@ -17,12 +17,12 @@ from postline.runtime.entries import (
     CANCELLED,
     CONTROL,
     DEAD,
-    DEAD_LIMITS,
     DEDUP,
     DEDUP_ORDER,
     EARLY,
     EDITS,
     HELD,
+    HISTORY,
     JOINED,
     LATER,
     PRIORITY,
@@ -70,7 +70,6 @@ class _Placing:
         self._copies: dict[str, Callable[[StateEntry], list[StateEntry]]] = {
             TYPES: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             PRIORITY: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
-            DEAD_LIMITS: lambda entry: [_moved(entry, each) for each in range(before, partitions)],
             CONTROL: self._pause,
             DEDUP: lambda entry: self._to_others(entry, value=_ELSEWHERE + entry.value[8:]),
             DEDUP_ORDER: self._order,
@@ -81,6 +80,8 @@ class _Placing:
         """The entry's places among `count` partitions: those after, or those before when it is taken back."""
         if entry.namespace in (HELD, DEAD, EDITS, ANSWERED, LATER, EARLY, UNIQUE, JOINED):
             return [entry]
+        if entry.namespace == HISTORY:
+            return [entry] if entry.partition < count else []
         if entry.namespace in _BY_HOME:
             home = _BY_HOME[entry.namespace](entry)
             return [entry if home is None else _moved(entry, _partition_of(count)(home))]

@@ -1,4 +1,4 @@
-"""What is stored beside a position: audit counts, gaps, and the records settled ahead of it."""
+"""What is stored beside a position: audit counts, gaps, records settled ahead of it, and how the partition stands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,41 @@ import msgspec
 from postline.errors import LogVersionError
 from postline.runtime.outcomes import Outcome, empty_counts
 
-__all__ = ["FORMAT", "Progress", "Run"]
+__all__ = ["FORMAT", "Progress", "Run", "Standing"]
 
 FORMAT = 1
 
 #: Consecutive records with one outcome: first offset, last offset, outcome number.
 Run = tuple[int, int, int]
+
+
+class Standing(msgspec.Struct, array_like=True, gc=False):
+    """What the partition's owner knew when it committed, for whoever looks on. Of records in any generation."""
+
+    retrying: int = 0
+    blocked: int = 0
+    unserved: int = 0
+    dead_letters: int = 0
+    #: Of these, how many hold their key.
+    holding: int = 0
+    #: Wall-clock time of the next attempt; 0 if none waits for a time.
+    next_attempt_ms: int = 0
+    #: Why its owner fetched nothing.
+    pauses: list[str] = []
+    #: (wall-clock milliseconds, offsets passed) at some of the last commits, half a minute apart or more.
+    samples: list[tuple[int, int]] = []
+    #: Whether state tells which priority of its topic it reads.
+    prioritized: bool = False
+    #: No dead letter failed before this (wall-clock milliseconds), 0 while there is none.
+    oldest_failed_ms: int = 0
+    #: More dead letters in all partitions than this are an alarm, -1 for none; also one this old, 0 for none.
+    alarm_count: int = -1
+    alarm_age_ms: int = 0
+
+    @property
+    def held(self) -> int:
+        """All records that wait."""
+        return self.retrying + self.blocked + self.unserved
 
 
 class Progress(msgspec.Struct, array_like=True):
@@ -31,6 +60,8 @@ class Progress(msgspec.Struct, array_like=True):
     ahead: list[Run] = []
     #: Held records that resets gave up, in all generations.
     discarded_by_resets: int = 0
+    #: None where a version that does not know of it made the last commit: it drops what it does not know.
+    standing: Standing | None = None
 
     def encode(self) -> bytes:
         """The bytes to commit beside the position."""
@@ -52,6 +83,11 @@ class Progress(msgspec.Struct, array_like=True):
     def missing(self, position: int) -> int:
         """How many records below `position` have no outcome: anything but 0 is a fault."""
         return position - self.start - sum(self.counts) - self.gaps
+
+    @property
+    def settled_ahead(self) -> int:
+        """Offsets settled or held above the position; gaps inside a run count."""
+        return sum(last - first + 1 for first, last, _ in self.ahead)
 
     @property
     def held(self) -> int:

@@ -5,10 +5,23 @@ from __future__ import annotations
 import logging
 
 from postline.log.port import Assignment, PartitionCommit
-from postline.runtime.control import CONTROL_POSITION, ControlOp, position_entry
-from postline.runtime.entries import CONTROL, DEAD, EDITS, HELD, USER_STATE, keys_of, offset_key, offset_of
+from postline.runtime.control import CONTROL_POSITION, OPERATOR, ControlOp, position_entry
+from postline.runtime.entries import (
+    CONTROL,
+    DEAD,
+    EDITS,
+    HELD,
+    USER_STATE,
+    DeadEntry,
+    decode_entry,
+    keys_of,
+    offset_key,
+    offset_of,
+    pages_of,
+)
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.progress import Progress
+from postline.runtime.standing import HeldCounts, standing_of
 from postline.runtime.unit import PendingUnit
 
 __all__ = ["reset_commit"]
@@ -32,9 +45,14 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
         discarded += offset < target
     if owned.answers is not None:
         await owned.answers.reset(unit, [offset for offset in held if offset < target], target)
-    for key in await keys_of(owned, DEAD):
-        if offset_of(key) >= target:
-            unit.delete(DEAD, key)
+    kept = HeldCounts()
+    async for page in pages_of(owned, DEAD):
+        for key, data in page:
+            if offset_of(key) >= target:
+                unit.delete(DEAD, key)
+            else:
+                dead = decode_entry(data, DeadEntry)
+                kept.bury(dead.failed_ms, holds=dead.holds)
     gone = {*held, *(offset_of(key) for place, key in unit.changes if place == DEAD)}
     for offset in gone & owned.holding.edits.by.keys():
         unit.delete(EDITS, offset_key(offset))
@@ -45,6 +63,7 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
         generation=before.generation + 1,
         start=target,
         discarded_by_resets=before.discarded_by_resets + discarded,
+        standing=standing_of(owned.plan, kept, {OPERATOR} if owned.paused_for(OPERATOR) else set(), []),
     )
     _log.warning(
         "subscription %s moves %s partition %d from %d to %d and discards %d held records",

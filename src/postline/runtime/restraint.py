@@ -35,9 +35,10 @@ class Restraint:
         clock: Clock,
         partitions: Callable[[], Iterable[OwnedPartition]],
         failed: Callable[[BaseException], None],
+        changed: Callable[[], None],
     ) -> None:
         self._plan, self._gates, self._clock = plan, gates, clock
-        self._partitions, self._failed = partitions, failed
+        self._partitions, self._failed, self._changed = partitions, failed, changed
         #: Those of the topics that it was seen to publish to.
         self._outputs: dict[str, Gate] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -62,6 +63,7 @@ class Restraint:
         """A partition came: it stops with the others."""
         if self.stopped:
             owned.pause(REASON)
+            owned.unit.moved = True
 
     def close(self) -> None:
         """Look no more."""
@@ -103,5 +105,7 @@ class Restraint:
                 owned.pause(REASON)
             else:
                 owned.resume(REASON)
+            owned.unit.moved = True  # so that whoever looks on hears of it
+        self._changed()
         if self.stopped:
             _log.info("subscription %s fetches no more until topic %s is below its bound", self._plan.name, topic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from postline.log.port import Record
 from postline.runtime.outcomes import Outcome
@@ -163,9 +163,10 @@ class Window:
         """How many fetched records the position has not passed."""
         return sum(len(chunk.offsets) - chunk.counted for chunk in self._chunks)
 
-    def encode(self) -> bytes:
-        """The progress to commit with the position of this moment."""
+    def encode(self, completed: Callable[[Progress], None] = lambda progress: None) -> bytes:
+        """The progress to commit with the position of this moment, once `completed` has added what it knows."""
         self.progress.ahead = self._runs()
+        completed(self.progress)
         return self.progress.encode()
 
     def _runs(self) -> list[Run]:

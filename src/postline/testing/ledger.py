@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from postline.log.port import Log, PartitionInfo, Record
-from postline.runtime.entries import DEAD, HELD, DeadEntry, decode_entry, offset_of
+from postline.runtime.entries import DEAD, HELD, DeadEntry, HeldEntry, decode_entry, offset_of
 from postline.runtime.outcomes import Outcome
-from postline.runtime.progress import Progress
+from postline.runtime.progress import Progress, Standing
 
 __all__ = ["DeadLetterView", "audit", "dead_letters", "entries", "instantly", "records"]
 
@@ -107,6 +107,8 @@ def _faults(log: Log, subscription: str, info: PartitionInfo, progress: Progress
         yield f"{missing} records below position {info.position} have no outcome"
     if min(progress.counts) < 0 or progress.gaps < 0:
         yield f"a count is below zero: {progress.counts}, gaps {progress.gaps}"
+    if progress.standing is not None and (told := _told_wrongly(log, subscription, info, progress.standing)):
+        yield told
     for namespace, outcome in ((HELD, Outcome.HELD), (DEAD, Outcome.DEAD_LETTERED)):
         offsets = [offset_of(key) for key, _ in entries(log, subscription, info.partition, namespace)]
         counted = sum(progress.start <= offset < info.position for offset in offsets)
@@ -115,6 +117,17 @@ def _faults(log: Log, subscription: str, info: PartitionInfo, progress: Progress
         for offset in offsets:
             if offset >= info.position and not _is_ahead(progress, offset, outcome):
                 yield f"offset {offset} is {outcome.label} in state, but neither counted nor done ahead"
+
+
+def _told_wrongly(log: Log, subscription: str, info: PartitionInfo, standing: Standing) -> str:
+    """What the owner tells beside the position that state contradicts; "" for nothing."""
+    held = [decode_entry(data, HeldEntry) for _, data in entries(log, subscription, info.partition, HELD)]
+    dead = [decode_entry(data, DeadEntry) for _, data in entries(log, subscription, info.partition, DEAD)]
+    due_ms = min((entry.due_ms for entry in held if entry.due_ms), default=0)
+    unserved = sum(entry.unserved and not entry.due_ms for entry in held)
+    kept = (len(held), unserved, due_ms, len(dead), sum(entry.holds for entry in dead))
+    told = (standing.held, standing.unserved, standing.next_attempt_ms, standing.dead_letters, standing.holding)
+    return "" if told == kept else f"its owner tells {told}, state has {kept}: held, unserved, next due, dead, holding"
 
 
 def _is_ahead(progress: Progress, offset: int, outcome: Outcome) -> bool:

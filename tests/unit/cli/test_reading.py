@@ -65,7 +65,8 @@ def test_every_view_is_json_for_programs_and_a_table_for_people(broken: Project,
 def test_lag_shows_what_waits_and_can_fail_on_it(broken: Project) -> None:
     broken.run("publish", "shop.orders", "shop.OrderPlaced", given='{"customer":"bob","total":1}')
     (billing,) = broken.run("lag").json
-    assert (billing["lag_records"], billing["held"], billing["dead_letters"], billing["status"]) == (1, 2, 1, "idle")
+    assert (billing["lag_records"], billing["held"], billing["dead_letters"]) == (1, 2, 1)
+    assert (billing["status"], billing["reason"]) == ("no member", "no worker is there")
     assert billing["lag_seconds"] > 0
     assert broken.run("lag", "--fail-above", "0").code == 1
     assert broken.run("lag", "--fail-above", "3600").code == 0
@@ -74,7 +75,10 @@ def test_lag_shows_what_waits_and_can_fail_on_it(broken: Project) -> None:
     assert "no subscription 'nobody'" in unknown.err
 
 
-@pytest.mark.parametrize(("kinds", "code"), [("dead", 1), ("held", 1), ("unserved,dead", 1), ("unserved", 0)])
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [("dead", 1), ("held", 1), ("unserved,dead", 1), ("unserved", 0), ("no-member", 1), ("stalled,growing", 0)],
+)
 def test_lag_can_fail_on_what_waits_for_somebody(broken: Project, kinds: str, code: int) -> None:
     assert broken.run("lag", "--fail-on", kinds).code == code
 
@@ -83,6 +87,34 @@ def test_lag_refuses_to_fail_on_what_it_does_not_count(broken: Project) -> None:
     result = broken.run("lag", "--fail-on", "dead,lost")
     assert (result.code, result.out) == (2, "")
     assert "'lost' is none of held, dead, unserved" in result.err
+
+
+def test_a_status_is_followed_by_its_reason(broken: Project) -> None:
+    for command in (["lag"], ["subscriptions"], ["subscriptions", "show", "billing"]):
+        assert "billing: no member: no worker is there" in broken.run(*command, "--table").out
+    assert "no member" in broken.run("lag", "--partitions", "--table").out
+
+
+def test_history_is_told_by_steps_and_for_the_last_minutes(broken: Project) -> None:
+    (billing,) = broken.run("lag", "billing", "--history", "2h").json
+    assert (billing["subscription"], len(billing["points"]), len(billing["rates"])) == ("billing", 24, 3)
+    last = billing["points"][-1]
+    assert (last["lag_records"], last["held"], last["dead_letters"]) == (0, 2, 1)
+    assert broken.run("lag", "--history", "2h").json[0]["points"][-1]["dead_letters"] == 1
+    assert "handled a second" in broken.run("lag", "--history", "14d", "--table").out
+    for wrong in ("15d", "0s", "soon"):
+        refused = broken.run("lag", "billing", "--history", wrong)
+        assert (refused.code, refused.out) == (2, "")
+
+
+def test_held_keys_are_shown_with_how_many_records_wait_and_no_more_than_asked_for(broken: Project) -> None:
+    shown = broken.run("subscriptions", "show", "billing").json
+    (key,) = shown["keys"]["keys"]
+    assert (key["status"], key["records"], shown["keys"]["complete"]) == ("blocked", 2, True)
+    less = broken.run("subscriptions", "show", "billing", "--held", "1").json
+    assert (len(less["held"]), less["subscription"]["held"]) == (1, 2)
+    drawn = broken.run("subscriptions", "show", "billing", "--held", "1", "--table").out
+    assert "and 1 held records more" in drawn
 
 
 def test_dlq_alone_lists_the_dead_letters(broken: Project) -> None:

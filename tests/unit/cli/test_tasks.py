@@ -79,7 +79,7 @@ def test_queues_are_listed_with_what_became_of_their_tasks(images: Project) -> N
     send(images, ("images.resize", '{"path": "dog"}'))
     found = queues(images)
     tasks, mails = found["images.tasks"], found["images.mails"]
-    assert (tasks["done"], tasks["retrying"], tasks["open"], tasks["status"]) == (1, 1, 1, "idle")
+    assert (tasks["done"], tasks["retrying"], tasks["open"], tasks["status"]) == (1, 1, 1, "no member")
     assert (mails["failed"], mails["dead_letters"], mails["open"]) == (1, 1, 0)
     shown = images.run("tasks", "queues", "--table")
     assert shown.code == 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from postline.log.needs import Change, ChangeKind
-from postline.log.port import Bounds
+from postline.log.port import Bounds, Survey
 from postline.log.sqlite import SqliteLog
 from tests.unit.cli.conftest import APP, Project
 
@@ -121,13 +122,15 @@ def test_a_repartitioning_that_an_app_would_not_start_with_is_refused(project: P
 def test_records_in_partitions_that_others_added_are_an_alarm(
     broken: Project, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    kept = SqliteLog.bounds
+    kept = SqliteLog.survey
 
-    async def bounds(self: SqliteLog, topic: str) -> list[Bounds]:
-        return await kept(self, topic) + ([Bounds(3, 8)] if topic == "shop.orders" else [])
+    async def survey(self: SqliteLog, names: Collection[str] | None = None) -> Survey:
+        found = await kept(self, names)
+        found.bounds["shop.orders"].append(Bounds(3, 8))
+        return found
 
     assert "alarm" not in broken.run(*command).err
-    monkeypatch.setattr(SqliteLog, "bounds", bounds)
+    monkeypatch.setattr(SqliteLog, "survey", survey)
     result = broken.run(*command)
     assert result.code == 0
     assert "alarm: topic shop.orders has 3 partitions, 2 of them known here: 5 offsets" in result.err

@@ -188,6 +188,10 @@ class Catalog:
         """What members of the subscription said of themselves, by client id; some may be dead."""
         return {each.client: each for each in self._all(f"member/{subscription}/", MemberEntry)}
 
+    def all_members(self) -> dict[tuple[str, str], MemberEntry]:
+        """The same of every subscription, by subscription and client id."""
+        return {(each.subscription, each.client): each for each in self._all("member/", MemberEntry)}
+
     def changelogs(self) -> set[str]:
         """Changelogs that were made before their subscriptions."""
         return {key.partition("/")[2] for key in self.entries() if key.startswith("changelog/")}

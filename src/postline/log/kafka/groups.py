@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from postline.errors import LogUnavailable, UsageError
@@ -54,6 +61,7 @@ class Groups:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._described_soon: dict[str, Any] = {}
+        self._committed_soon: dict[str, Any] = {}
         self._lookers: dict[tuple[str, bool], Consumer] = {}
 
     def close(self) -> None:
@@ -110,21 +118,7 @@ class Groups:
         told = self._cluster.ask(
             f"describe group {group}", lambda: self._described(group, min(seconds, _ONE_ANSWER_SECONDS)), seconds
         )
-        if told is None:
-            return []
-        if told.state in {ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY}:
-            return []
-        return [
-            LiveMember(
-                each.member_id,
-                each.client_id,
-                each.host,
-                tuple(sorted(place.partition for place in each.assignment.topic_partitions))
-                if each.assignment is not None
-                else (),
-            )
-            for each in told.members
-        ]
+        return [] if told is None else _live(told)
 
     def _described(self, group: str, seconds: float) -> Any:
         """What the coordinator says of the group; None if there is no such group.
@@ -147,6 +141,33 @@ class Groups:
             with self._lock:
                 self._described_soon.pop(group, None)
             raise
+
+    def committed_at_once(self, wanted: Mapping[str, Sequence[TopicPartition]]) -> dict[str, list[Committed]]:
+        """What is committed for these partitions of many groups; those that don't tell at once are left out.
+
+        As with descriptions, what was asked never times out, and is waited for again.
+        """
+        with self._lock:
+            for group, places in wanted.items():
+                if (answer := self._committed_soon.get(group)) is None or answer.done():
+                    asked = [ConsumerGroupTopicPartitions(group, list(places))]
+                    told = self._cluster.admin.list_consumer_group_offsets(
+                        asked, require_stable=True, request_timeout=_NEVER_SECONDS
+                    )
+                    self._committed_soon[group] = told[group]
+            answers = {group: self._committed_soon[group] for group in wanted}
+        return {group: found for group, answer in answers.items() if (found := _committed_at_once(group, answer))}
+
+    def members_at_once(self, groups: Iterable[str]) -> dict[str, list[LiveMember]]:
+        """The live members of many groups; those that don't tell at once are left out."""
+        with self._lock:
+            wanted = list(groups)
+            new = [each for each in wanted if (soon := self._described_soon.get(each)) is None or soon.done()]
+            if new:
+                asked = self._cluster.admin.describe_consumer_groups(new, request_timeout=_NEVER_SECONDS)
+                self._described_soon.update(asked)
+            answers = {group: self._described_soon[group] for group in wanted}
+        return {group: live for group, answer in answers.items() if (live := _live_at_once(answer)) is not None}
 
     def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
         """Give group `new` the offsets of `old`, stamps included."""
@@ -209,6 +230,41 @@ class Groups:
         resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
         told = self._cluster.admin.describe_configs([resource])[resource].result(_ANSWER_SECONDS)
         return {name: entry.value or "" for name, entry in told.items()}
+
+
+def _committed_at_once(group: str, answer: Any) -> list[Committed]:
+    """What is committed; [] if that is not told at once, or not yet."""
+    try:
+        places = answer.result(_ONE_ANSWER_SECONDS).topic_partitions
+    except (KafkaException, TimeoutError):
+        return []
+    return [] if any(place.error for place in places) else sorted(_committed(group, place) for place in places)
+
+
+def _live_at_once(answer: Any) -> list[LiveMember] | None:
+    """The live members; None if the coordinator does not tell them at once."""
+    try:
+        return _live(answer.result(_ONE_ANSWER_SECONDS))
+    except KafkaException as error:
+        return [] if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND else None
+    except TimeoutError:
+        return None
+
+
+def _live(told: Any) -> list[LiveMember]:
+    if told.state in {ConsumerGroupState.DEAD, ConsumerGroupState.EMPTY}:
+        return []
+    return [
+        LiveMember(
+            each.member_id,
+            each.client_id,
+            each.host,
+            tuple(sorted(place.partition for place in each.assignment.topic_partitions))
+            if each.assignment is not None
+            else (),
+        )
+        for each in told.members
+    ]
 
 
 def _committed(group: str, place: TopicPartition) -> Committed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 import msgspec
@@ -40,6 +40,7 @@ from postline.log.port import (
     PartitionOwner,
     Record,
     SubscriptionInfo,
+    Survey,
     TopicSpec,
 )
 from postline.message import Envelope
@@ -50,6 +51,8 @@ _log = logging.getLogger("postline.log.kafka")
 
 #: How often somebody who waits for appends looks for them.
 _LOOK_SECONDS = 0.05
+#: How old settings of topics may be in a survey.
+_SPECS_SECONDS = 10.0
 #: How long brokers may take to hear of a new topic.
 _LEARN_SECONDS = 30.0
 
@@ -71,6 +74,8 @@ class KafkaLog:
         self._views = Views(self._parts)
         self._planner = Planner(self._parts)
         self._memberships: list[KafkaMembership] = []
+        #: All topics, and when they were asked for.
+        self._specs: tuple[list[TopicSpec], float] | None = None
         self._ends_seen: dict[str, list[Bounds]] = {}
         self._started = False
         #: Topics asked for in this turn of the loop, and who waits for them.
@@ -307,6 +312,23 @@ class KafkaLog:
     async def members(self, subscription: str) -> list[MemberInfo]:
         """Its live members. Raises UnknownSubscription."""
         return await self._cluster.run(self._views.members, subscription)
+
+    async def survey(self, names: Collection[str] | None = None) -> Survey:
+        """All topics with bounds, subscriptions, members and partitions; settings of topics may be seconds old."""
+        groups = await self._cluster.run(self._views.groups, names)
+        topics = await self._specs_lately()
+        if names is not None:
+            read = {group.info.topic for group in groups}
+            topics = [spec for spec in topics if spec.name in read]
+        bounds = await self._cluster.run(self._parts.topics.bounds_of, [spec.name for spec in topics])
+        return Survey(topics=topics, bounds=bounds, groups=groups)
+
+    async def _specs_lately(self) -> list[TopicSpec]:
+        """All topics; asked again after some seconds, since a large cluster takes long to tell their settings."""
+        now = self._cluster.clock.monotonic()
+        if self._specs is None or now - self._specs[1] > _SPECS_SECONDS:
+            self._specs = (await self.topics(), now)
+        return self._specs[0]
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000

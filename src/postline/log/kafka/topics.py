@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -323,6 +324,29 @@ class Topics:
             f"delete records of topic {name}",
             lambda: self._cluster.admin.delete_records([place])[place].result(_ANSWER_SECONDS),
         )
+
+    def bounds_of(self, names: Iterable[str]) -> dict[str, list[Bounds]]:
+        """The same of many topics, asked at once; of those that exist."""
+        counts = {name: self._known.get(name) or self.look(name) for name in names}
+        places = [TopicPartition(name, number) for name, count in counts.items() for number in range(count or 0)]
+        if not places:
+            return {}
+        asked = [self._cluster.admin.list_offsets(dict.fromkeys(places, spec)) for spec in (_EARLIEST, _LATEST)]
+        found: dict[str, list[Bounds]] = {name: [] for name, count in counts.items() if count}
+        unclear = set()
+        for place in places:
+            try:
+                start, end = (answers[place].result(_ANSWER_SECONDS).offset for answers in asked)
+            except (KafkaException, TimeoutError):
+                start = end = -1
+            if min(start, end) < 0:  # leaders move, or it is gone
+                unclear.add(place.topic)
+            found[place.topic].append(Bounds(start, end))
+        for name in unclear:
+            del found[name]
+            with suppress(UnknownTopic):
+                found[name] = self.bounds(name)
+        return found
 
     def end(self, name: str, partition: int) -> int:
         """The partition's true end: past everything that was ever appended."""

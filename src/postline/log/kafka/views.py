@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+
+from confluent_kafka import TopicPartition
 
 from postline.errors import LogUnavailable, UnknownTopic
 from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
-from postline.log.kafka.catalog import SubscriptionEntry
+from postline.log.kafka.catalog import MemberEntry, SubscriptionEntry
 from postline.log.kafka.changelog import Checkpoint
-from postline.log.kafka.groups import Committed
+from postline.log.kafka.groups import Committed, LiveMember
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.subscribing import find_subscription
 from postline.log.kafka.topics import TopicState
-from postline.log.port import MemberInfo, PartitionInfo
+from postline.log.port import Group, MemberInfo, PartitionInfo, SubscriptionInfo
 
 __all__ = ["Views"]
 
@@ -97,19 +99,41 @@ class Views:
     def members(self, subscription: str) -> list[MemberInfo]:
         """Its live members, in the order in which they joined. Raises UnknownSubscription."""
         find_subscription(self._parts, subscription)
-        said = self._parts.catalog.members(subscription)
-        found = []
-        for live in self._parts.groups.members(subscription):
-            told = said.get(live.client)
-            found.append(
-                MemberInfo(
-                    member=live.member,
-                    instance=told.instance if told else live.host,
-                    joined_ms=told.joined_ms if told else 0,
-                    formats=told.formats if told else {},
-                )
-            )
-        return sorted(found, key=lambda each: each.joined_ms)
+        return _member_infos(self._parts.groups.members(subscription), self._parts.catalog.members(subscription))
+
+    def groups(self, names: Collection[str] | None) -> list[Group]:
+        """All subscriptions, or these, with members and partitions, by name; asked of the coordinators together."""
+        there = self._parts.catalog.subscriptions()
+        entries = {name: there[name] for name in sorted(there) if names is None or name in names}
+        places = {
+            name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
+            for name, entry in entries.items()
+        }
+        committed = self._parts.groups.committed_at_once(places)
+        live = self._parts.groups.members_at_once(entries)
+        said = self._parts.catalog.all_members()
+        return [self._group(entry, committed.get(name), live.get(name), said) for name, entry in entries.items()]
+
+    def _group(
+        self,
+        entry: SubscriptionEntry,
+        committed: list[Committed] | None,
+        live: list[LiveMember] | None,
+        said: Mapping[tuple[str, str], MemberEntry],
+    ) -> Group:
+        """A subscription by what was told of it; what was not is asked for by itself. Raises LogUnavailable."""
+        if live is None:
+            live = self._parts.groups.members(entry.name)
+        owners = {number: each.member for each in live for number in each.partitions}
+        told = {each.client: said.get((entry.name, each.client)) for each in live}
+        stored = committed or self._committed(entry)
+        return Group(
+            info=SubscriptionInfo(
+                name=entry.name, topic=entry.topic, service=entry.service, created_ms=entry.created_ms
+            ),
+            members=_member_infos(live, told),
+            partitions=[self._info(entry, each, owners.get(each.partition, "")) for each in stored],
+        )
 
     def peek(
         self, subscription: str, partition: int, namespace: str, after: bytes, limit: int
@@ -192,6 +216,22 @@ class Views:
                 view.cache = StateCache.open(None, CacheKey(known.id, self._parts.cluster.cluster_id))
             self._parts.changelog.catch_up(view.cache, entry.state_topic, partition, _go_on)
             return view.cache
+
+
+def _member_infos(live: Iterable[LiveMember], said: Mapping[str, MemberEntry | None]) -> list[MemberInfo]:
+    """Members as the coordinator knows them, with what they say of themselves, in the order in which they joined."""
+    found = []
+    for each in live:
+        told = said.get(each.client)
+        found.append(
+            MemberInfo(
+                member=each.member,
+                instance=told.instance if told else each.host,
+                joined_ms=told.joined_ms if told else 0,
+                formats=told.formats if told else {},
+            )
+        )
+    return sorted(found, key=lambda each: each.joined_ms)
 
 
 def _go_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from postline.clock import Clock
@@ -20,6 +20,7 @@ from postline.log.port import (
     PartitionOwner,
     Record,
     SubscriptionInfo,
+    Survey,
     TopicSpec,
 )
 from postline.log.sqlite import membership
@@ -29,6 +30,7 @@ from postline.log.sqlite.packing import unpack
 from postline.log.sqlite.state import scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Settings, Storage
+from postline.log.sqlite.surveying import survey
 from postline.log.sqlite.topics import alter_topic, create_topic
 from postline.log.sqlite.transfer import SqliteTransfer
 from postline.log.sqlite.upkeep import Upkeep, remove_state
@@ -178,6 +180,11 @@ class SqliteLog:
         """Its live members. Raises UnknownSubscription."""
         self._subscription_id(subscription)
         return membership.live_members(self.storage, subscription)
+
+    async def survey(self, names: Collection[str] | None = None) -> Survey:
+        """All topics, bounds, subscriptions, members and partitions, of one moment; or only what `names` say."""
+        self.storage.require_started()
+        return survey(self.storage, names)
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000

@@ -36,6 +36,9 @@ SELECT member, lease_ms FROM members WHERE subscription_id = ? ORDER BY member
 -- name: member_infos
 SELECT member, lease_ms, instance, joined_ms, formats FROM members WHERE subscription_id = ? ORDER BY joined_ms, member
 
+-- name: all_member_infos
+SELECT subscription_id, member, lease_ms, instance, joined_ms, formats FROM members ORDER BY joined_ms, member
+
 -- name: assignments
 SELECT partition, epoch, ifnull(owner, ''), ifnull(wanted, ''), position, progress FROM assignments
 WHERE subscription_id = ? ORDER BY partition

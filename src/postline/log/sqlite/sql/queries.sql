@@ -46,6 +46,9 @@ UPDATE partitions SET measured_to = 0, bytes = 0 WHERE topic_id = (SELECT id FRO
 -- name: bounds
 SELECT start_offset, next_offset FROM partitions WHERE id >= ?1 AND id < ?2 ORDER BY id
 
+-- name: all_bounds
+SELECT topics.name, start_offset, next_offset FROM partitions JOIN topics ON topics.id = topic_id ORDER BY partitions.id
+
 -- name: head
 SELECT next_offset, last_timestamp FROM partitions WHERE id = ?
 
@@ -67,6 +70,14 @@ SELECT id, topic_id, service FROM subscriptions WHERE name = ?
 -- name: subscription_partitions
 SELECT partition, position, progress, epoch, coalesce(owner, '') FROM assignments
 WHERE subscription_id = ? ORDER BY partition
+
+-- name: all_subscription_partitions
+SELECT subscription_id, partition, position, progress, epoch, coalesce(owner, '') FROM assignments
+ORDER BY subscription_id, partition
+
+-- name: survey_subscriptions
+SELECT subscriptions.id, subscriptions.name, topics.name, service, created_ms
+FROM subscriptions JOIN topics ON topics.id = topic_id ORDER BY subscriptions.name
 
 -- name: remove_state_step
 DELETE FROM state WHERE (subscription_id, partition, namespace, key) IN (

@@ -48,7 +48,7 @@ async def test_a_subscription_that_has_read_everything_has_no_lag() -> None:
         await t.publish_many([OrderPlaced("ann", 1), OrderPlaced("bob", 2)])
         await t.settle()
         view = await Monitor(t.log, t.clock).subscription("billing")
-        assert (view.status, view.lag_records, view.lag_seconds) == ("running", 0, 0.0)
+        assert (view.status, view.lag_records, view.lag_seconds) == ("ok", 0, 0.0)
         assert (view.partitions[0].position, view.partitions[0].end) == (2, 2)
         assert view.members[0].partitions == [0]
         assert view.partitions[0].owner == view.members[0].member
@@ -65,7 +65,7 @@ async def test_lag_counts_records_and_the_age_of_the_oldest() -> None:
         await t.publish(OrderPlaced("ann", 3))
         await t.advance(seconds=30)
         view = await Monitor(t.log, t.clock).subscription("billing")
-        assert (view.status, view.lag_records, view.lag_seconds) == ("idle", 2, 120.0)
+        assert (view.status, view.lag_records, view.lag_seconds) == ("no member", 2, 120.0)
         assert view.members == []
 
 
