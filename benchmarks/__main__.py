@@ -27,6 +27,8 @@ _ON_A_FILE = {
     "slow-handler": ("consuming", "slow_handler"),
     "redrive": ("redriving", "redrive"),
     "handlers": ("consuming", "handlers"),
+    "breaker": ("consuming", "breaker"),
+    "watchdog": ("watching", "watchdog"),
     "callers": ("publishing", "callers"),
     "one-at-a-time": ("publishing", "one_at_a_time"),
     "publish-many": ("publishing", "many"),

@@ -11,7 +11,7 @@ from benchmarks.orders import Invoice, Order, orders
 from benchmarks.peers import faststream_consume, redis_server
 from benchmarks.results import Figure, Ratio, Result
 from benchmarks.running import Options, best, billing, consumed, directory, filled, open_log, run, settle
-from postline import App, Context
+from postline import App, Breaker, Context
 
 __all__ = ["consume", "consume_publish", "handlers", "no_op", "slow_handler"]
 
@@ -25,6 +25,12 @@ def no_op(app: App, name: str) -> None:
     """Subscribe an async handler that does nothing."""
 
     @app.subscribe(name, orders, start="earliest").on(Order)
+    async def handle(message: Order) -> None:
+        pass
+
+
+def _with_breaker(app: App, name: str) -> None:
+    @app.subscribe(name, orders, start="earliest").on(Order, breaker=Breaker())
     async def handle(message: Order) -> None:
         pass
 
@@ -124,4 +130,14 @@ def handlers(options: Options) -> Result:
     for name in ways:
         result.figures.append(Figure(name, rates[name]))
         result.ratios.append(Ratio(f"{name}: share of raw", rates[name] / rates["raw"], unit="%"))
+    return result
+
+
+def breaker(options: Options) -> Result:
+    """What a breaker costs while its backend answers."""
+    result = Result("breaker", "a closed breaker beside none")
+    ways: dict[str, _Declare] = {"without": no_op, "with": _with_breaker}
+    rates = _measure(options, options.some(200_000), ways, publish=False)
+    result.figures += [Figure(name, rates[name]) for name in ways]
+    result.ratios.append(Ratio("rate kept", rates["with"] / rates["without"], 0.97, unit="%"))
     return result

@@ -50,6 +50,7 @@ from postline.errors import (
 from postline.events import Subscription
 from postline.message import Envelope
 from postline.queues import ContextTask, Queue, Task, TaskTicket
+from postline.runtime.breaker import Breaker
 from postline.runtime.context import Context
 from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.dedup import Dedup
@@ -62,6 +63,7 @@ __all__ = [
     "App",
     "BackPressure",
     "Bound",
+    "Breaker",
     "Cancelled",
     "CommandTopic",
     "Compaction",

@@ -11,6 +11,7 @@ from postline.contracts import ForeignTopic, Kind, Reading, Rule, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.annotations import require_annotated_for
+from postline.runtime.breaker import Breaker
 from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.dedup import Dedup
 from postline.runtime.handlers import Handler, HandlerFunction, inspect_handler
@@ -34,8 +35,9 @@ class Policy:
     until someone redrives or discards it (default where there is a key and order), or "continue".
     `dead_letters`: when they are an alarm, and when they end.
     `batch`: most messages given to a batch handler at once. `timeout` of one async attempt, in
-    seconds or as timedelta. `state`: the type of the handlers' keyed state. `concurrency`: most attempts
-    at the same time, and `rate`: most that begin in a time, both in each process.
+    seconds or as timedelta; one that goes on for longer than `slow_after` is named in the log, with its
+    stack. `state`: the type of the handlers' keyed state. `concurrency`: most attempts at the same time,
+    and `rate`: most that begin in a time, both in each process.
     """
 
     aliases: Sequence[str] = ()
@@ -48,6 +50,7 @@ class Policy:
     dead_letters: DeadLetterPolicy | None = None
     batch: int | None = None
     timeout: timedelta | float | None = None
+    slow_after: timedelta | float = 30.0
     state: type | None = None
     middleware: Sequence[Middleware] = ()
     in_flight_records_max: int = 16_384
@@ -67,6 +70,7 @@ class PolicyOptions(TypedDict, total=False):
     dead_letters: DeadLetterPolicy | None
     batch: int | None
     timeout: timedelta | float | None
+    slow_after: timedelta | float
     state: type | None
     middleware: Sequence[Middleware]
     in_flight_records_max: int
@@ -80,6 +84,7 @@ class _Registration:
     where: Callable[[Any], bool] | None
     limit: Limit
     dry_run: bool
+    breaker: Breaker | None
 
 
 class Subscription:
@@ -106,6 +111,7 @@ class Subscription:
         concurrency: int | None = None,
         rate: Rate | None = None,
         dry_run: bool = False,
+        breaker: Breaker | None = None,
     ) -> Callable[[FunctionT], FunctionT]:
         """Handle messages of `kind` with the decorated function, which is given back unchanged.
 
@@ -115,7 +121,8 @@ class Subscription:
         filtered, and an exception in it is a failure of the handler. It may be a `Rule`, which is
         checked against the type. `concurrency` and `rate` limit, in each process, how many attempts
         run at once and begin in a time; what waits for that is in nobody's way. `dry_run` says that
-        it does no harm where `ctx.dry_run` is set, so that a dry run of dead letters may call it.
+        it does no harm where `ctx.dry_run` is set, so that a dry run of dead letters may call it. `breaker` is that
+        of the backend that it needs: while that is away, records wait instead of using up their attempts.
 
         Raises UsageError for a wrong signature, an annotation that contradicts `kind` or a second handler of a type,
         ContractError for a type that the topic doesn't declare, or a rule on other fields.
@@ -132,7 +139,8 @@ class Subscription:
                     f"Subscription {self.name!r} has two handlers for {type_name!r}.",
                     remedy="Keep one; several subscriptions can handle the same type independently.",
                 )
-            self._registrations[type_name] = _Registration(kind, function, where, Limit(concurrency, rate), dry_run)
+            limit = Limit(concurrency, rate)
+            self._registrations[type_name] = _Registration(kind, function, where, limit, dry_run, breaker)
             return function
 
         return register
@@ -141,6 +149,7 @@ class Subscription:
         """Everything the runtime must know, under the full names that a namespace gives."""
         policy = self.policy
         timeout = policy.timeout.total_seconds() if isinstance(policy.timeout, timedelta) else policy.timeout
+        slow = policy.slow_after.total_seconds() if isinstance(policy.slow_after, timedelta) else policy.slow_after
         return Plan(
             name=name,
             topic=topic_name,
@@ -157,6 +166,7 @@ class Subscription:
             dead_letter_policy=policy.dead_letters or DeadLetterPolicy(),
             batch=policy.batch,
             timeout_seconds=timeout,
+            slow_seconds=slow,
             state=self._state_codec(),
             handlers=self._handlers(),
             middleware=tuple(policy.middleware),
@@ -211,6 +221,7 @@ class Subscription:
                 where=registered.where,
                 limit=registered.limit or None,
                 dry_run=registered.dry_run,
+                breaker=registered.breaker,
             )
             handlers |= dict.fromkeys(handler.reading.aliases, handler)
         if len(self._registrations) == 1 and self.topic.declares_one_type:

@@ -156,14 +156,21 @@ async def test_a_subscription_stops_fetching_while_its_outputs_topic_is_over_its
         assert view.lag_records > 0, "all was copied although nobody took it"
 
         async def told() -> bool:
-            return (await world.view("copying")).status == "waits for a bound"
+            view = await world.view("copying")
+            causes = [(each.kind, each.name) for each in view.causes]
+            return view.status == "waits for a bound" and causes == [("bound", "target")]
 
-        await eventually(told, "operators are told why it stands still")
+        await eventually(told, "whoever looks is told what it waits for")
         service.let(count)
         await world.until_handled("copying")
         await world.until_handled("target")
         await world.balanced("target", done=count)
         await world.balanced("copying", done=count)
+
+        async def over() -> bool:
+            return not (await world.view("copying")).causes
+
+        await eventually(over, "it waits for nothing any more")
 
 
 async def test_two_services_that_feed_each_other_over_their_bounds_both_go_on(engine: Engine) -> None:

@@ -16,11 +16,10 @@ from typing import ClassVar
 import pytest
 from msgspec import Struct
 
-from postline import App, CommandTopic, Context, Retry
+from postline import App, Breaker, CommandTopic, Context, Retry
 from postline.app import Environment
 from postline.clock import SystemClock
 from postline.http.ambassador import Backend, Call, ambassador
-from postline.http.breaker import Breaker
 from postline.log.sqlite import SqliteLog
 from postline.settings import LogUrl, Settings
 

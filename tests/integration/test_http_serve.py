@@ -25,6 +25,7 @@ async def test_it_serves_an_app_and_stops_in_order_with_a_stream_open(shop: Path
         done = await web.post("/commands/ledger.Transfer", json=PAY, headers={"Prefer": "wait=20"})
         assert (done.status_code, done.json()["result"]) == (200, {})
         assert (await web.get(done.headers["location"])).json()["status"] == "succeeded"
+        assert [(await web.get(path)).json()["status"] for path in ("/healthz", "/readyz")] == ["ok", "ready"]
     async with serving(shop, "shop:app") as (process, url), httpx.AsyncClient(base_url=url) as web:
         accepted = await web.post("/commands/ledger.Transfer", json=PAY)
         async with web.stream("GET", f"{accepted.headers['location']}/events", timeout=30) as stream:

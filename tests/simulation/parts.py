@@ -106,7 +106,7 @@ def add(ctx: Context[Any], order: OrderPlaced) -> int:
 def environment(node: Node) -> Environment:
     """What an app of that node runs on."""
     settings = Settings(url=parse_url("sqlite://"), instance=node.process.name)
-    return Environment(node.log, settings, node.clock, node.random)
+    return Environment(node.log, settings, node.clock, node.random, watches=False)
 
 
 async def persist(node: Node, attempt: Callable[[], Awaitable[T]]) -> T:

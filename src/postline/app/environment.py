@@ -27,6 +27,8 @@ class Environment:
     random: random.Random = field(default_factory=random.Random)
     #: Whether topics that are missing may be created for owners who have not started yet.
     creates_missing: bool = True
+    #: Whether handlers that don't come back are named: by a look every few seconds, which a virtual clock would run on.
+    watches: bool = True
 
 
 def open_log(settings: Settings, clock: Clock) -> MovableLog:

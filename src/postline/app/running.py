@@ -407,6 +407,7 @@ class Running:
         plan = self.commanding.answering(self.by_full_name(plan.declared_as), plan)
         around = Surroundings(plan, self.log, clock, self.outlet, self._environment.random, self.registry)
         around.resources, around.gates = resources, self.gates
+        around.watches = self._environment.watches
         around.later = self.later
         consumer = Consumer(around, self._executor, self._settings.instance, self._crews[plan.declared_as])
         self.consumers.append(consumer)

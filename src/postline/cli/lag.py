@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from postline.cli.causes import cause_line
 from postline.cli.failures import NEGATIVE, OK, alarm
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import ago, console, duration, emit_json, json_option, number, table, wants_json, when
@@ -206,8 +207,15 @@ def tell_reasons(views: Sequence[SubscriptionView]) -> None:
 
 
 def _drawn(views: Sequence[SubscriptionView], partitions: bool, now_ms: int) -> RenderableType:
-    if partitions:
-        return _by_partition(views, now_ms)
+    from rich.console import Group
+    from rich.text import Text
+
+    figures = _by_partition(views, now_ms) if partitions else _by_subscription(views, now_ms)
+    lines = [cause_line(view.name, cause, now_ms) for view in views for cause in view.causes]
+    return Group(figures, *(Text(line) for line in lines)) if lines else figures
+
+
+def _by_subscription(views: Sequence[SubscriptionView], now_ms: int) -> RenderableType:
     shares = any(view.priority for view in views)
     columns = (
         "subscription",

@@ -25,6 +25,7 @@ _COMMANDS = {
     "dlq": ("postline.cli.dlq:command", "List, group, show, redrive, edit and discard dead letters."),
     "explain": ("postline.cli.explain:command", "Explain what apps do with each message, at worst."),
     "doctor": ("postline.cli.doctor:command", "Examine the log's file: damage, sizes, disk, readers, members."),
+    "health": ("postline.cli.health:command", "Say which subscriptions stand still, and why."),
     "init": ("postline.cli.init:command", "Write a small project that runs."),
     "lag": ("postline.cli.lag:command", "Show how far subscriptions are behind."),
     "migrate": ("postline.cli.migrate:command", "Move a whole log to another file or engine."),

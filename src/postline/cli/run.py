@@ -8,12 +8,14 @@ import os
 import sys
 import threading
 import time
+from functools import partial
 
 import click
 
 from postline.app import HANDLER_THREAD
 from postline.cli.loading import load_apps
 from postline.cli.opening import settings_for, url_option
+from postline.cli.probing import Place, health_option, place_of_worker
 from postline.cli.service import serve
 from postline.errors import UsageError
 
@@ -28,6 +30,7 @@ Examples:
   postline run shop:app billing:app
   postline run shop:app --workers 4 --url sqlite:///shop.db
   postline run shop:app --watch
+  postline run shop:app --health 8081      # /healthz and /readyz, for this machine
 
 \b
 SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. Another
@@ -45,6 +48,7 @@ Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
+@health_option
 @click.option("--supervised", is_flag=True, hidden=True)
 @url_option
 def command(
@@ -53,6 +57,7 @@ def command(
     watch: bool,
     grace: float,
     log_level: str,
+    health: Place | None,
     supervised: bool,
     url: str | None,
 ) -> int:
@@ -63,7 +68,7 @@ def command(
     """
     _configure_logging(log_level)
     if not (workers or watch):
-        code = asyncio.run(serve(load_apps(targets), url, grace, report, supervised))
+        code = asyncio.run(serve(load_apps(targets), url, grace, report, supervised, health))
         _end_beside_stuck_threads(code)
         return code
     from postline.cli.supervisor import Supervisor
@@ -72,7 +77,9 @@ def command(
         _refuse_memory(targets, url)
     arguments = ["run", *targets, "--supervised", "--grace", str(grace), "--log-level", log_level]
     arguments += ["--url", url] if url else []
-    return asyncio.run(Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report).run())
+    own = None if health is None else partial(place_of_worker, health)
+    supervisor = Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report, own_arguments=own)
+    return asyncio.run(supervisor.run())
 
 
 def _end_beside_stuck_threads(code: int) -> None:

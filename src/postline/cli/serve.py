@@ -19,6 +19,7 @@ from postline.cli.opening import settings_for, url_option
 from postline.cli.web import listening, require_uvicorn, server_of, until_stopped
 from postline.clock import SystemClock
 from postline.errors import UsageError
+from postline.runtime.loop_watch import LoopWatch
 from postline.settings import Settings
 
 if TYPE_CHECKING:
@@ -109,7 +110,8 @@ async def _serve(web: Gateway, settings: Settings, place: tuple[str, int], grace
         with closing(listening(*place)) as listener:
             await web.app.start(Environment(log, settings, clock, Random()), consume=consume)
             try:
-                await _answer(web, listener, clock, grace)
+                with LoopWatch(clock):
+                    await _answer(web, listener, clock, grace, consume=consume)
             finally:
                 await web.app.stop(grace)
     finally:
@@ -117,9 +119,13 @@ async def _serve(web: Gateway, settings: Settings, place: tuple[str, int], grace
     return OK
 
 
-async def _answer(web: Gateway, listener: socket.socket, clock: SystemClock, grace: float) -> None:
+async def _answer(web: Gateway, listener: socket.socket, clock: SystemClock, grace: float, *, consume: bool) -> None:
+    from postline.http.health import Health
+
+    leaving = asyncio.Event()
+    health = Health([web.app], then=web, consume=consume, stopping=leaving.is_set)
     server = server_of(
-        web,
+        health,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -127,6 +133,7 @@ async def _answer(web: Gateway, listener: socket.socket, clock: SystemClock, gra
     )
 
     def let_go() -> None:
+        leaving.set()
         web.let_go()
 
     serving = asyncio.ensure_future(until_stopped(server, listener, clock, let_go))

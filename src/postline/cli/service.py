@@ -14,6 +14,7 @@ from typing import Any
 from postline.app import App, Environment, open_log
 from postline.cli.failures import FAILED, INTERRUPTED, OK, show_error
 from postline.cli.opening import settings_for
+from postline.cli.probing import Place, probed
 from postline.cli.signals import StopSignals, handling
 from postline.clock import SystemClock
 from postline.errors import PostlineError
@@ -29,7 +30,9 @@ _SWITCH_SECONDS = 0.0005
 _GC_THRESHOLD = 50_000
 
 
-async def serve(apps: Sequence[App], url: str | None, grace_seconds: float, report: Report, supervised: bool) -> int:
+async def serve(
+    apps: Sequence[App], url: str | None, grace_seconds: float, report: Report, supervised: bool, health: Place | None
+) -> int:
     """Run apps until a signal; gives the exit code.
 
     The first SIGTERM or SIGINT drains, commits and leaves within `grace_seconds`; another one, a
@@ -41,7 +44,8 @@ async def serve(apps: Sequence[App], url: str | None, grace_seconds: float, repo
         environments = _environments(apps, url)
         started: list[App] = []
         try:
-            return await _serve(apps, environments, started, stop, grace_seconds, report)
+            async with probed(apps, health, report, stop.asked.is_set):
+                return await _serve(apps, environments, started, stop, grace_seconds, report)
         finally:
             # An app that could not start, or a failure of ours, must not leave the others at work.
             for app in started:

@@ -45,8 +45,11 @@ class Supervisor:
         watch: bool,
         grace_seconds: float,
         report: Callable[[str], None],
+        own_arguments: Callable[[int], Sequence[str]] | None = None,
     ) -> None:
         self._command = (sys.executable, "-m", "postline", *arguments)
+        #: What one worker is told besides, by its number from 0.
+        self._own_arguments = own_arguments or (lambda slot: ())
         self._workers = workers
         self._watch = watch
         self._grace_seconds = grace_seconds
@@ -121,7 +124,8 @@ class Supervisor:
     async def _run_once(self, slot: int) -> tuple[int, bool]:
         """One life of a worker: its exit code, and whether it ended because sources changed."""
         # A group of its own: a Ctrl-C at the terminal must reach it through us, once.
-        process = await asyncio.create_subprocess_exec(*self._command, stdin=asyncio.subprocess.PIPE, process_group=0)
+        arguments = (*self._command, *self._own_arguments(slot))
+        process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, process_group=0)
         self._processes[slot] = process
         self._report(f"worker {slot} started as {process.pid}")
         if self._stopping.is_set():

@@ -60,7 +60,7 @@ def require_uvicorn() -> None:
         raise SettingsError("Serving needs uvicorn.", remedy="pip install 'postline[http]'") from error
 
 
-def server_of(application: Any, **options: Any) -> uvicorn.Server:
+def server_of(application: Any, *, tell: Callable[[str], None] = click.echo, **options: Any) -> uvicorn.Server:
     """What serves an ASGI application whose life is its caller's. Raises SettingsError without uvicorn."""
     require_uvicorn()
     import uvicorn
@@ -73,6 +73,6 @@ def server_of(application: Any, **options: Any) -> uvicorn.Server:
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             for each in sockets or ():
-                click.echo(address(*each.getsockname()[:2]))
+                tell(address(*each.getsockname()[:2]))
 
     return _Server(uvicorn.Config(application, log_level="warning", lifespan="off", **options))

@@ -12,6 +12,7 @@ from postline.contracts.commands import CommandTopic
 from postline.contracts.rules import Rule
 from postline.errors import UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
+from postline.runtime.breaker import Breaker
 from postline.runtime.handlers import HandlerFunction
 from postline.runtime.limits import Rate
 from postline.runtime.plan import After
@@ -70,6 +71,7 @@ class Serving(Subscription):
         concurrency: int | None = None,
         rate: Rate | None = None,
         dry_run: bool = False,
+        breaker: Breaker | None = None,
     ) -> Callable[[FunctionT], FunctionT]:
         """Handle a command or query with the decorated function, which is given back unchanged; see `Subscription`.
 
@@ -90,7 +92,7 @@ class Serving(Subscription):
                 )
             where.require(kind)
             self._rules[name] = where
-        return super().on(kind, where=where, concurrency=concurrency, rate=rate, dry_run=dry_run)
+        return super().on(kind, where=where, concurrency=concurrency, rate=rate, dry_run=dry_run, breaker=breaker)
 
     def claim(self, service: str, topic_name: str, name: str) -> Claim:
         """What it handles, under the full names that a namespace gives."""

@@ -8,7 +8,6 @@ was lost is made again. Needs the extra `http`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +25,7 @@ from postline.contracts.cloudevents import EXPIRY, TRACE, time_of
 from postline.contracts.commands import CommandTopic
 from postline.errors import ContractError, DecodeError, PostlineError, Refused, SettingsError
 from postline.events import PolicyOptions
-from postline.http.breaker import Breaker, Circuit
+from postline.runtime.breaker import Breaker
 from postline.runtime.context import Context
 from postline.runtime.intents import RetryLater
 from postline.runtime.retry import Retry
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     import httpx
 
 __all__ = ["Backend", "BackendFault", "BackendUnavailable", "Call", "ambassador"]
-
-_log = logging.getLogger("postline.http")
 
 _FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: Statuses that say nothing of the command itself: the same request may succeed later.
@@ -64,7 +61,7 @@ class Backend:
     headers: Mapping[str, str | Callable[[], str]] = field(default_factory=dict, repr=False)
     concurrency: int = 8
     timeout_seconds: float = 30.0
-    breaker: Breaker = field(default_factory=Breaker)
+    breaker: Breaker = field(default_factory=lambda: Breaker(failures=3))
     #: The header that carries the command's idempotency key.
     idempotency_header: str = "Idempotency-Key"
     transport: Any = None
@@ -101,20 +98,14 @@ def ambassador(
     The options are `postline.events.Policy`'s. A service of your own replaces it by `takes_over=name`.
     """
     retry = options.get("retry") or Retry()
-    if retry.attempts_max < backend.breaker.failures:
-        raise SettingsError(
-            f"Ambassador {name!r} gives a command up after {retry.attempts_max} attempts, before its breaker opens "
-            f"after {backend.breaker.failures} failures.",
-            remedy="Allow more attempts, or fewer failures: commands shall wait for a backend that is away.",
-        )
+    if problems := backend.breaker.problems(retry):
+        raise SettingsError(f"Ambassador {name!r}: {' '.join(problems)}")
     options["retry"] = replace(retry, never=(*retry.never, BackendFault))
 
     @asynccontextmanager
     async def lifespan(running: App) -> AsyncIterator[_Caller]:
         import httpx
 
-        timing = running.clock
-        circuit = Circuit(backend.breaker, timing, backend.concurrency)
         async with httpx.AsyncClient(
             base_url=backend.url,
             timeout=backend.timeout_seconds,
@@ -122,17 +113,18 @@ def ambassador(
             trust_env=False,
             limits=httpx.Limits(max_connections=backend.concurrency),
         ) as client:
-            yield _Caller(backend, client, circuit, timing)
+            yield _Caller(backend, client, running.clock)
 
     owned = topic.owner == name
     app = App(name, owns=[topic] if owned else [], publishes_to=[] if owned else [topic], lifespan=lifespan)
     served = app.serve(topic, takes_over=takes_over, **options)
+    breaker = replace(backend.breaker, errors=(BackendUnavailable,))  # one for all calls
     for call in calls:
-        _register(served, topic, call)
+        _register(served, topic, call, breaker)
     return app
 
 
-def _register(served: Serving, topic: CommandTopic, call: Call) -> None:
+def _register(served: Serving, topic: CommandTopic, call: Call, breaker: Breaker) -> None:
     spec = topic.spec_of(call.command)
     problems = [f"{cls.__qualname__} is no refusal of it" for cls in call.refusals.values() if cls not in spec.refusals]
     known = set(getattr(call.command, "__annotations__", {}))
@@ -155,7 +147,7 @@ def _register(served: Serving, topic: CommandTopic, call: Call) -> None:
         return None if default is None else _read(read[default], content, call, status)
 
     handle.__qualname__ = f"{call.method} {call.path}"
-    served.on(call.command)(handle)
+    served.on(call.command, breaker=breaker)(handle)
 
 
 def _read(read: Callable[[bytes], Any], content: bytes, call: Call, status: int) -> Any:
@@ -196,19 +188,15 @@ def _json(content: bytes) -> Any:
 class _Caller:
     """Makes requests of one process to the backend."""
 
-    def __init__(self, backend: Backend, client: httpx.AsyncClient, circuit: Circuit, clock: Clock) -> None:
-        self._backend, self._client, self.circuit, self._clock = backend, client, circuit, clock
+    def __init__(self, backend: Backend, client: httpx.AsyncClient, clock: Clock) -> None:
+        self._backend, self._client, self._clock = backend, client, clock
+        self._places = asyncio.Semaphore(backend.concurrency)
 
     async def answer(self, call: Call, command: Any, ctx: Context[_Caller]) -> tuple[int, bytes]:
-        """Status and content of the answer; waits for as long as the backend is away, or the command is valid."""
-        while True:
-            async with self.circuit.passage():
-                self._require_valid(ctx)
-                try:
-                    return await self._attempt(call, command, ctx)
-                except BackendUnavailable:
-                    if not self.circuit.open:
-                        raise
+        """Status and content of the answer. Raises BackendUnavailable, BackendFault."""
+        async with self._places:
+            self._require_valid(ctx)
+            return await self._attempt(call, command, ctx)
 
     def _require_valid(self, ctx: Context[_Caller]) -> None:
         expiry = ctx.envelope.headers.get(EXPIRY)
@@ -227,7 +215,6 @@ class _Caller:
             raise self._unavailable(call, type(error).__name__) from error
         if response.status_code in _PASSING and response.status_code not in call.refusals:
             raise self._unavailable(call, str(response.status_code))
-        self.circuit.succeeded()
         if response.status_code < 300 or response.status_code in call.refusals:
             return response.status_code, response.content
         raise BackendFault(
@@ -236,12 +223,10 @@ class _Caller:
         )
 
     def _unavailable(self, call: Call, why: str) -> BackendUnavailable:
-        if self.circuit.failed():
-            _log.error(
-                "%s does not answer (%s %s: %s): commands wait until it does",
-                *(self._client.base_url.host, call.method, call.path, why),
-            )
-        return BackendUnavailable(f"{call.method} {call.path}: {why}.", remedy="Look at the backend.")
+        return BackendUnavailable(
+            f"{self._client.base_url.host} does not answer ({call.method} {call.path}: {why}).",
+            remedy="Look at the backend.",
+        )
 
     def _request(self, call: Call, command: Any, ctx: Context[_Caller]) -> httpx.Request:
         fields = msgspec.to_builtins(command, str_keys=True)

@@ -6,17 +6,17 @@ of numbers and texts, so that a table, JSON and a page in a browser show the sam
 
 from __future__ import annotations
 
+from postline.monitor.causes import standing_causes
 from postline.monitor.contents import Contents
 from postline.monitor.deadletters import DeadLetters, Letter, Selection
+from postline.monitor.health import HealthView, SubscriptionHealth, health_of
+from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
 from postline.monitor.reading import Monitor
 from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
     BoundView,
-    DeadLetterDetail,
-    DeadLetterGroup,
-    DeadLetterView,
-    EditView,
+    CauseView,
     EverythingView,
     HeldKeysView,
     HeldKeyView,
@@ -30,7 +30,6 @@ from postline.monitor.views import (
     RateView,
     RecordId,
     RecordView,
-    RelatedView,
     SubscriptionView,
     TopicView,
     key_text,
@@ -40,6 +39,7 @@ from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, wai
 __all__ = [
     "AuditView",
     "BoundView",
+    "CauseView",
     "Contents",
     "DeadLetterDetail",
     "DeadLetterGroup",
@@ -48,6 +48,7 @@ __all__ = [
     "DelayedView",
     "EditView",
     "EverythingView",
+    "HealthView",
     "HeldKeyView",
     "HeldKeysView",
     "HeldView",
@@ -66,12 +67,15 @@ __all__ = [
     "RelatedView",
     "ScheduleView",
     "Selection",
+    "SubscriptionHealth",
     "SubscriptionView",
     "TaskDetail",
     "TaskView",
     "Tasks",
     "TopicView",
     "WaitingView",
+    "health_of",
     "key_text",
+    "standing_causes",
     "waiting_of",
 ]

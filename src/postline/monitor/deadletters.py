@@ -14,17 +14,8 @@ from postline.errors import ContractError
 from postline.log.port import Log, Record, SubscriptionInfo
 from postline.message import UNREADABLE
 from postline.monitor.contents import Contents
-from postline.monitor.views import (
-    DeadLetterDetail,
-    DeadLetterGroup,
-    DeadLetterView,
-    EditView,
-    RecordId,
-    RecordView,
-    RelatedView,
-    key_shown,
-    key_text,
-)
+from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
+from postline.monitor.views import RecordId, RecordView, key_shown, key_text
 from postline.runtime.deadletters import CAUSES, FAILED_AT, ORIGIN, STACK, copies_of, envelope_or_blank, origin_of
 from postline.runtime.edits import edited
 from postline.runtime.entries import (

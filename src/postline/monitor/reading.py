@@ -14,11 +14,10 @@ from postline.monitor.deadletters import DeadLetters, Selection
 from postline.monitor.entries import entries_of
 from postline.monitor.held import held_keys, held_records
 from postline.monitor.history import history
+from postline.monitor.letter_views import DeadLetterDetail, DeadLetterView
 from postline.monitor.subscriptions import Subscriptions
 from postline.monitor.views import (
     AuditView,
-    DeadLetterDetail,
-    DeadLetterView,
     EverythingView,
     HeldKeysView,
     HeldView,

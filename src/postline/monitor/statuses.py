@@ -25,7 +25,7 @@ class Status(NamedTuple):
 
 OK = Status("ok")
 PAUSED, PARTLY_PAUSED, NO_MEMBER = "paused", "partly paused", "no member"
-HELD, WAITS, GONE = "held by a key", "waits for a bound", "topic gone"
+HELD, WAITS, AWAY, GONE = "held by a key", "waits for a bound", "backend away", "topic gone"
 
 
 def partition_status(
@@ -40,6 +40,9 @@ def partition_status(
         return Status(HELD, f"it holds {standing.held:,} records, as many as it may: redrive or discard", 6)
     if BOUND in standing.pauses:
         return Status(WAITS, "a topic that its handlers publish to is over its bound", 4)
+    for cause in standing.causes:
+        if cause.kind == "breaker":
+            return Status(AWAY, f"the backend of {cause.name} is away: {cause.detail}", 4)
     if trend is Trend.STALLED:
         return Status(
             "stalled", f"{lag_records:,} records wait, the oldest for {lag_seconds:,.0f} s; none is settled", 5

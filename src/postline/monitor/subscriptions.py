@@ -10,6 +10,7 @@ from postline.clock import Clock
 from postline.log.port import Bounds, Group, Log, PartitionInfo, Survey
 from postline.monitor.ages import Ages, Behind
 from postline.monitor.alarms import alarm_of
+from postline.monitor.causes import causes_of
 from postline.monitor.entries import entries_of
 from postline.monitor.forecasts import Forecasts
 from postline.monitor.statuses import GONE, Status, is_paused, partition_status, subscription_status
@@ -72,6 +73,7 @@ class Subscriptions:
             prioritized = any(standing.prioritized for standing in standings[:1])
             view = msgspec.structs.replace(
                 _summed(group, bounds, partitions, await self._priority(group) if prioritized else None),
+                causes=causes_of(group.partitions, standings),
                 dead_letters_alarm=await alarm_of(self._log, group.info.name, standings, self._clock.now_ms()),
             )
             found.append(self._forecasts.completed(view, declared))

@@ -18,10 +18,7 @@ from postline.monitor.contents import Shown
 __all__ = [
     "AuditView",
     "BoundView",
-    "DeadLetterDetail",
-    "DeadLetterGroup",
-    "DeadLetterView",
-    "EditView",
+    "CauseView",
     "HeldView",
     "MemberView",
     "PartitionAudit",
@@ -29,7 +26,6 @@ __all__ = [
     "PriorityView",
     "RecordId",
     "RecordView",
-    "RelatedView",
     "SubscriptionView",
     "TopicView",
     "key_shown",
@@ -163,66 +159,6 @@ class HistoryView(msgspec.Struct, frozen=True, kw_only=True):
     points: list[HistoryPoint]
 
 
-class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that a subscription gave up."""
-
-    id: str
-    partition: int
-    offset: int
-    key: str | None
-    type: str
-    error_type: str
-    error: str
-    attempts: int
-    failed_ms: int
-    #: Whether later records of its key wait until it is redriven or discarded.
-    holds: bool
-    #: How many wait behind it.
-    blocked: int
-    #: That of all that failed alike, and where: the innermost frame of the user's code.
-    group: str = ""
-    place: str = ""
-    #: How often it was redriven before.
-    redrives: int = 0
-    #: Another value is handled than was published.
-    edited: bool = False
-
-
-class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Dead letters of one exception and one place."""
-
-    group: str
-    error_type: str
-    place: str
-    #: Of the first of them.
-    error: str
-    count: int
-    first_failed_ms: int
-    last_failed_ms: int
-    types: list[str]
-    #: One of them.
-    example: str
-
-
-class EditView(msgspec.Struct, frozen=True, kw_only=True):
-    """Who gave a dead letter another value, and why."""
-
-    by: str
-    reason: str
-    edited_ms: int
-
-
-class RelatedView(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of the same conversation."""
-
-    topic: str
-    id: str
-    type: str
-    message_id: str
-    causation_id: str
-    stored_ms: int
-
-
 class PartitionView(msgspec.Struct, frozen=True, kw_only=True):
     """Where a subscription stands in one partition."""
 
@@ -279,6 +215,39 @@ class BoundView(msgspec.Struct, frozen=True, kw_only=True):
     used: float
 
 
+class CauseView(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that keeps a subscription from going on.
+
+    `kind`: "breaker" (a backend is away), "bound" (a topic that its handlers publish to is over its bound), "handler"
+    (an attempt doesn't come back), "paused", "no member", "held", "unserved" or "unknown".
+    """
+
+    kind: str
+    #: The message types, the topic or the handler; "" where the kind says it all.
+    name: str
+    #: Wall-clock time of when it began; None where that is not known.
+    since_ms: int | None
+    #: The last error, or the stack of what does not come back.
+    detail: str
+    partitions: list[int]
+
+    @property
+    def said(self) -> str:
+        """It in a few words, without since when and the detail."""
+        match self.kind:
+            case "breaker":
+                return f"breaker open for {self.name}"
+            case "bound":
+                return f"waits for the bound of topic {self.name}"
+            case "handler":
+                return f"handler {self.name} does not come back"
+            case "paused":
+                return "paused by an operator"
+            case "no member":
+                return "no process handles it"
+        return self.detail
+
+
 class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     """A subscription with its sums over all partitions."""
 
@@ -320,6 +289,8 @@ class SubscriptionView(msgspec.Struct, frozen=True, kw_only=True):
     dead_letters_alarm: str = ""
     #: None where its topic has no bound, or does not name it.
     bound: BoundView | None = None
+    #: What stands in its way, as its processes say.
+    causes: list[CauseView] = []
 
 
 class EverythingView(msgspec.Struct, frozen=True, kw_only=True):
@@ -394,25 +365,6 @@ class RecordView(
     headers: dict[str, str] = {}
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     data_base64: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class DeadLetterDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter with its record and the stack of its error; either is None if retention took it."""
-
-    letter: DeadLetterView
-    #: As it would be handled: edited, if it was.
-    record: RecordView | None
-    stack: str | None
-    #: What led to the error, the nearest first.
-    causes: list[str] = []
-    #: Where the record lies: topic, partition and offset.
-    origin: str = ""
-    #: The correlation id, and the records of it that lie near in time, the oldest first.
-    conversation: str = ""
-    related: list[RelatedView] = []
-    edit: EditView | None = None
-    #: As it was published, where it was edited.
-    original: RecordView | None = None
 
 
 def record_view(

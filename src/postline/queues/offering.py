@@ -12,6 +12,7 @@ from postline.errors import UsageError
 from postline.queues.definitions import define
 from postline.queues.queue import Queue, QueueOptions, QueueSaid, TaskOptions
 from postline.queues.tasks import ContextTask, SendOptions, Task
+from postline.runtime.breaker import Breaker
 from postline.runtime.context import Context
 from postline.runtime.limits import Rate
 from postline.runtime.retry import Retry
@@ -110,6 +111,7 @@ class Queueing(Protocol):
         expires: timedelta | float | None = None,
         concurrency: int | None = None,
         rate: Rate | None = None,
+        breaker: Breaker | None = None,
         priority: str | None = None,
         unique: timedelta | Literal["until-done"] | None = None,
         unique_by: Callable[..., object] | None = None,
@@ -130,15 +132,15 @@ class Queueing(Protocol):
         `<service>.<name>`, by default the function's; a renamed task keeps what waits by `aliases`, whole wire names.
 
         `concurrency` and `rate` limit it in each process, as those of a queue limit all its tasks. `retry` is its own
-        policy. An attempt of an async function has a `timeout`, a plain one only with isolation="process": it runs in a
-        child process then, which is killed at the limit, and whose crash is a failed attempt; it must stand at the top
-        of a module, and can't have the context. A call that no attempt has begun within `expires` ends as expired. Of
-        calls with the same arguments (or the same `unique_by` of them), those that are sent while one is waiting, run
-        or retried are not run with unique="until-done": their tickets give its outcome. Where `unique` is a span, of
-        those that this service sends within one window of it the first is run, and the others give its ticket; windows
-        follow each other from the epoch on, so two calls around a border may both run. `priority` is that of calls that
-        say none, and of all calls of a unique task. Raises ContractError for a signature that is no contract,
-        UsageError for a second task of a name.
+        policy, and `breaker` that of the backend it needs. An attempt of an async function has a `timeout`, a plain one
+        only with isolation="process": it runs in a child process then, which is killed at the limit, and whose crash is
+        a failed attempt; it must stand at the top of a module, and can't have the context. A call that no attempt has
+        begun within `expires` ends as expired. Of calls with the same arguments (or the same `unique_by` of them),
+        those that are sent while one is waiting, run or retried are not run with unique="until-done": their tickets
+        give its outcome. Where `unique` is a span, of those that this service sends within one window of it the first
+        is run, and the others give its ticket; windows follow each other from the epoch on, so two calls around a
+        border may both run. `priority` is that of calls that say none, and of all calls of a unique task. Raises
+        ContractError for a signature that is no contract, UsageError for a second task of a name.
         """
         options = TaskOptions(**said)
 

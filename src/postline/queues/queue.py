@@ -16,6 +16,7 @@ from postline.events import Policy
 from postline.queues.definitions import Definition
 from postline.queues.isolation import Children, refuse_isolation
 from postline.queues.unique import UNTIL_DONE, unique_id, windowed_id
+from postline.runtime.breaker import Breaker
 from postline.runtime.context import Context, milliseconds_of
 from postline.runtime.dead_letter_policy import DeadLetterPolicy
 from postline.runtime.handlers import Handler
@@ -62,6 +63,7 @@ class TaskOptions:
     aliases: Sequence[str] = ()
     concurrency: int | None = None
     rate: Rate | None = None
+    breaker: Breaker | None = None
     priority: str | None = None
     unique: timedelta | Literal["until-done"] | None = None
     unique_by: Callable[..., object] | None = None
@@ -126,8 +128,8 @@ class Queue(Serving):
         spec = replace(topic.specs[definition.name], expires=options.expires, priority=options.priority)
         topic.specs[definition.name] = replace(spec, **_uniqueness(definition, options))
         called = self._handler(definition, options)
-        on = self.on(definition.message, concurrency=options.concurrency, rate=options.rate, dry_run=options.dry_run)
-        on(called)
+        limits: Any = {"concurrency": options.concurrency, "rate": options.rate, "breaker": options.breaker}
+        self.on(definition.message, dry_run=options.dry_run, **limits)(called)
         self.tasks[definition.name] = (definition, options)
 
     def _handlers(self) -> dict[str, Handler]:

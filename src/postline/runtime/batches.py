@@ -22,6 +22,8 @@ class Attempting(Protocol):
     """The worker that runs a batch, as far as a batch must know it."""
 
     attempt: int
+    #: Set while its attempt looks whether a backend is back.
+    probing: Any
 
 
 class Pool(Protocol):
@@ -29,8 +31,14 @@ class Pool(Protocol):
 
     calls: Calls
 
-    def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException) -> bool:
+    def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException, worker: Any = None) -> bool:
         """Decide what becomes of the lane's first record; whether the lane may go on at once."""
+
+    def awaits_backend(self, worker: Any, handler: Handler | None, error: BaseException) -> bool:
+        """Whether the records of a failed attempt wait for their backend, as if there had been no attempt."""
+
+    def succeeded(self, handler: Handler) -> None:
+        """An attempt of this handler ended well."""
 
     def finish(self, owned: OwnedPartition, lane: Lane, outcome: Outcome) -> None:
         """Settle the lane's first record with an outcome that needs no more handling."""
@@ -44,18 +52,19 @@ class Pool(Protocol):
 
 async def run_batch(pool: Pool, worker: Attempting, owned: OwnedPartition, lane: Lane) -> None:
     """Run the next batch of the partition's bulk lane."""
-    members = _collect(pool, owned, lane)
+    members = _collect(pool, owned, lane, 1 if worker.probing is not None else owned.plan.batch or 1)
     if members:
         owned.in_batch = frozenset(item[2][2] for item, _ in members if item[2][2] is not None)
-        await _run(pool, worker, owned, members)
+        waiting = await _run(pool, worker, owned, members)
+        lane.items.extendleft(item for item, _ in reversed(waiting))
         owned.in_batch = frozenset()
 
 
-def _collect(pool: Pool, owned: OwnedPartition, lane: Lane) -> list[Member]:
+def _collect(pool: Pool, owned: OwnedPartition, lane: Lane, number: int) -> list[Member]:
     """Take the next records of one type; those that can't join go to their own key's lane."""
     members: list[Member] = []
     first: Handler | None = None
-    while lane.items and len(members) < (owned.plan.batch or 1):
+    while lane.items and len(members) < number:
         item = lane.items[0]
         handler = item[3]
         if handler is not None and first is not None and handler is not first:
@@ -97,17 +106,26 @@ def _hand_over(owned: OwnedPartition, item: Item) -> None:
         owned.holding.park_last(lane, item)
 
 
-async def _run(pool: Pool, worker: Attempting, owned: OwnedPartition, members: Sequence[Member]) -> None:
-    """Call the handler for all members; on failure for each half, until a poison one stands alone."""
+async def _run(pool: Pool, worker: Attempting, owned: OwnedPartition, members: Sequence[Member]) -> Sequence[Member]:
+    """Call the handler for all members; on failure for each half, until a poison one stands alone.
+
+    Gives those that wait for their backend.
+    """
+    waiting: list[Member] = []
+    handler = members[0][0][3]
     context: Context[Any] = Context(owned, members[0][0][2], batch_keys=owned.in_batch)
     error = await _call(pool, worker, owned, members, context)
     if owned.halted:
-        return
+        return waiting
     if error is None:
+        assert handler is not None
+        pool.succeeded(handler)
         for item, _ in members:
             owned.settle(item, Outcome.DONE)
         owned.keep_outputs(context)
         pool.settled(owned, worker, len(members))
+    elif pool.awaits_backend(worker, handler, error):
+        return members
     elif len(members) == 1:
         item = members[0][0]
         lane = owned.lane_for(item)
@@ -118,10 +136,13 @@ async def _run(pool: Pool, worker: Attempting, owned: OwnedPartition, members: S
     else:
         middle = len(members) // 2
         for half in (members[:middle], members[middle:]):
-            if joined := _without_held(owned, half):
-                await _run(pool, worker, owned, joined)
+            if waiting:  # it opened meanwhile
+                waiting += half
+            elif joined := _without_held(owned, half):
+                waiting += await _run(pool, worker, owned, joined)
             if owned.draining:
-                return
+                return waiting
+    return waiting
 
 
 def _without_held(owned: OwnedPartition, members: Sequence[Member]) -> list[Member]:
@@ -178,7 +199,8 @@ async def run_single_of_batch(pool: Pool, worker: Attempting, owned: OwnedPartit
     if owned.halted:
         return
     if error is None:
+        pool.succeeded(handler)
         owned.keep_outputs(context)
         pool.finish(owned, lane, Outcome.DONE)
     else:
-        pool.failed(owned, lane, error)
+        pool.failed(owned, lane, error, worker)

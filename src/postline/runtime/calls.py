@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol, TypeVar
@@ -37,6 +38,8 @@ class Calls:
     def __init__(self, plan: Plan, executor: Executor) -> None:
         self._plan = plan
         self._executor = executor
+        #: By task, the thread that is at its call.
+        self.threads: dict[asyncio.Task[Any] | None, int] = {}
         #: With middleware every call is given the context, whatever the handler itself wants.
         self.wrapped = bool(plan.middleware)
         self._wrapped: dict[int, HandlerFunction] = {}
@@ -68,7 +71,15 @@ class Calls:
 
     async def in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a plain function in the pool's threads, with this task's context variables."""
-        run = functools.partial(contextvars.copy_context().run, function, *arguments)
+        task, context = asyncio.current_task(), contextvars.copy_context()
+
+        def run() -> T:
+            self.threads[task] = threading.get_ident()
+            try:
+                return context.run(function, *arguments)
+            finally:
+                self.threads.pop(task, None)
+
         return await asyncio.get_running_loop().run_in_executor(self._executor, run)
 
 

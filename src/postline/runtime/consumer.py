@@ -12,6 +12,7 @@ from typing import TypeVar
 from postline.errors import LogError, PostlineError
 from postline.log.port import Assignment, Fetched, GroupSpec, Membership, PartitionCommit
 from postline.runtime.admission import admit
+from postline.runtime.causes import Causes
 from postline.runtime.commits import Committer
 from postline.runtime.control import (
     CONTROL_POSITION,
@@ -26,11 +27,13 @@ from postline.runtime.control import (
 from postline.runtime.crew import Crew
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
+from postline.runtime.first import first_of
 from postline.runtime.heeding import Heeding
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.reset import reset_commit
 from postline.runtime.restraint import REASON, Restraint
 from postline.runtime.surroundings import Surroundings
+from postline.runtime.watchdog import Watchdog
 from postline.runtime.workers import WorkerPool
 
 __all__ = ["Consumer"]
@@ -73,13 +76,15 @@ class Consumer:
         self._room = asyncio.Event()
         self._changed = asyncio.Event()
         self._committer = Committer(around, self._partitions, self._busy, self._after_commit, self._fail)
+        #: What keeps it from going on, as other processes read it.
+        self.causes = Causes(around.clock, self._partitions, self._committer.wake, set(self.pool.circuits.values()))
         #: None where no topic has a bound.
         self.restraint: Restraint | None = None
         if around.gates.bounded:
-            changed = self._committer.wake
-            self.restraint = Restraint(self.plan, around.gates, around.clock, self._partitions, self._fail, changed)
+            self.restraint = Restraint(self.plan, around, self._partitions, self.causes, self._fail)
             self._committer.on_appends = self.restraint.note
         self._sweeper = DeadlineSweeper(self.plan, around.clock, self.pool)
+        self._watchdog = Watchdog(self.plan, around.clock, self.pool, self.causes)
         self._tasks: list[asyncio.Task[None]] = []
         self._heeding = Heeding(around.clock)
         #: Redriven records wait for workers, and did so for longer than anybody waits for that.
@@ -112,6 +117,8 @@ class Consumer:
             asyncio.create_task(self._guard(self._committer.run), name=f"{plan.name} commit"),
         ]
         self._sweeper.start()
+        if self.around.watches:
+            self._watchdog.start()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop fetching, let attempts that run end within `grace_seconds`, commit, leave. Idempotent."""
@@ -132,6 +139,8 @@ class Consumer:
         """Let go of everything at once; what was not committed will be handled again."""
         self._stopping = True
         self._sweeper.stop()
+        self._watchdog.stop()
+        self.causes.close()
         if self.restraint is not None:
             self.restraint.close()
         for owned in self.owned.values():
@@ -174,6 +183,7 @@ class Consumer:
             owned = OwnedPartition(self.around, assignment, membership, self.pool.enqueue)
             try:
                 await load_control(owned)  # a pause must be known before what is held comes back
+                self.causes.take_up(owned)
                 await owned.load()
             except BaseException:
                 owned.halt()
@@ -283,7 +293,7 @@ class Consumer:
         # What still runs of a halted one is dropped when it ends: nobody need wait for it.
         while any(owned.running and not owned.halted for owned in leaving) and not over.is_set():
             self._changed.clear()
-            await _first_of(self._changed, over)
+            await first_of(self._changed, over)
         timer.cancel()
         for owned in leaving:
             owned.halt()
@@ -463,6 +473,16 @@ class Consumer:
 
     # -- for tests and operators --------------------------------------------------------------
 
+    @property
+    def joined(self) -> bool:
+        """Whether the group knows us; it may have more members than partitions."""
+        return self.membership is not None and not self._stopping
+
+    @property
+    def uncommitted(self) -> bool:
+        """Whether anything waits to be committed, or is being committed."""
+        return self._committer.pending()
+
     async def caught_up(self) -> bool:
         """Whether all of the partitions owned here is settled or held, and committed; nothing is running."""
         if not self._met_group or self._busy() or self._committer.pending() or self.membership is None:
@@ -475,13 +495,3 @@ class Consumer:
             if behind or owned.window.pending() or asked or owned.timers.busy or owned.aging.busy:
                 return False
         return not (self._busy() or self._committer.pending())
-
-
-async def _first_of(*events: asyncio.Event) -> None:
-    """Return once one of the events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

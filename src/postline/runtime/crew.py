@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from postline.clock import Clock, Timer
+from postline.runtime.breaker import Circuit
 from postline.runtime.calls import HANDLING
+from postline.runtime.context import Context
 from postline.runtime.lanes import Lane
 from postline.runtime.limits import Limit, Limiter
 from postline.runtime.partition import OwnedPartition
@@ -26,11 +28,14 @@ class Worker:
 
     __slots__ = (
         "attempt",
+        "calls",
         "dropped",
         "handled",
+        "lane",
         "last_attempt",
         "limit",
         "owned",
+        "probing",
         "settled",
         "since_yield",
         "task",
@@ -41,6 +46,9 @@ class Worker:
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
         self.owned: OwnedPartition | None = None
+        self.lane: Lane | None = None
+        #: Those that a thread makes for it, one after another.
+        self.calls: Sequence[tuple[Any, Context[Any]]] = ()
         #: Counts attempts, so that the deadline sweeper sees whether one goes on.
         self.attempt = 0
         #: The running handler's own time limit, in seconds.
@@ -49,12 +57,19 @@ class Worker:
         self.handled = 0
         #: The attempt after which the worker lets go of its lane.
         self.last_attempt = _ENDLESS
+        #: The circuit for which its attempt looks whether the backend is back.
+        self.probing: Circuit | None = None
         self.timed_out = False
         self.dropped = False
         self.since_yield = 0
         #: Records that it settled and has not told of, and whether it will when the event loop turns.
         self.settled = 0
         self.telling = False
+
+    @property
+    def ended(self) -> int:
+        """Of the calls that a thread makes for it, how many have ended."""
+        return sum(context.closed for _, context in self.calls)
 
 
 class Waiting(Protocol):
@@ -66,8 +81,9 @@ class Waiting(Protocol):
 class Pool(Protocol):
     """What runs the lanes of one subscription."""
 
-    async def take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
-        """Run the lane for as long as it may."""
+    @property
+    def take(self) -> Callable[[Worker, OwnedPartition, Lane], Awaitable[None]]:
+        """Runs a lane for as long as it may."""
 
     def undo_cancel(self, worker: Worker) -> None:
         """Take back a cancellation that meant one attempt; raises if it means the worker itself."""
@@ -85,6 +101,8 @@ class Crew:
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name, self.concurrency = name, concurrency
+        #: By wire name of a message type, the circuit of the backend that its handler needs.
+        self.circuits: dict[str, Circuit] = {}
         self.workers: list[Worker] = []
         self.stopping = False
         self._ready: deque[Entry] = deque()
@@ -179,6 +197,8 @@ class Crew:
             if worker.owned is owned and worker.task is not None:
                 worker.dropped = True
                 worker.task.cancel()
+        for circuit in set(self.circuits.values()):
+            circuit.forget(owned)
 
     async def leave(self, pool: Pool) -> None:
         """A pool takes part no more. The last one ends all tasks; attempts that still run are cancelled then."""
@@ -187,6 +207,8 @@ class Crew:
         if self._pools:
             return
         self.stopping = True
+        for circuit in set(self.circuits.values()):
+            circuit.close()
         tasks = [worker.task for worker in self.workers if worker.task is not None]
         for task in tasks:
             task.cancel()
@@ -310,7 +332,25 @@ def crew_of(plans: Sequence[Plan], clock: Clock, door: Limiter | None = None) ->
     doors = [Limiter(Limit(rate=first.rate), clock)] if first.rate is not None else []
     doors += [door] if door is not None else []
     if len(plans) == 1 and not limiters and not doors:
-        return Crew(first.name, first.concurrency)
-    ranked = sorted((plan.priority for plan in plans if plan.priority), key=lambda each: each.rank)
-    classes: list[Any] = [(each.name, each.share) for each in ranked] or [("", 0.0)]
-    return TurnCrew(first.declared_as or first.name, first.concurrency, Ready(classes, limiters), clock, doors)
+        crew = Crew(first.name, first.concurrency)
+    else:
+        ranked = sorted((plan.priority for plan in plans if plan.priority), key=lambda each: each.rank)
+        classes: list[Any] = [(each.name, each.share) for each in ranked] or [("", 0.0)]
+        crew = TurnCrew(first.declared_as or first.name, first.concurrency, Ready(classes, limiters), clock, doors)
+    crew.circuits = _circuits_of(first, clock)
+    return crew
+
+
+def _circuits_of(plan: Plan, clock: Clock) -> dict[str, Circuit]:
+    """One circuit for each breaker, by the types of the handlers that were given it."""
+    names: dict[int, list[str]] = {}
+    for handler in {each.type_name: each for each in plan.handlers.values()}.values():
+        if handler.breaker is not None:
+            names.setdefault(id(handler.breaker), []).append(handler.type_name)
+    found: dict[str, Circuit] = {}
+    for together in names.values():
+        breaker = plan.handlers[together[0]].breaker
+        assert breaker is not None
+        title = f"subscription {plan.declared_as or plan.name}, handler of {', '.join(together)}"
+        found |= dict.fromkeys(together, Circuit(breaker, clock, ", ".join(together), title))
+    return found

@@ -92,6 +92,9 @@ class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     format: int = 1
 
 
+#: An open breaker, a topic that is over its bound, or a handler that doesn't come back.
+
+
 class HeldEntry(msgspec.Struct, array_like=True, gc=False):
     """A record that waits: for its next attempt, for a handler, or behind another of its key."""
 

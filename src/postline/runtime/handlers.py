@@ -16,6 +16,7 @@ from postline.contracts.frame import looks_framed, unframe
 from postline.contracts.schema import Schema
 from postline.errors import DecodeError, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT, UNREADABLE_TYPE, Record
+from postline.runtime.breaker import Breaker
 from postline.runtime.limits import Limit
 from postline.runtime.retry import Retry
 
@@ -46,6 +47,8 @@ class Handler:
     limit: Limit | None = None
     #: It does no harm where `ctx.dry_run` is set, so a dry run may call it.
     dry_run: bool = False
+    #: Of the backend that it needs.
+    breaker: Breaker | None = None
     #: By the id of the schema that a value was written under; 0 where a record names none.
     decoders: dict[int, Callable[[bytes], Any]] = field(default_factory=dict, compare=False)
 

@@ -18,7 +18,7 @@ from postline.runtime.history import History
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
 from postline.runtime.outcomes import Outcome
-from postline.runtime.progress import Progress
+from postline.runtime.progress import Cause, Progress
 from postline.runtime.standing import SAMPLE_MS, sampled, standing_of
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.timers import Timers
@@ -80,6 +80,8 @@ class OwnedPartition(PartitionDesk):
         self.running = 0
         self._enqueue = enqueue
         self._pauses: set[str] = set()
+        #: What keeps the subscription from going on in this process.
+        self.causes: list[Cause] = []
 
     async def load(self) -> None:
         """Take up what the last owner left in state."""
@@ -103,6 +105,7 @@ class OwnedPartition(PartitionDesk):
         stale = (
             told is None
             or set(told.pauses) != self._pauses
+            or told.causes != self.causes
             or (told.alarm_count, told.alarm_age_ms) != (limits.alarm_count, limits.alarm_age_ms)
         )
         if self.assignment.progress and stale:
@@ -261,7 +264,8 @@ class OwnedPartition(PartitionDesk):
         samples = progress.standing.samples if progress.standing is not None else []
         if not samples or not 0 <= now_ms - samples[-1][0] < SAMPLE_MS:
             samples = sampled(samples, now_ms, position + progress.settled_ahead)
-        progress.standing = standing = standing_of(self.plan, self.holding.counts, self._pauses, samples)
+        standing = standing_of(self.plan, self.holding.counts, self._pauses, samples)
+        progress.standing, standing.causes = standing, self.causes
         self.history.note(self.unit, now_ms, position, progress, standing)
 
     def committed(self) -> None:

@@ -59,6 +59,8 @@ class Plan:
     batch: int | None = None
     #: Limit of one attempt of an async handler.
     timeout_seconds: float | None = None
+    #: An attempt that goes on for longer is named with where it stands.
+    slow_seconds: float = 30.0
     state: StateCodec | None = None
     state_bytes_max: int = 1 << 20
     handlers: dict[str, Handler] = field(default_factory=dict)
@@ -130,6 +132,9 @@ class Plan:
         if self.batch is not None and self.answering is not None:
             problems.append("commands are answered one by one; leave out batch=.")
         problems += self._timeout_problems()
+        for handler in {each.type_name: each for each in self.handlers.values() if each.breaker}.values():
+            found = handler.breaker.problems(handler.retry or self.retry) if handler.breaker else []
+            problems += [f"handler of {handler.type_name!r}: {problem}" for problem in found]
         if self.dedup is not None and self.dedup.window < timedelta(seconds=self.ladder_seconds):
             problems.append(
                 f"the dedup window ({self.dedup.window}) is shorter than the retry ladder "
@@ -155,6 +160,8 @@ class Plan:
         limits = [self.timeout_seconds, *(each.timeout_seconds for each in own)]
         if any(limit is not None and limit <= 0 for limit in limits):
             return ["timeout must be above zero."]
+        if self.slow_seconds <= 0:
+            return ["slow_after must be above zero."]
         limited = own if self.timeout_seconds is None else list(self.handlers.values())
         plain = sorted({handler.function.__qualname__ for handler in limited if not handler.is_async})
         if plain:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from postline.errors import LogVersionError
 from postline.runtime.outcomes import Outcome, empty_counts
 
-__all__ = ["FORMAT", "Progress", "Run", "Standing"]
+__all__ = ["FORMAT", "Cause", "CauseKind", "Progress", "Run", "Standing"]
 
 FORMAT = 1
 
 #: Consecutive records with one outcome: first offset, last offset, outcome number.
 Run = tuple[int, int, int]
+
+
+#: An open breaker, an output's bound, or a handler that does not come back.
+CauseKind = Literal["breaker", "bound", "handler"]
+
+
+class Cause(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One thing that keeps a subscription from going on."""
+
+    #: A `CauseKind`, or what a newer version has besides.
+    kind: str
+    #: The message types, the topic, or the handler.
+    name: str
+    #: Wall-clock milliseconds.
+    since_ms: int
+    #: The last error, or the handler's stack.
+    detail: str = ""
 
 
 class Standing(msgspec.Struct, array_like=True, gc=False):
@@ -37,6 +56,8 @@ class Standing(msgspec.Struct, array_like=True, gc=False):
     #: More dead letters in all partitions than this are an alarm, -1 for none; also one this old, 0 for none.
     alarm_count: int = -1
     alarm_age_ms: int = 0
+    #: What keeps the subscription, in the process of this partition's owner, from going on.
+    causes: list[Cause] = []
 
     @property
     def held(self) -> int:

@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from typing import Final
 
-from postline.clock import Clock
 from postline.log.port import Append
-from postline.runtime.gates import LOOK_SECONDS, RELEASED, Gate, Gates, nap
+from postline.runtime.causes import Causes
+from postline.runtime.gates import LOOK_SECONDS, RELEASED, Gate, nap
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.plan import Plan
+from postline.runtime.surroundings import Surroundings
 
 __all__ = ["REASON", "Restraint"]
 
 _log = logging.getLogger("postline.runtime")
 
 #: Why a partition pauses.
-REASON = "bound"
+REASON: Final = "bound"
 
 
 class Restraint:
@@ -31,14 +33,13 @@ class Restraint:
     def __init__(
         self,
         plan: Plan,
-        gates: Gates,
-        clock: Clock,
+        around: Surroundings,
         partitions: Callable[[], Iterable[OwnedPartition]],
+        causes: Causes,
         failed: Callable[[BaseException], None],
-        changed: Callable[[], None],
     ) -> None:
-        self._plan, self._gates, self._clock = plan, gates, clock
-        self._partitions, self._failed, self._changed = partitions, failed, changed
+        self._plan, self._gates, self._clock = plan, around.gates, around.clock
+        self._partitions, self._causes, self._failed = partitions, causes, failed
         #: Those of the topics that it was seen to publish to.
         self._outputs: dict[str, Gate] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -97,15 +98,17 @@ class Restraint:
         return 0.0 if own is None else own.used_by(self._plan.name)
 
     def _set(self, topic: str) -> None:
-        before, self.stopped_for = self.stopped, topic
-        if before == self.stopped:
+        before, self.stopped_for = self.stopped_for, topic
+        if before == topic:
             return
         for owned in self._partitions():
             if self.stopped:
                 owned.pause(REASON)
             else:
                 owned.resume(REASON)
-            owned.unit.moved = True  # so that whoever looks on hears of it
-        self._changed()
-        if self.stopped:
+        if before:
+            self._causes.end(REASON, before)
+        if topic:
+            self._causes.begin(REASON, topic)
+        if self.stopped and not before:
             _log.info("subscription %s fetches no more until topic %s is below its bound", self._plan.name, topic)

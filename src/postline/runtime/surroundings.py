@@ -45,6 +45,8 @@ class Surroundings:
         #: Makes the record that gives a later reply, where the app answers commands.
         self.later: Callable[[str, Any], Append] | None = None
         self.alarms = DeadLetterAlarms(plan.name, plan.dead_letter_policy)
+        #: Whether slow handlers are named.
+        self.watches = False
         self.complaints = Complaints(plan.name, clock)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()

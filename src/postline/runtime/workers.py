@@ -11,9 +11,11 @@ from typing import Any
 
 from postline.errors import DecodeError, LogError, MessageError, Refused
 from postline.runtime.batches import run_batch, run_single_of_batch
+from postline.runtime.breaker import Circuit
 from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
 from postline.runtime.crew import Crew, Worker
+from postline.runtime.deadletters import describe
 from postline.runtime.discretion import discreet
 from postline.runtime.handlers import Handler
 from postline.runtime.lanes import UNDECODED, Failed, Lane, Wait
@@ -52,8 +54,12 @@ class WorkerPool:
         self._on_settled = on_settled
         self.calls = Calls(plan, executor)
         self._crew = crew or Crew(plan.name, plan.concurrency)
+        #: By wire name of a message type, the circuit of the backend that its handler needs.
+        self.circuits = self._crew.circuits
         #: Lanes that wait for a worker, as many as may run now.
         self.ready = self._crew.join(self, plan, on_failed)
+        #: Runs a lane for as long as it may; one whose backend is away is set aside.
+        self.take = self._take_unless_away if self.circuits else self._take
         #: Queues a lane (already marked active) for the next free worker.
         self.enqueue: Callable[[OwnedPartition, Lane], None] = partial(self._crew.enqueue, self)
         self.undo_cancel = self._crew.undo_cancel
@@ -69,11 +75,41 @@ class WorkerPool:
         """Whether lanes wait until a rate lets them begin."""
         return self._crew.waits_for_time
 
-    async def take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+    @property
+    def waits_for_backend(self) -> bool:
+        """Whether lanes wait until a backend is back, and it is not time to look yet."""
+        return any(circuit.waits_for_time for circuit in self.circuits.values())
+
+    async def _take_unless_away(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
+        circuit = self._circuit_of(lane)
+        if circuit is None or not circuit.open or owned.draining:
+            await self._take(worker, owned, lane)
+        elif circuit.holds_back(lane):
+            circuit.set_aside((self, owned, lane))
+            self._on_settled(0)
+        else:
+            await self._probe(worker, owned, lane, circuit)
+
+    def _circuit_of(self, lane: Lane) -> Circuit | None:
+        """The circuit that the lane's first record needs; None if it needs none, or isn't in memory."""
+        handler = lane.items[0][3] if lane.items else None
+        return None if handler is None else self.circuits.get(handler.type_name)
+
+    async def _probe(self, worker: Worker, owned: OwnedPartition, lane: Lane, circuit: Circuit) -> None:
+        """Make one attempt, to see whether the backend is back."""
+        last_attempt, worker.last_attempt = worker.last_attempt, worker.attempt + 1
+        worker.probing = circuit
+        try:
+            await self._take(worker, owned, lane)
+        finally:
+            worker.last_attempt, worker.probing = last_attempt, None
+            circuit.probe_over()
+
+    async def _take(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Run the lane until it is empty, waits, or another one's turn has come."""
         self.running += 1
         owned.running += 1
-        worker.owned = owned
+        worker.owned, worker.lane = owned, lane
         try:
             await self._run_lane_or_wait(worker, owned, lane)
             if worker.timed_out or worker.dropped:  # the attempt swallowed its cancellation
@@ -83,7 +119,7 @@ class WorkerPool:
         finally:
             self.running -= 1
             owned.running -= 1
-            worker.owned, worker.settled = None, 0
+            worker.owned, worker.lane, worker.settled = None, None, 0
             lane.active = False
             owned.retire(lane)
             if not owned.draining and not lane.empty and lane.wait is Wait.NOTHING:
@@ -108,6 +144,8 @@ class WorkerPool:
             if worker.timed_out:  # the last attempt swallowed its cancellation
                 self.undo_cancel(worker)
             if items:
+                if self.circuits and self._held_back(worker, lane):
+                    return
                 handler = items[0][3]
                 if lane is owned.bulk:
                     await run_batch(self, worker, owned, lane)
@@ -130,10 +168,17 @@ class WorkerPool:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
         items, call_of, wrapped = lane.items, self.calls.of, self.calls.wrapped
         answers, last_attempt = owned.answers, worker.last_attempt
+        last: Handler | None = None  # what is asked of a handler is asked once for a stretch of its records
         while items and not owned.draining and worker.attempt < last_attempt:
             item = items[0]
             chunk, index, record, handler, message = item
-            if handler is None or (call := call_of(handler)) is None:
+            if handler is None:
+                break
+            if handler is not last:
+                if (found := call_of(handler)) is None:
+                    break
+                call, last, circuit = found, handler, self.circuits.get(handler.type_name)
+            if circuit is not None and circuit.open and circuit is not worker.probing:
                 break
             if worker.timed_out:
                 self.undo_cancel(worker)
@@ -162,16 +207,18 @@ class WorkerPool:
             except asyncio.CancelledError as cancelled:
                 context.closed = True
                 limit = self.over_time(worker, cancelled)
-                if owned.halted or not self.failed(owned, lane, limit):
+                if owned.halted or not self.failed(owned, lane, limit, worker):
                     break
                 continue
             except Exception as error:  # noqa: BLE001 - every failure of a handler becomes a retry decision
                 context.closed = True
-                if owned.halted or not self.failed(owned, lane, error):
+                if owned.halted or not self.failed(owned, lane, error, worker):
                     break
                 continue
             if owned.halted:
                 break
+            if circuit is not None and circuit.troubled:
+                circuit.succeeded()
             more = context.staged is not None or context.entries is not None or context.delayed is not None
             if chunk is not None and not more:
                 chunk.outcomes[index] = _DONE
@@ -230,9 +277,15 @@ class WorkerPool:
             if owned.answers is not None:
                 break  # the next one may be cancelled, or expire, while this one runs
         worker.attempt += len(calls)
-        done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
+        worker.calls = calls
+        try:
+            done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
+        finally:
+            worker.calls = ()
         if owned.halted:
             return
+        if done and self.circuits:
+            self.succeeded(handler)
         for _, (message, context) in zip(range(done), calls, strict=False):
             item = lane.items.popleft()
             if message is Outcome.FILTERED:
@@ -242,7 +295,7 @@ class WorkerPool:
             lane.attempts = 0
         self.settled(owned, worker, done)
         if failure is not None:
-            self.failed(owned, lane, failure)
+            self.failed(owned, lane, failure, worker)
 
     def _forestalled(self, owned: OwnedPartition, lane: Lane) -> bool:
         """Whether the lane's first record ended before any attempt."""
@@ -263,8 +316,33 @@ class WorkerPool:
         lane.attempts = 0
         self._on_settled(1)
 
-    def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException) -> bool:
-        """Decide what becomes of the lane's first record; whether the lane may go on at once."""
+    # -- backends -------------------------------------------------------------------------------
+
+    def _held_back(self, worker: Worker, lane: Lane) -> bool:
+        """Whether the lane's first record needs a backend that is away; `take` then sets the lane aside."""
+        circuit = self._circuit_of(lane)
+        return circuit is not None and circuit.open and circuit is not worker.probing
+
+    def succeeded(self, handler: Handler) -> None:
+        """An attempt of this handler ended well, or in an answer."""
+        circuit = self.circuits.get(handler.type_name)
+        if circuit is not None and circuit.troubled:
+            circuit.succeeded()
+
+    def awaits_backend(self, worker: Worker | None, handler: Handler | None, error: BaseException) -> bool:
+        """Whether the records of a failed attempt wait for their backend, as if there had been no attempt."""
+        circuit = None if handler is None else self.circuits.get(handler.type_name)
+        if handler is None or circuit is None or worker is None:
+            return False
+        if not circuit.breaker.counts(error, handler.retry or self._plan.retry):
+            return False
+        return circuit.failed(describe(error), probing=worker.probing is circuit)
+
+    def failed(self, owned: OwnedPartition, lane: Lane, error: BaseException, worker: Worker | None = None) -> bool:
+        """Decide what becomes of the lane's first record; whether the lane may go on at once.
+
+        The worker is given where an attempt failed, rather than what comes before it.
+        """
         item = lane.items[0]
         if isinstance(error, DecodeError) and item[2][4] is None:
             self.finish(owned, lane, Outcome.FILTERED)  # a tombstone says nothing to an event handler
@@ -276,8 +354,12 @@ class WorkerPool:
             except MessageError as unfit:  # the refusal itself can't be written: a failed attempt like any other
                 refused, error = False, unfit
             if refused:
+                if self.circuits and item[3] is not None:
+                    self.succeeded(item[3])
                 self.finish(owned, lane, Outcome.DONE)
                 return True
+        if self.circuits and self.awaits_backend(worker, item[3], error):
+            return False
         lane.attempts += 1
         place = f"{owned.topic} {owned.partition}:{item[2][0]}"
         complaints = owned.around.complaints

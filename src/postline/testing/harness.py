@@ -90,7 +90,9 @@ class TestApp:
 
     def environment(self) -> Environment:
         """What apps run on here, for starting one by hand."""
-        return Environment(self.log, self._settings, self.clock, random.Random(self._random.getrandbits(64)))
+        return Environment(
+            self.log, self._settings, self.clock, random.Random(self._random.getrandbits(64)), watches=False
+        )
 
     async def start(self, app: App) -> None:
         """Start an app beside those that run: a new version, or one that was stopped or crashed."""

@@ -25,7 +25,7 @@ _LEAST_PATIENCE_SECONDS = 0.004
 
 
 class Settling:
-    """Turns the loop until all consumers are caught up, or stand still.
+    """Turns the loop until all consumers are caught up, or stand still; what waits for a backend counts as held.
 
     Threads and sockets of handlers take real time; `patience_seconds` bounds how long nothing at
     all may change. `attempts_max` bounds apps that feed each other for ever.
@@ -102,6 +102,8 @@ class Settling:
             if stamp != last:
                 last, still = stamp, _Stillness(self._real)
                 continue
+            if self._waits_for_a_backend() and still.longer_than(_LEAST_PATIENCE_SECONDS):
+                return
             if lenient and self._waits_for_a_rate() and still.longer_than(_LEAST_PATIENCE_SECONDS):
                 return
             if lenient and self._may_wait_for_time() and still.longer_than(_SHORT_PATIENCE_SECONDS):
@@ -131,6 +133,12 @@ class Settling:
         """Whether nothing is at work, and lanes wait until a limit lets them begin."""
         consumers = self._consumers()
         return any(c.pool.waits_for_time for c in consumers) and not self.attempts_run()
+
+    def _waits_for_a_backend(self) -> bool:
+        """Whether nothing is left to do but to look whether a backend is back, later: such records count as held."""
+        consumers = self._consumers()
+        waiting = any(c.pool.waits_for_backend for c in consumers)
+        return waiting and not any(c.pool.running or c.pool.ready or c.uncommitted for c in consumers)
 
     def _may_wait_for_time(self) -> bool:
         if self._waiting or any(

@@ -10,9 +10,18 @@ import httpx
 import pytest
 from msgspec import Struct
 
-from postline import App, CommandTopic, ContractError, HandlerFault, Refused, RequestTimeout, Retry, SettingsError
+from postline import (
+    App,
+    Breaker,
+    CommandTopic,
+    ContractError,
+    HandlerFault,
+    Refused,
+    RequestTimeout,
+    Retry,
+    SettingsError,
+)
 from postline.http.ambassador import Backend, Call, ambassador
-from postline.http.breaker import Breaker
 from postline.testing import TestApp
 
 LEDGER = CommandTopic("ledger", owner="legacy", key="source")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from confluent_kafka import KafkaError, KafkaException
+
 from postline.clock import SystemClock
 from postline.errors import LogError
 from postline.log.kafka.polling import GroupConsumer, Polling
@@ -31,6 +33,8 @@ class Waiting:
         self.told = threading.Event()
         self.error: LogError | None = None
 
+    def lost(self, partitions: Any) -> None: ...
+
     def failed(self, error: LogError) -> None:
         self.error = error
         self.told.set()
@@ -44,6 +48,41 @@ class Around:
 
     clock = SystemClock()
     awaited = False
+    granted = ()
+
+    def refresh(self, metadata: Any) -> None: ...
+
+
+class Forgotten(Broken):
+    """A consumer whose group its coordinator has forgotten: it hears so by an event, which does not say it is fatal."""
+
+    def poll(self, seconds: float) -> Any:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "Broker: The group id does not exist"))
+
+
+class Good(Broken):
+    """A consumer that works."""
+
+    polled = threading.Event()
+
+    def poll(self, seconds: float) -> Any:
+        self.polled.set()
+
+    def position(self, places: Any) -> Any:
+        return []
+
+    def consumer_group_metadata(self) -> Any: ...
+
+
+def test_a_client_that_is_dead_is_made_anew_however_it_says_so():
+    consumers, waiting, around = [Forgotten(), Good()], Waiting(), Around()
+    made = [GroupConsumer(each, classic=False) for each in consumers]  # type: ignore[arg-type]
+    polling = Polling(around, lambda: made.pop(0), "shop.orders", (waiting, around), waiting)  # type: ignore[arg-type]
+    polling.start()
+    assert Good.polled.wait(20)
+    polling.stop()
+    assert consumers[0].closed
+    assert waiting.error is None
 
 
 def test_a_fault_ends_what_waits_for_the_thread_instead_of_leaving_it_waiting():

@@ -169,9 +169,10 @@ class Polling:
                 try:
                     self._serve()
                 except KafkaException as error:
-                    if not error.args[0].fatal():
+                    told: KafkaError = error.args[0]
+                    if not told.fatal() and told.code() != KafkaError._FATAL:  # by an event it comes without the flag
                         raise
-                    self._begin_anew(error.args[0].str())
+                    self._begin_anew(told.str())
         except KafkaException as error:
             self._events.failed(_as_log_error(error.args[0], self._topic, self._cluster))
         except LogError as error:
