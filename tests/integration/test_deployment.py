@@ -86,8 +86,9 @@ def test_the_units_are_what_systemd_takes(tmp_path: Path) -> None:
 
 def test_the_services_unit_waits_longer_than_a_stop_takes_and_restarts_what_restarting_helps() -> None:
     unit = _units()["shop@.service"]
-    words = shlex.split(_setting(unit, "ExecStart"))
+    words = shlex.split(_setting(unit, "ExecStart").replace("%i", "1"))
     _require_command(words)
+    assert f"http://127.0.0.1:{_option(words, '--health')}/readyz" in _PAGE, "what is asked before the next one"
     grace = float(_option(words, "--grace"))
     assert float(_setting(unit, "TimeoutStopSec")) > grace + _SUPERVISOR_SECONDS
     assert (_setting(unit, "KillSignal"), _setting(unit, "KillMode")) == ("SIGTERM", "mixed")
@@ -106,7 +107,11 @@ def test_the_image_gets_its_signals_and_keeps_its_log_on_a_volume() -> None:
     ((_, text),) = _blocks("dockerfile")
     entry = re.search(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)
     assert entry, "a shell in between would keep SIGTERM"
-    _require_command(json.loads(entry[1]))
+    command = json.loads(entry[1])
+    _require_command(command)
+    asked = re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)
+    assert asked, "nobody looks after it"
+    assert f"http://127.0.0.1:{_option(command, '--health')}/readyz" in json.loads(asked[1])[-1]
     assert "STOPSIGNAL SIGTERM" in text
     assert re.search(r"^VOLUME /data$", text, re.MULTILINE)
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)
@@ -129,6 +134,14 @@ def test_the_pods_are_asked_for_the_right_thing_and_may_end(name: str) -> None:
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     _require_command(container["args"])
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    host, _, port = _option(container["args"], "--health").rpartition(":")
+    assert host == "0.0.0.0", "the node's agent asks from outside"
+    workers = int(_option(container["args"], "--workers")) if "--workers" in container["args"] else 1
+    assert list(ports.values()) == [int(port) + number for number in range(workers)]
+    for probe, path in {"startupProbe": "/healthz", "livenessProbe": "/healthz", "readinessProbe": "/readyz"}.items():
+        assert container[probe]["httpGet"]["path"] == path
+        assert container[probe]["httpGet"]["port"] in ports
     assert pod["terminationGracePeriodSeconds"] > float(_option(container["args"], "--grace")) + _SUPERVISOR_SECONDS
 
 
@@ -158,8 +171,8 @@ def test_on_a_file_there_is_one_pod_with_a_volume_of_one_node() -> None:
 
 
 def _page_arguments() -> list[str]:
-    """How the units start it."""
-    return shlex.split(_setting(_units()["shop@.service"], "ExecStart"))[1:]
+    """How the units start it, on whatever port is free."""
+    return shlex.split(_setting(_units()["shop@.service"], "ExecStart").replace("808%i", "0"))[1:]
 
 
 @asynccontextmanager
