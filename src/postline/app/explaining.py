@@ -17,12 +17,22 @@ from postline.contracts.commands import CommandTopic
 from postline.events import Subscription
 from postline.queues import Queue
 from postline.runtime.announce import DEAD_LETTERS_KEPT_MS
+from postline.runtime.breaker import Breaker
 from postline.runtime.dedup import OWN_ID_WINDOW
 from postline.runtime.handlers import Handler
 from postline.runtime.plan import Plan
 from postline.runtime.retry import Retry
 
-__all__ = ["Facts", "HandlerFacts", "RetryFacts", "ScheduleFacts", "SubscriptionFacts", "TopicFacts", "facts_of"]
+__all__ = [
+    "BreakerFacts",
+    "Facts",
+    "HandlerFacts",
+    "RetryFacts",
+    "ScheduleFacts",
+    "SubscriptionFacts",
+    "TopicFacts",
+    "facts_of",
+]
 
 
 class RetryFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +49,16 @@ class RetryFacts(msgspec.Struct, frozen=True, kw_only=True):
     by_type: list[str]
 
 
+class BreakerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """From when on records wait for a backend, without using up attempts."""
+
+    failures: int
+    probe_seconds: float
+    probe_seconds_max: float
+    #: Only these count.
+    errors: list[str]
+
+
 class HandlerFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One handler: what it is given, how often at most, and what it may do more than once."""
 
@@ -51,6 +71,9 @@ class HandlerFacts(msgspec.Struct, frozen=True, kw_only=True):
     filtered: bool
     concurrency: int | None
     rate: str
+    breaker: BreakerFacts | None
+    #: Whether a dry run of dead letters may call it.
+    dry_run: bool
     #: Wire names of what its annotation says that it returns, which is published.
     returns: list[str]
     #: Topics that it may publish or send to through its context.
@@ -78,6 +101,10 @@ class SubscriptionFacts(msgspec.Struct, frozen=True, kw_only=True):
     dedup: str
     dedup_window_seconds: float
     priorities: list[str]
+    #: From when on dead letters are discarded, and from which number and age on they are an alarm; None for never.
+    dead_letters_discarded_seconds: float | None
+    dead_letters_alarm_count: int | None
+    dead_letters_alarm_seconds: float | None
     handlers: list[HandlerFacts]
 
 
@@ -155,12 +182,19 @@ def _subscription(app: App, subscription: Subscription) -> SubscriptionFacts:
         dedup=_dedup(plan),
         dedup_window_seconds=(by_id if plan.dedup is None else plan.dedup.window).total_seconds(),
         priorities=list(subscription.topic.siblings),
+        dead_letters_discarded_seconds=_seconds(plan.dead_letter_policy.max_age),
+        dead_letters_alarm_count=plan.dead_letter_policy.alarm_count,
+        dead_letters_alarm_seconds=_seconds(plan.dead_letter_policy.alarm_age),
         handlers=[
             _handler(app, subscription, plan, handler)
             for name, handler in plan.handlers.items()
             if name == handler.type_name
         ],
     )
+
+
+def _seconds(time: timedelta | None) -> float | None:
+    return None if time is None else time.total_seconds()
 
 
 def _start(plan: Plan) -> str:
@@ -191,9 +225,20 @@ def _handler(app: App, subscription: Subscription, plan: Plan, handler: Handler)
         filtered=handler.where is not None,
         concurrency=limit.concurrency if limit else None,
         rate=str(limit.rate) if limit and limit.rate else "",
+        breaker=_breaker(handler.breaker) if handler.breaker else None,
+        dry_run=handler.dry_run,
         returns=_returned(app, function),
         may_publish_to=[each.name for each in _written(app)] if speaks else [],
         effects_twice=[] if kind == "query" else list(_twice(plan, handler, retry)),
+    )
+
+
+def _breaker(breaker: Breaker) -> BreakerFacts:
+    return BreakerFacts(
+        failures=breaker.failures,
+        probe_seconds=breaker.probe_seconds,
+        probe_seconds_max=breaker.probe_seconds_max,
+        errors=[each.__qualname__ for each in breaker.errors],
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from postline.app.advice import Advice, Standing, advice_on
-from postline.app.explaining import Facts, HandlerFacts, RetryFacts, SubscriptionFacts, facts_of
+from postline.app.explaining import BreakerFacts, Facts, HandlerFacts, RetryFacts, SubscriptionFacts, facts_of
 from postline.cli.failures import NEGATIVE, OK
 from postline.cli.loading import load_apps
 from postline.cli.opening import Opened, settings_for, url_option, with_log
@@ -138,6 +138,7 @@ def _tell_subscription(each: SubscriptionFacts, standing: Standing | None) -> No
     _say(f"subscription {each.name} of {each.service}, on topic {each.topic}")
     _say(f"  order        {_order(each)}")
     _say(f"  duplicates   dropped by {each.dedup}, for {duration(each.dedup_window_seconds)} at least")
+    _say(f"  dead letters {_dead_letters(each)}")
     if standing is not None:
         _say(f"  now          {duration(standing.lag_seconds)} behind")
     for handler in each.handlers:
@@ -148,6 +149,8 @@ def _tell_subscription(each: SubscriptionFacts, standing: Standing | None) -> No
 def _tell_handler(each: HandlerFacts) -> None:
     _say(f"  {each.kind} {each.message} -> {each.function}")
     _say(f"    attempts   {_ladder(each.retry)}{_limit(each)}")
+    if each.breaker is not None:
+        _say(f"    breaker    {_breaker(each.breaker)}")
     outputs = [*each.returns, *(f"anything of {name}" for name in each.may_publish_to)]
     _say(f"    publishes  {', '.join(outputs) or 'nothing'}")
     for line in each.effects_twice:
@@ -168,6 +171,22 @@ def _ladder(retry: RetryFacts) -> str:
     steps = [f"{retry.immediate} at once"] * bool(retry.immediate) + [f"after {delays}"] * bool(delays)
     more = f" (then {'; '.join(steps)})" if steps else ""
     return f"{retry.attempts_max} at most{more}, over {duration(retry.seconds_max)}"
+
+
+def _breaker(breaker: BreakerFacts) -> str:
+    errors = "" if breaker.errors == ["Exception"] else f" of {', '.join(breaker.errors)}"
+    probes = f"every {duration(breaker.probe_seconds)} to {duration(breaker.probe_seconds_max)}"
+    return (
+        f"opens after {breaker.failures} failures in a row{errors}; then one attempt {probes}, and nothing is given up"
+    )
+
+
+def _dead_letters(each: SubscriptionFacts) -> str:
+    age, count = each.dead_letters_alarm_seconds, each.dead_letters_alarm_count
+    alarms = ([f"more than {count}"] if count is not None else []) + ([f"older than {duration(age)}"] if age else [])
+    ends = each.dead_letters_discarded_seconds
+    found = [f"discarded after {duration(ends)}"] if ends else ["kept until somebody disposes of them"]
+    return "; ".join(found + [f"an alarm if {' or '.join(alarms)}"] * bool(alarms))
 
 
 def _limit(each: HandlerFacts) -> str:

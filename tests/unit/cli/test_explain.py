@@ -10,7 +10,7 @@ SYSTEM = '''
 """A service of each kind."""
 from datetime import timedelta
 from msgspec import Struct
-from postline import App, CommandTopic, Context, Dedup, ForeignTopic, Retry, Topic
+from postline import App, Breaker, CommandTopic, Context, DeadLetterPolicy, Dedup, ForeignTopic, Retry, Topic
 
 orders = Topic("sales.orders", owner="sales", key="id", retention=timedelta(minutes=10))
 notes = Topic("sales.notes", owner="sales", key="id", priorities={"high": 0.7, "normal": 0.3})
@@ -44,9 +44,10 @@ app = App("sales", owns=[orders, notes, ledger])
 billing = app.subscribe(
     "billing", orders, start="earliest", timeout=20,
     retry=Retry(immediate=1, delays=(60, 600), jitter=0.5),
+    dead_letters=DeadLetterPolicy(max_age=timedelta(days=7), alarm_count=10, alarm_age=timedelta(hours=1)),
 )
 
-@billing.on(Ordered)
+@billing.on(Ordered, breaker=Breaker(failures=3, errors=(OSError,)), dry_run=True)
 async def bill(order: Ordered, ctx: Context) -> Noted | None: ...
 
 seen = app.subscribe("seen", clicks, start="latest", order="none", batch=10)
@@ -130,6 +131,16 @@ def test_each_handler_says_what_it_is_and_what_it_publishes(system: Project) -> 
     assert "0 3 * * *" in nightly["rule"]
 
 
+def test_a_breaker_a_dry_run_and_what_becomes_of_dead_letters_are_told(system: Project) -> None:
+    found = explained(system)
+    bill, count = handler_of(found, "sales.Ordered"), handler_of(found, "web.Clicked")
+    assert bill["breaker"] == {"failures": 3, "probe_seconds": 1.0, "probe_seconds_max": 60.0, "errors": ["OSError"]}
+    assert (count["breaker"], bill["dry_run"], count["dry_run"]) == (None, True, False)
+    names = ("dead_letters_discarded_seconds", "dead_letters_alarm_count", "dead_letters_alarm_seconds")
+    told = {each["name"]: [each[name] for name in names] for each in found["subscriptions"]}
+    assert (told["billing"], told["seen"]) == ([604_800, 10, 3_600], [None, None, None])
+
+
 def test_what_may_happen_twice_is_said_of_all_but_queries(system: Project) -> None:
     found = explained(system)
     assert handler_of(found, "ledger.Balance")["effects_twice"] == []
@@ -167,6 +178,8 @@ def test_people_read_it_as_text(system: Project) -> None:
     assert result.code == 0
     assert "event sales.Ordered -> system_app:bill" in result.out
     assert "attempts   4 at most (then 1 at once; after 1.0m, 10.0m), over 17.8m, each of 20.0s at most" in result.out
+    assert "breaker    opens after 3 failures in a row of OSError; then one attempt every 1.0s to 1.0m" in result.out
+    assert "dead letters discarded after 7.0d; an alarm if more than 10 or older than 1.0h" in result.out
     assert "warning [no-dedup] seen:" in result.out
     assert "  fix: " in result.out
 
