@@ -5,6 +5,7 @@ from __future__ import annotations
 from postline.app.application import DEFAULT_TIMEOUT_SECONDS, App, need_of
 from postline.app.environment import Environment, open_environment, open_log
 from postline.app.rehearsing import DryRun, rehearse
+from postline.app.replaying import Replayed, Replaying, Span, replay
 from postline.app.running import HANDLER_THREAD, Published, declared_views, foreign_readings
 
 __all__ = [
@@ -14,10 +15,14 @@ __all__ = [
     "DryRun",
     "Environment",
     "Published",
+    "Replayed",
+    "Replaying",
+    "Span",
     "declared_views",
     "foreign_readings",
     "need_of",
     "open_environment",
     "open_log",
     "rehearse",
+    "replay",
 ]

@@ -47,7 +47,7 @@ from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
 from postline.runtime.limits import Limit, Limiter
 from postline.runtime.outlet import Outlet, Route
-from postline.runtime.plan import Plan
+from postline.runtime.plan import REPLAY_INFIX, Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
 from postline.schedules import Schedules
@@ -391,7 +391,12 @@ class Running:
     async def _name_unserved(self, plans: Sequence[Plan]) -> None:
         served = {name for plan in plans for name in (plan.name, *plan.aliases)}
         for info in await self.log.subscriptions():
-            if info.service != self._app.name or info.name in served or await self.log.members(info.name):
+            if (
+                REPLAY_INFIX in info.name
+                or info.service != self._app.name
+                or info.name in served
+                or await self.log.members(info.name)
+            ):
                 continue
             _log.warning(
                 "subscription %s of service %s is not served by this version, nor by a running one, and keeps its "

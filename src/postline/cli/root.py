@@ -31,6 +31,7 @@ _COMMANDS = {
     "migrate": ("postline.cli.migrate:command", "Move a whole log to another file or engine."),
     "publish": ("postline.cli.publish:command", "Publish JSON lines from standard input."),
     "request": ("postline.cli.asking:request", "Send a command or query and wait for its outcome."),
+    "replay": ("postline.cli.replay:command", "Let handlers read records again, beside the live ones."),
     "restore": ("postline.cli.backup:restore", "Make a log of a backup, and say what is lost."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
     "schedules": ("postline.cli.schedules:command", "List and cancel what waits for its time."),

@@ -15,7 +15,7 @@ from postline.log.port import Log, Record, SubscriptionInfo
 from postline.message import UNREADABLE
 from postline.monitor.contents import Contents
 from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
-from postline.monitor.views import RecordId, RecordView, key_shown, key_text
+from postline.monitor.views import RecordId, RecordView, key_shown, key_text, printable
 from postline.runtime.deadletters import CAUSES, FAILED_AT, ORIGIN, STACK, copies_of, envelope_or_blank, origin_of
 from postline.runtime.edits import edited
 from postline.runtime.entries import (
@@ -273,7 +273,7 @@ class DeadLetters:
             stack=headers.get(STACK),
             causes=msgspec.json.decode(headers.get(CAUSES, "[]"), type=list[str]),
             origin=origin_of(info.topic, wanted.partition, wanted.offset),
-            conversation=correlation,
+            conversation=printable(correlation),
             related=await self._related(correlation, around_ms, letter.failed_ms) if correlation else [],
             edit=_edit_view(opened.edit),
             original=original if opened.edit is not None else None,
@@ -305,9 +305,9 @@ class DeadLetters:
                         view = RelatedView(
                             topic=spec.name,
                             id=str(RecordId(partition, record[0])),
-                            type=record[3],
-                            message_id=envelope.id,
-                            causation_id=envelope.causation_id,
+                            type=printable(record[3]),
+                            message_id=printable(envelope.id),
+                            causation_id=printable(envelope.causation_id),
                             stored_ms=record[1],
                         )
                         found.append((record[1], view))

@@ -30,6 +30,7 @@ __all__ = [
     "TopicView",
     "key_shown",
     "key_text",
+    "printable",
     "record_view",
 ]
 
@@ -378,21 +379,21 @@ def record_view(
         timestamp=_iso(record[1]),
         key=key_text(record[2]),
         specversion="1.0",
-        id=_text(envelope.id),
-        source=_text(envelope.source),
-        type=_text(record[3]),
+        id=printable(envelope.id),
+        source=printable(envelope.source),
+        type=printable(record[3]),
         time=_iso(envelope.time_ms or record[1]),
-        content_type=_text(envelope.content_type),
+        content_type=printable(envelope.content_type),
         dataschema=f"{SCHEMA_URN}{fingerprint}" if fingerprint else "",
-        correlation_id=_text(envelope.correlation_id),
-        causation_id=_text(envelope.causation_id),
-        headers={_text(name): _text(told) for name, told in envelope.headers.items()},
+        correlation_id=printable(envelope.correlation_id),
+        causation_id=printable(envelope.causation_id),
+        headers={printable(name): printable(told) for name, told in envelope.headers.items()},
         data=content.data,
         data_base64=content.data_base64,
     )
 
 
-def _text(said: str) -> str:
+def printable(said: str) -> str:
     """What others said in an envelope; bytes that are no UTF-8 as `\\udcff`."""
     return said if said.isascii() else said.encode("utf-8", "backslashreplace").decode()
 

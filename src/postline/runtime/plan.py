@@ -18,10 +18,12 @@ from postline.runtime.handlers import Handler, refusing
 from postline.runtime.limits import Limit, Rate
 from postline.runtime.retry import Retry
 
-__all__ = ["CONTROL_SUFFIX", "DEAD_LETTER_SUFFIX", "After", "Middleware", "Order", "Plan", "StateCodec"]
+__all__ = ["CONTROL_SUFFIX", "DEAD_LETTER_SUFFIX", "REPLAY_INFIX", "After", "Middleware", "Order", "Plan", "StateCodec"]
 
 DEAD_LETTER_SUFFIX = ".dead-letters"
 CONTROL_SUFFIX = ".control"
+#: Between the name of a subscription and that of a replay of it.
+REPLAY_INFIX = ".replay."
 
 Order = Literal["key", "partition", "none"]
 After = Literal["hold", "continue"]
