@@ -28,7 +28,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("monitor", "migration")),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads
     (7, ("app",)),
-    (8, ("http", "dashboard", "testing", "sync")),  # sync: the thin bridge over app for synchronous programs
+    (8, ("http", "dashboard", "testing", "sync", "logs")),  # sync: the thin bridge over app for synchronous programs
     (8, ("",)),  # postline/__init__.py gathers the public names; only programs (layer 9) import them from there
     (9, ("demo",)),
     (9, ("cli",)),

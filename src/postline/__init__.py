@@ -5,7 +5,7 @@ from __future__ import annotations
 # The layers, imports going strictly down (tests/test_layers.py):
 #
 # 9 shell         cli/  demo/
-# 8 surfaces      http/  testing/  sync.py  (dashboard/ comes later)
+# 8 surfaces      http/  testing/  sync.py  logs.py  (dashboard/ comes later)
 # 7 composition   app/
 # 6 reading       monitor/  operations/  migration/
 # 5 processing    (workflows/  streams/  connect/ come later)

@@ -7,19 +7,19 @@ import logging
 import os
 import sys
 import threading
-import time
 from functools import partial
 
 import click
 
 from postline.app import HANDLER_THREAD
 from postline.cli.loading import load_apps
+from postline.cli.log_options import LogOptions, log_options
 from postline.cli.opening import settings_for, url_option
 from postline.cli.probing import Place, health_option, place_of_worker
-from postline.cli.service import serve
+from postline.cli.service import Report, serve
 from postline.errors import UsageError
 
-__all__ = ["command", "log_formatter"]
+__all__ = ["command"]
 
 #: What a thread that has nothing to do needs to end.
 _IDLE_THREAD_SECONDS = 0.2
@@ -31,6 +31,7 @@ Examples:
   postline run shop:app --workers 4 --url sqlite:///shop.db
   postline run shop:app --watch
   postline run shop:app --health 8081      # /healthz and /readyz, for this machine
+  postline run shop:app --log-format json --log-rate 100
 
 \b
 SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. Another
@@ -45,9 +46,7 @@ Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a
 @click.option("--workers", type=click.IntRange(1, 1000), help="So many processes, restarted when they die.")
 @click.option("--watch", is_flag=True, help="Restart when a source file below here changes; for development.")
 @click.option("--grace", default=10.0, show_default=True, metavar="SECONDS", help="For attempts that run at the stop.")
-@click.option(
-    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
-)
+@log_options
 @health_option
 @click.option("--supervised", is_flag=True, hidden=True)
 @url_option
@@ -56,7 +55,7 @@ def command(
     workers: int | None,
     watch: bool,
     grace: float,
-    log_level: str,
+    logs: LogOptions,
     health: Place | None,
     supervised: bool,
     url: str | None,
@@ -66,23 +65,25 @@ def command(
     APP is module:name, or a file; without a name it is `app`, or the only app there. Apps on one
     log share it. The log is made if it does not exist.
     """
-    _configure_logging(log_level)
+    logs.set_up()
     if not (workers or watch):
-        code = asyncio.run(serve(load_apps(targets), url, grace, report, supervised, health))
-        _end_beside_stuck_threads(code)
+        code = asyncio.run(serve(load_apps(targets), url, grace, logs.report, supervised, health))
+        _end_beside_stuck_threads(code, logs.report)
         return code
     from postline.cli.supervisor import Supervisor
 
     if workers:
         _refuse_memory(targets, url)
-    arguments = ["run", *targets, "--supervised", "--grace", str(grace), "--log-level", log_level]
+    arguments = ["run", *targets, "--supervised", "--grace", str(grace), *logs.arguments]
     arguments += ["--url", url] if url else []
     own = None if health is None else partial(place_of_worker, health)
-    supervisor = Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report, own_arguments=own)
+    supervisor = Supervisor(
+        arguments, workers or 1, watch=watch, grace_seconds=grace, report=logs.report, own_arguments=own
+    )
     return asyncio.run(supervisor.run())
 
 
-def _end_beside_stuck_threads(code: int) -> None:
+def _end_beside_stuck_threads(code: int, report: Report) -> None:
     """End the process here if a plain handler still runs: the interpreter would wait for its thread, maybe for ever.
 
     Everything is committed and closed by now, and what that handler returns would be dropped.
@@ -96,26 +97,6 @@ def _end_beside_stuck_threads(code: int) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def report(text: str) -> None:
-    """One line about the life of services, on standard error with the logs."""
-    click.echo(f"postline[{os.getpid()}] {text}", err=True)
-
-
-def _configure_logging(level: str) -> None:
-    """Logs on standard error, unless the program's own modules set them up otherwise."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(log_formatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
-def log_formatter() -> logging.Formatter:
-    """Log lines whose times read as those of `postline tail`: UTC, to the millisecond."""
-    formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    formatter.converter = time.gmtime
-    formatter.default_time_format, formatter.default_msec_format = "%Y-%m-%dT%H:%M:%S", "%s.%03dZ"
-    return formatter
 
 
 def _refuse_memory(targets: tuple[str, ...], url: str | None) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from postline.runtime.attempts import is_noted, noted
 from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler
@@ -114,6 +115,8 @@ async def _run(pool: Pool, worker: Attempting, owned: OwnedPartition, members: S
     waiting: list[Member] = []
     handler = members[0][0][3]
     context: Context[Any] = Context(owned, members[0][0][2], batch_keys=owned.in_batch)
+    if is_noted():
+        noted(context, members[-1][0][2][0])
     error = await _call(pool, worker, owned, members, context)
     if owned.halted:
         return waiting

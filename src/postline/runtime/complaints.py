@@ -1,13 +1,15 @@
-"""What a process says in its log of records that failed: a few lines a minute, however many fail."""
+"""What a process says in its log of partitions that come and go, and of records that failed: a few lines a minute."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from postline.clock import Clock
+from postline.log.port import Assignment
 from postline.runtime.deadletters import describe
 
-__all__ = ["Complaints"]
+__all__ = ["Complaints", "tell_partitions"]
 
 _log = logging.getLogger("postline.runtime")
 
@@ -59,3 +61,10 @@ class Complaints:
             return
         self._lines += 1
         _log.log(level, "subscription %s %s", self._subscription, what)
+
+
+def tell_partitions(subscription: str, what: str, assignments: Sequence[Assignment]) -> None:
+    """Say what becomes of partitions, in one line."""
+    if assignments:
+        numbers = ", ".join(str(each.partition) for each in sorted(assignments, key=lambda each: each.partition))
+        _log.info("subscription %s %s partitions %s of %s", subscription, what, numbers, assignments[0].topic)

@@ -14,6 +14,7 @@ from postline.log.port import Assignment, Fetched, GroupSpec, Membership, Partit
 from postline.runtime.admission import admit
 from postline.runtime.causes import Causes
 from postline.runtime.commits import Committer
+from postline.runtime.complaints import tell_partitions
 from postline.runtime.control import (
     CONTROL_POSITION,
     ControlOp,
@@ -169,6 +170,7 @@ class Consumer:
             await self._take_up(assignment)
         self._committer.wake()
         self._met_group = True
+        tell_partitions(self.plan.name, "takes up", assignments)
 
     async def _take_up(self, assignment: Assignment) -> None:
         if assignment.reset_to is not None:
@@ -249,6 +251,7 @@ class Consumer:
         self._close(assignments)
         for owned in leaving:
             self._forget(owned)
+        tell_partitions(self.plan.name, "has let go of", assignments)
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
         """Drop partitions that have a newer owner."""

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from postline.errors import DecodeError, LogError, MessageError, Refused
+from postline.runtime.attempts import is_noted, noted_context
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.breaker import Circuit
 from postline.runtime.calls import Calls, call_each, publish_result
@@ -168,6 +169,7 @@ class WorkerPool:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
         items, call_of, wrapped = lane.items, self.calls.of, self.calls.wrapped
         answers, last_attempt = owned.answers, worker.last_attempt
+        context_of: Callable[..., Context[Any]] = noted_context if is_noted() else Context
         last: Handler | None = None  # what is asked of a handler is asked once for a stretch of its records
         while items and not owned.draining and worker.attempt < last_attempt:
             item = items[0]
@@ -184,7 +186,7 @@ class WorkerPool:
                 self.undo_cancel(worker)
             worker.attempt += 1
             worker.limit = handler.timeout_seconds
-            context: Context[Any] = Context(owned, record, lane.attempts + 1)
+            context = context_of(owned, record, lane.attempts + 1)
             try:
                 if answers is not None:
                     context.opened = owned.opened.pop(record[0], context.opened)

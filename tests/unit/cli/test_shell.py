@@ -16,12 +16,12 @@ from postline.cli.failures import exit_code_of
 from postline.cli.loading import load_app, load_apps
 from postline.cli.output import table
 from postline.cli.root import _COMMANDS, postline
-from postline.cli.run import log_formatter
 from postline.cli.signals import StopSignals
 from postline.cli.sources import Sources
 from postline.cli.times import parse_time_ms
 from postline.clock import VirtualClock
 from postline.errors import UsageError
+from postline.logs import TextFormatter
 from tests.unit.cli.conftest import Project
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3] / "src")}
@@ -240,7 +240,7 @@ def test_what_an_app_contradicts_itself_in_is_told_with_a_remedy(project: Projec
 def test_log_lines_have_the_times_of_records() -> None:
     record = logging.LogRecord("postline", logging.WARNING, __file__, 1, "it retries", None, None)
     record.created, record.msecs = 1_777_636_800.042, 42.0
-    assert log_formatter().format(record) == "2026-05-01T12:00:00.042Z WARNING postline: it retries"
+    assert TextFormatter().format(record) == "2026-05-01T12:00:00.042Z WARNING postline: it retries"
 
 
 # Signals.
