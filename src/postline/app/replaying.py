@@ -229,9 +229,8 @@ async def replay(
 
 async def _pages(environment: Environment, topic: str, span: Span) -> AsyncIterator[list[Record]]:
     log = environment.log
-    until_ms = environment.clock.now_ms() if span.until_ms is None else span.until_ms
     for number, bounds in enumerate(await log.bounds(topic)):
-        end = await log.offset_at(topic, number, until_ms)
+        end = bounds.end if span.until_ms is None else await log.offset_at(topic, number, span.until_ms)
         at = bounds.start if span.since_ms is None else await log.offset_at(topic, number, span.since_ms)
         while at < end:
             records = await log.read(topic, number, at, limit=_READ_RECORDS)

@@ -83,7 +83,8 @@ class ReplayLog:
         until_ms = self.stretch.until_ms
         if until_ms is None:
             infos = await self._log.subscriptions()
-            until_ms = next(each.created_ms for each in infos if each.name == self.stretch.name)
+            # One more, for what was stored in the same millisecond before it.
+            until_ms = next(each.created_ms for each in infos if each.name == self.stretch.name) + 1
         bounds = await self._log.bounds(topic)
         self.ends = {number: await self._log.offset_at(topic, number, until_ms) for number in range(len(bounds))}
 

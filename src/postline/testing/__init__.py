@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from postline.testing.contexts import DirectContext, TestContext
+from postline.testing.crash_points import CrashReport, crash_points
 from postline.testing.harness import TestApp
 from postline.testing.ledger import DeadLetterView
 
-__all__ = ["DeadLetterView", "DirectContext", "TestApp", "TestContext"]
+__all__ = ["CrashReport", "DeadLetterView", "DirectContext", "TestApp", "TestContext", "crash_points"]
