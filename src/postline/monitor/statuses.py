@@ -42,7 +42,7 @@ def partition_status(
         return Status(WAITS, "a topic that its handlers publish to is over its bound", 4)
     for cause in standing.causes:
         if cause.kind == "breaker":
-            return Status(AWAY, f"the backend of {cause.name} is away: {cause.detail}", 4)
+            return Status(AWAY, f"the breaker of {cause.name} is open", 4)
     if trend is Trend.STALLED:
         return Status(
             "stalled", f"{lag_records:,} records wait, the oldest for {lag_seconds:,.0f} s; none is settled", 5

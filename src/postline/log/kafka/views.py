@@ -102,9 +102,16 @@ class Views:
         return _member_infos(self._parts.groups.members(subscription), self._parts.catalog.members(subscription))
 
     def groups(self, names: Collection[str] | None) -> list[Group]:
-        """All subscriptions, or these, with members and partitions, by name; asked of the coordinators together."""
+        """All subscriptions, or these, with members and partitions, by name; asked of the coordinators together.
+
+        Raises UnknownTopic for one whose state is gone.
+        """
         there = self._parts.catalog.subscriptions()
         entries = {name: there[name] for name in sorted(there) if names is None or name in names}
+        topics = self._parts.topics.all() if entries else {}
+        for entry in entries.values():
+            if entry.state_topic not in topics:
+                self._known(entry)  # raises, unless the broker that told has not heard of it yet
         places = {
             name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
             for name, entry in entries.items()
