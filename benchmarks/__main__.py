@@ -29,6 +29,7 @@ _ON_A_FILE = {
     "handlers": ("consuming", "handlers"),
     "breaker": ("consuming", "breaker"),
     "watchdog": ("watching", "watchdog"),
+    "logging": ("logging_lines", "logging_lines"),
     "callers": ("publishing", "callers"),
     "one-at-a-time": ("publishing", "one_at_a_time"),
     "publish-many": ("publishing", "many"),

@@ -17,6 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # layer of several rows says which of its parts lie under which.
 ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (0, ("errors",)),  # every other part raises these
+    (0, ("logs",)),  # and names the events of its lines by these
     (0, ("message", "clock", "settings", "ids")),
     (1, ("contracts",)),
     (2, ("log", "store")),
@@ -28,7 +29,7 @@ ROWS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (6, ("monitor", "migration")),
     (6, ("operations",)),  # what operators ask for, shown by what monitor reads
     (7, ("app",)),
-    (8, ("http", "dashboard", "testing", "sync", "logs")),  # sync: the thin bridge over app for synchronous programs
+    (8, ("http", "dashboard", "testing", "sync")),  # sync: the thin bridge over app for synchronous programs
     (8, ("",)),  # postline/__init__.py gathers the public names; only programs (layer 9) import them from there
     (9, ("demo",)),
     (9, ("cli",)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 # The layers, imports going strictly down (tests/test_layers.py):
 #
 # 9 shell         cli/  demo/
-# 8 surfaces      http/  testing/  sync.py  logs.py  (dashboard/ comes later)
+# 8 surfaces      http/  testing/  sync.py  (dashboard/ comes later)
 # 7 composition   app/
 # 6 reading       monitor/  operations/  migration/
 # 5 processing    (workflows/  streams/  connect/ come later)
@@ -13,7 +13,7 @@ from __future__ import annotations
 # 3 runtime       runtime/
 # 2 engines       log/
 # 1 contracts     contracts/
-# 0 foundation    message.py  errors.py  clock.py  settings/  ids.py
+# 0 foundation    message.py  errors.py  clock.py  settings/  ids.py  logs/
 from postline.app import App, Published
 from postline.commands import Outcome, Ticket, TicketStatus
 from postline.contracts import (

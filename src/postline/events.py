@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, TypeVar
 
-from postline.contracts import PLACED_BY, ForeignTopic, Kind, Reading, Rule, Topic
+from postline.contracts import ForeignTopic, Kind, Reading, Rule, Topic
 from postline.errors import SettingsError, UsageError
 from postline.log.port import EMPTY_TYPE, StartAt
 from postline.runtime.annotations import require_annotated_for
@@ -156,7 +156,7 @@ class Subscription:
             service=service,
             start=self._start_at(),
             keyed=self.topic.keyed,
-            key_path=self.topic.key_text.partition(PLACED_BY)[0] if isinstance(self.topic, Topic) else "",
+            key_text=getattr(self.topic, "key_text", ""),
             aliases=tuple(policy.aliases),
             concurrency=policy.concurrency,
             rate=policy.rate,

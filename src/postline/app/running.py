@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -18,6 +17,7 @@ import msgspec
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
 from postline.app.prioritizing import crews_of, doubled, renamings, sibling_plans, with_siblings
+from postline.app.telling import AppLife, name_unserved
 from postline.clock import Clock
 from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, MessageContract, Partitioner, Topic
@@ -47,7 +47,7 @@ from postline.runtime.delays import DelayToken, due_of, order_of
 from postline.runtime.gates import Gates
 from postline.runtime.limits import Limit, Limiter
 from postline.runtime.outlet import Outlet, Route
-from postline.runtime.plan import REPLAY_INFIX, Plan
+from postline.runtime.plan import Plan
 from postline.runtime.surroundings import Surroundings
 from postline.runtime.topology import Topology
 from postline.schedules import Schedules
@@ -63,8 +63,6 @@ __all__ = [
     "declared_views",
     "foreign_readings",
 ]
-
-_log = logging.getLogger("postline")
 
 #: In the name of every thread that runs plain handlers.
 HANDLER_THREAD = " handler"
@@ -141,6 +139,7 @@ class Running:
 
     def __init__(self, app: Declared, environment: Environment, owns_log: bool) -> None:
         self._app = app
+        self._life = AppLife(app.name)
         self._environment = environment
         self._owns_log = owns_log
         self.log = environment.log
@@ -200,7 +199,10 @@ class Running:
             await usage.note(plan.name, (view for view in views if view.subscription == plan.name))
             await self._start_consumer(plan, resources)
         await self._enter_companions(consume)
-        await self._name_unserved([*plans, *(consumer.plan for consumer in self.consumers)])
+        running = [*plans, *(consumer.plan for consumer in self.consumers)]
+        served = {name for plan in running for name in (plan.name, *plan.aliases)}
+        await name_unserved(self.log, self._app.name, served)
+        self._life.started(self.log, [plan.name for plan in plans])
 
     async def _enter_companions(self, consume: bool) -> None:
         for companion in self._app.companions:
@@ -388,23 +390,6 @@ class Running:
                 )
         return False
 
-    async def _name_unserved(self, plans: Sequence[Plan]) -> None:
-        served = {name for plan in plans for name in (plan.name, *plan.aliases)}
-        for info in await self.log.subscriptions():
-            if (
-                REPLAY_INFIX in info.name
-                or info.service != self._app.name
-                or info.name in served
-                or await self.log.members(info.name)
-            ):
-                continue
-            _log.warning(
-                "subscription %s of service %s is not served by this version, nor by a running one, and keeps its "
-                "position: serve it, rename it by aliases=, or, if nobody will need it, "
-                "`postline subscriptions remove %s`",
-                *(info.name, self._app.name, info.name),
-            )
-
     async def _start_consumer(self, plan: Plan, resources: Any) -> None:
         clock = self._environment.clock
         envelope = Envelope(id=self.outlet.fresh_id(), source=self._app.name, time_ms=clock.now_ms())
@@ -467,6 +452,7 @@ class Running:
     async def stop(self, grace_seconds: float) -> None:
         """As `App.stop`; raises what no PostlineError is."""
         self._leaving = True
+        self._life.stopping(grace_seconds)
         async with self._adding:  # whoever is being added is stopped with the others
             pass
         results = await asyncio.gather(
@@ -475,15 +461,17 @@ class Running:
         await self._close()
         for result in results:
             if isinstance(result, PostlineError):
-                _log.error("app %s: a subscription did not stop cleanly: %s", self._app.name, result)
+                self._life.stop_failed(result)
             elif isinstance(result, BaseException):
                 raise result
+        self._life.stopped()
 
     async def abort(self) -> None:
         """As `App.abort`."""
         self._leaving = True
         await asyncio.gather(*(consumer.abort() for consumer in self.consumers), return_exceptions=True)
         await self._close()
+        self._life.aborted()
 
     async def _close(self) -> None:
         self.gates.close()

@@ -8,15 +8,16 @@ import os
 import sys
 import threading
 from functools import partial
+from typing import Any
 
 import click
 
 from postline.app import HANDLER_THREAD
 from postline.cli.loading import load_apps
-from postline.cli.log_options import LogOptions, log_options
+from postline.cli.logged import LogOptions, Report, ending_in_json, log_options
 from postline.cli.opening import settings_for, url_option
 from postline.cli.probing import Place, health_option, place_of_worker
-from postline.cli.service import Report, serve
+from postline.cli.service import serve
 from postline.errors import UsageError
 
 __all__ = ["command"]
@@ -30,8 +31,8 @@ Examples:
   postline run shop:app billing:app
   postline run shop:app --workers 4 --url sqlite:///shop.db
   postline run shop:app --watch
+  postline run shop:app --log-format json  # one object to a line, for a collector of logs
   postline run shop:app --health 8081      # /healthz and /readyz, for this machine
-  postline run shop:app --log-format json --log-rate 100
 
 \b
 SIGTERM or SIGINT: no new attempts, those that run may end within --grace, commit, leave. Another
@@ -55,31 +56,32 @@ def command(
     workers: int | None,
     watch: bool,
     grace: float,
-    logs: LogOptions,
     health: Place | None,
     supervised: bool,
     url: str | None,
+    **logs: Any,
 ) -> int:
     """Run services until told to stop.
 
     APP is module:name, or a file; without a name it is `app`, or the only app there. Apps on one
     log share it. The log is made if it does not exist.
     """
-    logs.set_up()
+    logging_as = LogOptions(logs["log_level"], logs["log_format"], logs["log_sample"])
+    report = logging_as.begin()
     if not (workers or watch):
-        code = asyncio.run(serve(load_apps(targets), url, grace, logs.report, supervised, health))
-        _end_beside_stuck_threads(code, logs.report)
+        with ending_in_json(report):
+            code = asyncio.run(serve(load_apps(targets), url, grace, report, supervised, health))
+        _end_beside_stuck_threads(code, report)
         return code
     from postline.cli.supervisor import Supervisor
 
     if workers:
-        _refuse_memory(targets, url)
-    arguments = ["run", *targets, "--supervised", "--grace", str(grace), *logs.arguments]
+        with ending_in_json(report):
+            _refuse_memory(targets, url)
+    arguments = ["run", *targets, "--supervised", "--grace", str(grace), *logging_as.arguments()]
     arguments += ["--url", url] if url else []
     own = None if health is None else partial(place_of_worker, health)
-    supervisor = Supervisor(
-        arguments, workers or 1, watch=watch, grace_seconds=grace, report=logs.report, own_arguments=own
-    )
+    supervisor = Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report, own_arguments=own)
     return asyncio.run(supervisor.run())
 
 

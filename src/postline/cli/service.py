@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from typing import Any
 
 from postline.app import App, Environment, open_log
-from postline.cli.failures import FAILED, INTERRUPTED, OK, show_error
+from postline.cli.failures import FAILED, INTERRUPTED, OK
+from postline.cli.logged import Report
 from postline.cli.opening import settings_for
 from postline.cli.probing import Place, probed
 from postline.cli.signals import StopSignals, handling
@@ -20,9 +20,6 @@ from postline.clock import SystemClock
 from postline.errors import PostlineError
 
 __all__ = ["Report", "serve"]
-
-#: Says one line about what happens.
-Report = Callable[[str], None]
 
 #: What a CPU-bound thread may keep the interpreter from the loop's; Python's own is 5 ms. Beside the
 #: file engine it decides how long a write lock is held.
@@ -93,7 +90,7 @@ async def _serve(
     if failure is None:
         return OK
     name, error = failure
-    return _failed(name, error)
+    return _failed(name, error, report)
 
 
 async def _unless(task: asyncio.Future[None], event: asyncio.Event) -> bool:
@@ -131,12 +128,12 @@ async def _stop_all(apps: Sequence[App], grace_seconds: float, report: Report) -
     report("stopped: committed and left")
 
 
-def _failed(name: str, error: BaseException) -> int:
+def _failed(name: str, error: BaseException, report: Report) -> int:
     if isinstance(error, PostlineError):
-        show_error(f"App {name!r} failed: {error.message}", error.remedy)
+        report.failed(f"App {name!r} failed: {error.message}", error.remedy, error)
     else:
-        traceback.print_exception(error)
-        show_error(f"App {name!r} failed: {error!r}", "This is a fault of Postline or of a middleware: see above.")
+        remedy = "This is a fault of Postline or of a middleware: see above."
+        report.failed(f"App {name!r} failed: {error!r}", remedy, error)
     return FAILED
 
 

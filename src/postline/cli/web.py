@@ -75,4 +75,4 @@ def server_of(application: Any, *, tell: Callable[[str], None] = click.echo, **o
             for each in sockets or ():
                 tell(address(*each.getsockname()[:2]))
 
-    return _Server(uvicorn.Config(application, log_level="warning", lifespan="off", **options))
+    return _Server(uvicorn.Config(application, log_level="warning", log_config=None, lifespan="off", **options))

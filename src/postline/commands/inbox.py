@@ -16,6 +16,7 @@ from postline.contracts.cloudevents import REQUEST_ID
 from postline.errors import DecodeError, LogError
 from postline.log.needs import TopicSpec
 from postline.log.port import Log, Record
+from postline.logs.events import event
 
 __all__ = ["Inbox"]
 
@@ -96,7 +97,12 @@ class Inbox:
                 if not error.retryable:
                     self._fail(error)
                     return
-                _log.warning("replies on %s can't be read, trying again: %s", self._name, error)
+                _log.warning(
+                    "replies on %s can't be read, trying again: %s",
+                    self._name,
+                    error,
+                    extra=event("replies.unreadable", topic=self._name),
+                )
                 await self._clock.sleep(_RETRY_SECONDS)
 
     async def _take_all(self, records: list[Record]) -> bool:
@@ -119,7 +125,14 @@ class Inbox:
         try:
             envelope = self._log.envelope(record)
         except DecodeError as error:
-            _log.error("reply %s partition %d:%d is skipped: %s", self._name, self._partition, record[0], error)
+            _log.error(
+                "reply %s partition %d:%d is skipped: %s",
+                self._name,
+                self._partition,
+                record[0],
+                error,
+                extra=event("reply.skipped", topic=self._name, partition=self._partition, offset=record[0]),
+            )
             return None
         expected = self._expected.get(envelope.headers.get(REQUEST_ID, ""))
         if expected is None or expected.done:

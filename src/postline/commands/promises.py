@@ -10,6 +10,7 @@ from postline.commands.owed import Owed, decode_owed, encode_owed
 from postline.commands.writing import ReplyWriter, Written, decode_written, encode_written
 from postline.contracts.cloudevents import EXPIRY, time_of, timestamp
 from postline.contracts.replies import ReplyOutcome, TimedOut
+from postline.logs.events import event
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.control import ControlOp
@@ -97,6 +98,13 @@ class Promises:
                 "subscription %s: no reply is owed to request %s of %s, so the one that was given is dropped: it was "
                 "answered before, or the attempt that gave out this token failed",
                 *(owned.subscription, op.request, op.client),
+                extra=event(
+                    "reply.not_owed",
+                    subscription=owned.subscription,
+                    partition=owned.partition,
+                    request=op.request,
+                    client=op.client,
+                ),
             )
 
     def _is_open(self, offset: int) -> bool:

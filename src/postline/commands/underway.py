@@ -11,6 +11,7 @@ from postline.commands.writing import ReplyWriter, Written, decode_written, enco
 from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID, UNIQUE_ID
 from postline.contracts.replies import AlreadyUnderWay, Fault, ReplyOutcome
 from postline.log.port import Append, PartitionCommit, Record
+from postline.logs.events import event
 from postline.message import Envelope
 from postline.runtime.entries import (
     HELD,
@@ -184,6 +185,13 @@ class Underway:
         _log.error(
             "subscription %s: call %s of %s is gone, and so equal ones that waited for it fail",
             *(self._owned.subscription, claim.request, claim.client),
+            extra=event(
+                "call.lost",
+                subscription=self._owned.subscription,
+                partition=self._owned.partition,
+                request=claim.request,
+                client=claim.client,
+            ),
         )
         fault = Fault("Lost", f"the equal call {claim.request} that was under way is gone")
         self._end(mark, claim, self._writer.written(fault, ReplyOutcome.FAULT))

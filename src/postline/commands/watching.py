@@ -10,6 +10,7 @@ from postline.commands.accepting import Standing
 from postline.commands.finding import Tickets
 from postline.errors import LogError
 from postline.log.port import Log
+from postline.logs.events import event
 
 __all__ = ["Watching"]
 
@@ -60,7 +61,12 @@ class Watching:
                 if not error.retryable:
                     self._wake_all()
                     return
-                _log.warning("tickets on %s can't be read, trying again: %s", self._name, error)
+                _log.warning(
+                    "tickets on %s can't be read, trying again: %s",
+                    self._name,
+                    error,
+                    extra=event("tickets.unreadable", topic=self._name),
+                )
                 await self._clock.sleep(_RETRY_SECONDS)
 
     async def _look(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from postline.logs.events import event
 from postline.runtime.entries import CANCELLED, pages_of
 from postline.runtime.partition import OwnedPartition
 
@@ -51,6 +52,11 @@ class Wishes:
                     "subscription %s partition %d knows %d cancelled requests whose command has not come, and forgets"
                     " the oldest: if that comes, it is run",
                     *(self._owned.subscription, self._owned.partition, WISHES_MAX),
+                    extra=event(
+                        "cancellations.forgotten",
+                        subscription=self._owned.subscription,
+                        partition=self._owned.partition,
+                    ),
                 )
             self.forget(oldest)
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from postline.clock import Clock
 from postline.http.problems import Problem, busy
+from postline.logs.events import event
 
 __all__ = ["Authenticate", "Callers", "is_loopback"]
 
@@ -63,7 +64,7 @@ class Callers:
             found = self._authenticate(request)
             principal = await found if inspect.isawaitable(found) else found
         except Exception as error:
-            _log.exception("the hook authenticate= failed: nobody is let in")
+            _log.exception("the hook authenticate= failed: nobody is let in", extra=event("http.authenticate_failed"))
             raise Problem(500, "", "Internal Server Error") from error
         if not principal:
             raise Problem(401, "", "Unauthorized", headers={"WWW-Authenticate": self._challenge})

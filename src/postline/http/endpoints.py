@@ -25,6 +25,7 @@ from postline.http.topic_reader import TopicReader, read_rule
 from postline.http.webhooks import CONCURRENCY
 from postline.ids import random_bytes
 from postline.log.port import Append
+from postline.logs.events import event
 from postline.message import JSON_CONTENT_TYPE, UNREADABLE, Envelope
 from postline.runtime.consumer import Consumer
 from postline.runtime.context import Context
@@ -157,7 +158,13 @@ class Endpoints:
             try:
                 self.known[endpoint_id] = self._reading.decode(value)
             except UNREADABLE as error:
-                _log.error("webhook %s of %s can't be read, and is not served: %s", endpoint_id, self._app.name, error)
+                _log.error(
+                    "webhook %s of %s can't be read, and is not served: %s",
+                    endpoint_id,
+                    self._app.name,
+                    error,
+                    extra=event("webhook.unreadable", webhook=endpoint_id, app=self._app.name),
+                )
 
     # -- serving --------------------------------------------------------------------------------------
 
@@ -170,10 +177,19 @@ class Endpoints:
                 else:
                     await self._app.log.wait_for_appends(self._name, _LOOK_SECONDS)
             except LogError as error:
-                _log.warning("the webhooks of %s can't be followed, trying again: %s", self._app.name, error)
+                _log.warning(
+                    "the webhooks of %s can't be followed, trying again: %s",
+                    self._app.name,
+                    error,
+                    extra=event("webhooks.unreadable", app=self._app.name),
+                )
                 await self._app.clock.sleep(_AGAIN_SECONDS)
             except Exception:  # noqa: BLE001 - logged; nobody else would see that webhooks no longer come and go
-                _log.exception("the webhooks of %s can't be followed, trying again", self._app.name)
+                _log.exception(
+                    "the webhooks of %s can't be followed, trying again",
+                    self._app.name,
+                    extra=event("webhooks.failed", app=self._app.name),
+                )
                 await self._app.clock.sleep(_AGAIN_SECONDS)
 
     def _has_failed(self) -> bool:
@@ -186,7 +202,12 @@ class Endpoints:
         for endpoint_id, served in list(self._served.items()):
             failure = _failure(served)
             if failure is not None:
-                _log.error("webhook %s stopped and is begun again: %s", served.subscription.name, failure)
+                _log.error(
+                    "webhook %s stopped and is begun again: %s",
+                    served.subscription.name,
+                    failure,
+                    extra=event("webhook.stopped", subscription=served.subscription.name),
+                )
                 await self._app.clock.sleep(_AGAIN_SECONDS)
             if failure is not None or wanted.get(endpoint_id) != served.endpoint:
                 await self._end(served)
@@ -200,7 +221,13 @@ class Endpoints:
             subscription = self._subscription(endpoint, caller)
             consumers = await self._app.add(subscription)
         except PostlineError as error:
-            _log.error("webhook %s of %s can't be served: %s", endpoint.id, self._app.name, error)
+            _log.error(
+                "webhook %s of %s can't be served: %s",
+                endpoint.id,
+                self._app.name,
+                error,
+                extra=event("webhook.not_served", webhook=endpoint.id, app=self._app.name),
+            )
             await caller.close()
             if isinstance(error, LogError) and error.retryable:
                 self._stale = True
@@ -228,7 +255,12 @@ class Endpoints:
 
     async def _disable(self, endpoint: WebhookEndpoint, ctx: Context[Any], place: str) -> None:
         """Send nothing more to who answered 410; what waits, and what comes, is kept for when it is enabled again."""
-        _log.warning("webhook %s is disabled: %s answered 410", ctx.subscription, place)
+        _log.warning(
+            "webhook %s is disabled: %s answered 410",
+            ctx.subscription,
+            place,
+            extra=event("webhook.disabled", subscription=ctx.subscription),
+        )
         if endpoint.id not in self.deleted:
             newest = self.known.get(endpoint.id, endpoint)
             await self.put(msgspec.structs.replace(newest, disabled="The target answered 410 Gone."))
@@ -256,7 +288,11 @@ class Endpoints:
         except UnknownSubscription:
             pass  # another process was faster
         except UsageError:
-            _log.info("subscription %s is left to the process that serves it still", name)
+            _log.info(
+                "subscription %s is left to the process that serves it still",
+                name,
+                extra=event("webhook.left", subscription=name),
+            )
 
 
 def _failure(served: _Served) -> BaseException | None:

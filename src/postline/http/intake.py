@@ -28,6 +28,7 @@ from postline.http.patience import unless_gone, within
 from postline.http.preferences import Preferences, read_preferences
 from postline.http.problems import Problem, invalid
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
+from postline.logs.events import event
 
 __all__ = ["PRIORITY_HEADER", "Intake"]
 
@@ -208,7 +209,11 @@ async def _outcome(ticket: Ticket, seconds: float) -> Outcome | None:
         return None
     except PostlineError:
         # The command is stored: whoever sent it must not be told to send it again.
-        _log.exception("request %s is stored, and its outcome can't be waited for now", ticket.request_id)
+        _log.exception(
+            "request %s is stored, and its outcome can't be waited for now",
+            ticket.request_id,
+            extra=event("http.wait_failed", request=ticket.request_id),
+        )
         return None
 
 

@@ -21,6 +21,7 @@ from postline.http.patience import unless_set
 from postline.http.problems import Problem, busy
 from postline.http.topic_reader import Chosen, TopicReader, read_rule
 from postline.log.port import Bounds
+from postline.logs.events import event
 
 __all__ = ["EVENT_STREAM", "Streams"]
 
@@ -91,7 +92,12 @@ class Streams:
                     yield b"id: %s\n: alive\n\n" % stream.place
                     await unless_set(self._ending, stream.wait(self._limits.heartbeat_seconds))
         except LogError as error:
-            _log.warning("a stream of %s ends, since the log can't be read: %s", stream.topic, error)
+            _log.warning(
+                "a stream of %s ends, since the log can't be read: %s",
+                stream.topic,
+                error,
+                extra=event("stream.ended", topic=stream.topic),
+            )
             yield _named("end", {"reason": "the log can't be read now"})
         finally:
             self._open -= 1
@@ -132,13 +138,17 @@ class _Stream:
             self._offsets[partition] = record[0] + 1
             place = f"{self.topic}/{partition}/{record[0]}"
             try:
-                event = self._reader.event(record, place, log, self._chosen)
+                found = self._reader.event(record, place, log, self._chosen)
             except DecodeError as error:
-                _log.error("a stream leaves a record out: %s", error)
+                _log.error(
+                    "a stream of %s leaves a record out: %s",
+                    *(place, error),
+                    extra=event("stream.record_left_out", topic=self.topic, partition=partition, offset=record[0]),
+                )
                 yield self._marked(_named("unreadable", {"partition": partition, "offset": record[0]}))
                 continue
-            if event is not None:
-                yield self._marked(b"data: %s\n\n" % event)
+            if found is not None:
+                yield self._marked(b"data: %s\n\n" % found)
         if not records:
             self._offsets[partition] = bounds.end  # nothing but a gap
 
@@ -169,7 +179,10 @@ class _Bounded(StreamingResponse):
                     await send(message)
             except TimeoutError:
                 _log.warning(
-                    "a stream of %s is cut off: its client took nothing for %g s", self._topic, self._slow_seconds
+                    "a stream of %s is cut off: its client took nothing for %g s",
+                    self._topic,
+                    self._slow_seconds,
+                    extra=event("stream.cut_off", topic=self._topic),
                 )
                 raise
 

@@ -19,6 +19,7 @@ from postline.http.patience import unless_gone, unless_set
 from postline.http.preferences import read_preferences
 from postline.http.problems import Problem, busy
 from postline.http.statuses import ENDED, StatusWriter, status_response
+from postline.logs.events import event
 
 __all__ = ["Tracking"]
 
@@ -116,7 +117,12 @@ class Tracking:
                 changed = located.requests.changed(located.request_id, known, self._limits.heartbeat_seconds)
                 standing = await unless_set(self._ending, changed) or standing
         except PostlineError as error:
-            _log.warning("a stream of events of %s ends, its client asks again: %s", located.request_id, error)
+            _log.warning(
+                "a stream of events of %s ends, its client asks again: %s",
+                located.request_id,
+                error,
+                extra=event("stream.ended", request=located.request_id),
+            )
         finally:
             self._streams -= 1
 

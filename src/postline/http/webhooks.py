@@ -19,6 +19,7 @@ from postline.http.delivering import STANDARD_RETRY, Deliver, Post, Target
 from postline.http.outgoing import EventWriter
 from postline.http.signing import Secrets, secrets_of
 from postline.ids import derived_id
+from postline.logs.events import event
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.control import ControlOp, control_record
@@ -93,6 +94,7 @@ async def _pause(app: App, ctx: Context[Any], place: str) -> None:
         "subscription %s pauses: %s answered 410, it wants no more messages; ask its owner, then "
         "`postline subscriptions resume %s` or remove it",
         *(name, place, name),
+        extra=event("webhook.gone", subscription=name),
     )
     places = [info.partition for info in await app.log.partitions(name)]
     ids = [derived_id(ctx.idempotency_key, "gone", ctx.attempt, each) for each in places]

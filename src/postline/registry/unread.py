@@ -10,6 +10,7 @@ from postline.contracts import Reading
 from postline.contracts.compatibility import Break, Finding, breaks, report
 from postline.contracts.formats import FormatName, format_of_type
 from postline.contracts.schema import Schema
+from postline.logs.events import event
 from postline.registry.enrolling import subject_of
 from postline.registry.model import IncompatibleSchema, Registry
 
@@ -128,7 +129,7 @@ async def require_readable(registry: Registry, readings: Iterable[ForeignReading
         said = [report([each.finding], _place_of(each)) for each in refused]
         raise IncompatibleSchema("\n".join(said), [each.finding for each in refused], remedy=_REMEDY)
     for each in unread:
-        _log.warning("%s", each.warning)
+        _log.warning("%s", each.warning, extra=event("contract.unread"))
 
 
 def _place_of(unread: Unread) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from postline.contracts import ForeignTopic, Kind, Rule, Topic
 from postline.contracts.keys import KeySpec, compile_key
 from postline.errors import EncodeError, MessageError
+from postline.logs.events import event
 from postline.routing.completion import After, Completion, Count, Predicate, Whole
 from postline.routing.splitting import Part, carried, messages_of
 from postline.runtime.context import Context
@@ -188,6 +189,7 @@ def ticker(plan: GatheringPlan) -> Callable[..., Any]:
             _log.warning(
                 "aggregate %s: the %d parts of a key were not complete %s after they had expired, and are forgotten",
                 *(plan.name, len(held.parts), plan.retention),
+                extra=event("aggregate.forgotten", subscription=plan.name, parts=len(held.parts)),
             )
             ctx.state.delete()
         elif tick.why == _COMPLETE:

@@ -10,6 +10,7 @@ from typing import Protocol
 from postline.clock import Clock, Timer
 from postline.errors import LogError
 from postline.log.port import Assignment, Membership
+from postline.logs.events import event
 from postline.runtime.answering import Answers
 from postline.runtime.entries import DEAD, DeadEntry, decode_entry, offset_of, pages_of
 from postline.runtime.holding import Holding
@@ -164,6 +165,13 @@ class Aging:
             _log.warning(
                 "subscription %s discards %d dead letters of partition %d, which are older than their max_age of %g s",
                 *(owned.plan.name, number, owned.partition, self._limits.max_age_ms / 1000),
+                extra=event(
+                    "dead_letters.aged_out",
+                    subscription=owned.plan.name,
+                    topic=owned.plan.topic,
+                    partition=owned.partition,
+                    records=number,
+                ),
             )
             assert self._wake is not None
             self._wake()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from postline.logs.events import event
 from postline.runtime.dead_letter_policy import DeadLetterPolicy
 
 __all__ = ["DeadLetterAlarms"]
@@ -46,6 +47,13 @@ class DeadLetterAlarms:
             _log.error(
                 "alarm: subscription %s has %s, %s: `postline dlq groups %s`",
                 *(self._subscription, what, limit, self._subscription),
+                extra=event("dead_letters.alarm", subscription=self._subscription),
             )
         else:
-            _log.warning("the alarm is over: subscription %s has no longer %s, %s", self._subscription, what, limit)
+            _log.warning(
+                "the alarm is over: subscription %s has no longer %s, %s",
+                self._subscription,
+                what,
+                limit,
+                extra=event("dead_letters.alarm_over", subscription=self._subscription),
+            )

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from postline.runtime.attempts import is_noted, noted
+from postline.logs.handled import HANDLED
 from postline.runtime.calls import Calls, call_each, publish_result
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler
 from postline.runtime.lanes import UNDECODED, Failed, Item, Lane
+from postline.runtime.logged import Batch
 from postline.runtime.outcomes import Outcome
 from postline.runtime.partition import OwnedPartition
 
@@ -115,8 +116,6 @@ async def _run(pool: Pool, worker: Attempting, owned: OwnedPartition, members: S
     waiting: list[Member] = []
     handler = members[0][0][3]
     context: Context[Any] = Context(owned, members[0][0][2], batch_keys=owned.in_batch)
-    if is_noted():
-        noted(context, members[-1][0][2][0])
     error = await _call(pool, worker, owned, members, context)
     if owned.halted:
         return waiting
@@ -167,6 +166,7 @@ async def _call(
     assert handler is not None
     messages = [message for _, message in members]
     worker.attempt += 1
+    HANDLED.set(Batch(owned.plan, context, [item[2] for item, _ in members]) if len(members) > 1 else context)
     try:
         if not handler.is_async:
             _, error = await pool.calls.in_thread(call_each, handler, [(messages, context)], owned)

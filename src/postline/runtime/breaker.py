@@ -10,6 +10,7 @@ from typing import Any
 
 from postline.clock import Clock, Timer
 from postline.errors import DecodeError, SettingsError
+from postline.logs.events import event
 from postline.runtime.intents import DeadLetter, Discard, RetryLater
 from postline.runtime.retry import Retry
 
@@ -141,7 +142,12 @@ class Circuit:
         if not self.open:
             return
         self.open = False
-        _log.info("%s: the backend is back, %d keys that waited go on", self._title, len(self._waiting))
+        _log.info(
+            "%s: the backend is back, %d keys that waited go on",
+            self._title,
+            len(self._waiting),
+            extra=event("breaker.closed", waiting=len(self._waiting), breaker=self._title),
+        )
         waiting, self._waiting = self._waiting, deque()
         self._look_in_time()
         for pool, owned, lane in waiting:
@@ -162,6 +168,7 @@ class Circuit:
         _log.error(
             "%s: %d failures in a row, so records wait until one gets through: %s",
             *(self._title, self._failures, error),
+            extra=event("breaker.opened", failures=self._failures, breaker=self._title),
         )
         self._open(self._clock.now_ms(), error, self._probe_seconds)
         return True

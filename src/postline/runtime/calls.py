@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 
 from postline.errors import UsageError
 from postline.runtime.answering import Answers
-from postline.runtime.attempts import is_noted, noted
 from postline.runtime.context import Context
 from postline.runtime.handlers import Handler, HandlerFunction
 from postline.runtime.outcomes import Outcome
@@ -101,7 +100,6 @@ def call_each(
 ) -> tuple[int, BaseException | None]:
     """Call a plain handler for each message in turn: how many succeeded, and what stopped it."""
     staged: dict[bytes, bytes | None] | None = None
-    tells = is_noted()
     for done, (message, context) in enumerate(calls):
         if halting.draining and done:
             return done, None
@@ -110,8 +108,6 @@ def call_each(
         if staged:
             # What earlier records of this stretch put is not in the partition's states yet.
             context.staged = dict(staged)
-        if tells and context.batch_keys is None:
-            noted(context)
         try:
             result = handler.function(message, context) if handler.wants_context else handler.function(message)
             if (answers := halting.answers) is not None:

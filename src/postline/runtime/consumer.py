@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -14,7 +13,6 @@ from postline.log.port import Assignment, Fetched, GroupSpec, Membership, Partit
 from postline.runtime.admission import admit
 from postline.runtime.causes import Causes
 from postline.runtime.commits import Committer
-from postline.runtime.complaints import tell_partitions
 from postline.runtime.control import (
     CONTROL_POSITION,
     ControlOp,
@@ -40,8 +38,6 @@ from postline.runtime.workers import WorkerPool
 __all__ = ["Consumer"]
 
 T = TypeVar("T")
-
-_log = logging.getLogger("postline.runtime")
 
 #: Lanes that may lie ready while more is fetched.
 _READY_LANES_MAX = 64
@@ -120,6 +116,7 @@ class Consumer:
         self._sweeper.start()
         if self.around.watches:
             self._watchdog.start()
+        self.around.life.joined()
 
     async def stop(self, grace_seconds: float) -> None:
         """Stop fetching, let attempts that run end within `grace_seconds`, commit, leave. Idempotent."""
@@ -134,6 +131,7 @@ class Consumer:
             await self._drain(list(self.owned.values()), grace_seconds, _STOP_COMMIT_SECONDS)
             if self.failed is not None and not self.failed.done():
                 await self.membership.leave()
+                self.around.life.left()
         await self.abort()
 
     async def abort(self) -> None:
@@ -168,9 +166,9 @@ class Consumer:
         """Take up partitions where their last owner left them."""
         for assignment in assignments:
             await self._take_up(assignment)
+        self.around.life.assigned([each for each in assignments if each.partition in self.owned])
         self._committer.wake()
         self._met_group = True
-        tell_partitions(self.plan.name, "takes up", assignments)
 
     async def _take_up(self, assignment: Assignment) -> None:
         if assignment.reset_to is not None:
@@ -222,11 +220,7 @@ class Consumer:
         The reset is the first commit of the assignment: another one before it would hide the move from whoever comes
         next if this process died in between.
         """
-        _log.error(
-            "subscription %s: another program moved %s partition %d from %d to %d; it goes on there, and its counts"
-            " begin anew as after a reset",
-            *(self.plan.name, assignment.topic, assignment.partition, assignment.position, target),
-        )
+        self.around.life.moved_by_others(assignment, target)
         membership = self._committer.membership
         assert membership is not None, "the engine assigns after join has returned"
 
@@ -251,7 +245,7 @@ class Consumer:
         self._close(assignments)
         for owned in leaving:
             self._forget(owned)
-        tell_partitions(self.plan.name, "has let go of", assignments)
+        self.around.life.revoked([owned.assignment for owned in leaving])
 
     def lost(self, assignments: Sequence[Assignment]) -> None:
         """Drop partitions that have a newer owner."""
@@ -259,11 +253,7 @@ class Consumer:
         for assignment in assignments:
             owned = self.owned.get(assignment.partition)
             if owned is not None and owned.assignment.epoch == assignment.epoch:
-                _log.warning(
-                    "subscription %s lost partition %d: another process may own it by now",
-                    self.plan.name,
-                    owned.partition,
-                )
+                self.around.life.lost(owned.partition)
                 self._forget(owned)
 
     def _close(self, assignments: Sequence[Assignment]) -> None:
@@ -316,7 +306,7 @@ class Consumer:
             waiting.cancel()
         if not commit.done():
             # It goes on, since it holds what other partitions settled; those that leave may be fenced by then.
-            _log.error("subscription %s could not commit in time before partitions left it", self.plan.name)
+            self.around.life.commit_is_late()
 
     # -- fetching -----------------------------------------------------------------------------
 
@@ -346,7 +336,7 @@ class Consumer:
             except LogError as error:
                 if not error.retryable:
                     raise
-                _log.warning("subscription %s can't read and tries again in %g s: %s", self.plan.name, delay, error)
+                self.around.life.reads_again(delay, error)
                 await self.around.clock.sleep(delay)
                 delay = min(delay * 2, _RETRY_SECONDS_MAX)
 
@@ -417,7 +407,7 @@ class Consumer:
             try:
                 op = read_op(record)
             except PostlineError as error:
-                _log.error("subscription %s: %s", self.plan.name, error)
+                self.around.life.skips_control(owned.partition, error)
                 continue
             if op.op == "reset":
                 await self._reset(owned, op, record[0] + 1)

@@ -12,6 +12,7 @@ from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
 from postline.errors import UsageError
 from postline.ids import derived_id
 from postline.log.port import Append, Record
+from postline.logs.handled import Hide
 from postline.message import Envelope
 from postline.runtime.delays import DelayToken, Due, Waiting, due_of, order_of
 
@@ -70,6 +71,12 @@ class Desk(Protocol):
 
     def now_ms(self) -> int:
         """Wall-clock milliseconds."""
+
+    def log_fields(self, context: Context[Any]) -> dict[str, Any]:
+        """What lines that are logged in this attempt carry."""
+
+    def log_hide(self, context: Context[Any]) -> Hide | None:
+        """Hides what the record's contract marks as sensitive; None where it marks nothing."""
 
     def stored_state(self, key: bytes) -> bytes | None:
         """The key's state before this attempt."""
@@ -349,6 +356,17 @@ class Context(msgspec.Struct, Generic[ResourcesT], gc=False):
             "ended.",
             remedy="Await in the handler what uses its context; a task that outlives it can't publish with it.",
         )
+
+    def log_fields(self) -> dict[str, Any]:
+        """What lines of the standard library's loggers carry in this attempt (`postline.logs`), for other loggers.
+
+        Subscription, handler, topic, partition, offset, key (masked where it is sensitive), attempt, ids.
+        """
+        return self.desk.log_fields(self)
+
+    def log_hide(self) -> Hide | None:
+        """Puts masks for the values of the record's sensitive fields into a text; None if its contract marks none."""
+        return self.desk.log_hide(self)
 
     def next_ordinal(self, type_name: str, key: bytes | None) -> int:
         """How many messages of this type and key were published before in this attempt."""

@@ -9,6 +9,7 @@ import msgspec
 
 from postline.errors import DecodeError, UnknownTopic, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT, Append, Record
+from postline.logs.events import event
 from postline.message import UNREADABLE, Envelope
 from postline.runtime.delays import DelayToken
 from postline.runtime.disposing import Disposal, dispose
@@ -137,7 +138,12 @@ async def _still_there(owned: OwnedPartition, topic: str, offset: int) -> int:
         return offset
     if offset <= bounds.end:
         return offset
-    _log.error("subscription %s: its topic %s was made again; requests in it are obeyed", owned.plan.name, topic)
+    _log.error(
+        "subscription %s: its topic %s was made again; requests in it are obeyed",
+        owned.plan.name,
+        topic,
+        extra=event("control.made_again", subscription=owned.plan.name, topic=topic, partition=owned.partition),
+    )
     return bounds.start
 
 
@@ -179,10 +185,12 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
         case "pause":
             _pause(owned)
             owned.unit.put(CONTROL, PAUSED, b"1")
+            owned.around.life.paused(owned.partition)
         case "resume":
             owned.resume(OPERATOR)
             owned.holding.resume_due()
             owned.unit.delete(CONTROL, PAUSED)
+            owned.around.life.resumed(owned.partition)
         case "types":
             for name in op.names:
                 owned.learn_type(name)
@@ -194,17 +202,36 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
         case "redrive" | "discard" | "edit" if letters := _letters(op):
             await dispose(owned, letters, Disposal(op.op, op.reason, op.run, _edit(owned, op)))
         case _:
-            _log.warning("subscription %s skips a control record without meaning: %s", owned.plan.name, op)
+            _log.warning(
+                "subscription %s skips a control record without meaning: %s",
+                owned.plan.name,
+                op,
+                extra=event(
+                    "control.skipped", subscription=owned.plan.name, topic=owned.topic, partition=owned.partition
+                ),
+            )
 
 
 async def _unschedule(owned: OwnedPartition, text: str) -> None:
     try:
         token = DelayToken.read(text)
     except UsageError as error:
-        _log.warning("subscription %s skips a control record: %s", owned.plan.name, error)
+        _log.warning(
+            "subscription %s skips a control record: %s",
+            owned.plan.name,
+            error,
+            extra=event("control.skipped", subscription=owned.plan.name, topic=owned.topic, partition=owned.partition),
+        )
         return
     if not await owned.timers.revoke(token):
-        _log.info("subscription %s: nothing was cancelled, message %s has left", owned.plan.name, token.id)
+        _log.info(
+            "subscription %s: nothing was cancelled, message %s has left",
+            owned.plan.name,
+            token.id,
+            extra=event(
+                "message.not_cancelled", subscription=owned.plan.name, topic=owned.topic, partition=owned.partition
+            ),
+        )
 
 
 def _letters(op: ControlOp) -> dict[int, int | None]:

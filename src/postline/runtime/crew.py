@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from postline.clock import Clock, Timer
+from postline.logs.handled import HANDLED, Hide
 from postline.runtime.breaker import Circuit
 from postline.runtime.calls import HANDLING
 from postline.runtime.context import Context
@@ -29,6 +30,8 @@ class Worker:
     __slots__ = (
         "attempt",
         "calls",
+        "context",
+        "crew",
         "dropped",
         "handled",
         "lane",
@@ -43,7 +46,10 @@ class Worker:
         "timed_out",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, crew: Crew) -> None:
+        self.crew = crew
+        #: Of its newest attempt.
+        self.context: Context[Any] | None = None
         self.task: asyncio.Task[None] | None = None
         self.owned: OwnedPartition | None = None
         self.lane: Lane | None = None
@@ -70,6 +76,33 @@ class Worker:
     def ended(self) -> int:
         """Of the calls that a thread makes for it, how many have ended."""
         return sum(context.closed for _, context in self.calls)
+
+    # -- what is handled, where somebody logs (`logs.handled.Handled`) ----------------------------
+
+    def _at(self) -> Context[Any] | None:
+        """The attempt that runs; None between attempts.
+
+        Tasks that handlers made see the worker as it is now, and may be of an attempt before. From the first of their
+        lines on the crew notes each attempt in the context variable itself, which tasks keep as they begin.
+        """
+        try:
+            current = asyncio.current_task()
+        except RuntimeError:
+            current = self.task if self.calls else None  # in the call's own thread, or in another
+        if current is not self.task:
+            self.crew.exact = True
+        found = next((each for _, each in self.calls if not each.closed), self.context)
+        return None if found is None or found.closed else found
+
+    def log_fields(self) -> dict[str, Any]:
+        """What lines carry that are logged in its attempt."""
+        context = self._at()
+        return {"subscription": self.crew.name} if context is None else context.log_fields()
+
+    def log_hide(self) -> Hide | None:
+        """Hides what is sensitive in what it handles."""
+        context = self._at()
+        return None if context is None else context.log_hide()
 
 
 class Waiting(Protocol):
@@ -98,6 +131,8 @@ class Crew:
 
     #: Whether it chooses the next lane anew after each attempt.
     turns = False
+    #: Each attempt is noted in `HANDLED`, for tasks that log after it; not before any does, since it costs something.
+    exact = False
 
     def __init__(self, name: str, concurrency: int) -> None:
         self.name, self.concurrency = name, concurrency
@@ -138,7 +173,7 @@ class Crew:
                 return
         if len(self.workers) < self.concurrency:
             self._waking = True
-            worker = Worker()
+            worker = Worker(self)
             self.workers.append(worker)
             worker.task = asyncio.get_running_loop().create_task(self._work(worker), name=f"{self.name} worker")
             worker.task.add_done_callback(self._ended)
@@ -156,6 +191,7 @@ class Crew:
 
     async def _work(self, worker: Worker) -> None:
         HANDLING.set(self.name)
+        HANDLED.set(worker)
         self._waking = False
         while not self.stopping:  # a handler may have swallowed the cancellation
             try:

@@ -7,10 +7,12 @@ from typing import Any
 
 from postline.errors import MessageTooLarge, UsageError
 from postline.log.port import Append, Record
+from postline.logs.handled import Hide
 from postline.message import Envelope
 from postline.runtime.answering import Answers
 from postline.runtime.context import Context
 from postline.runtime.delays import pack_append
+from postline.runtime.logged import fields_of, hide_of
 from postline.runtime.surroundings import Surroundings
 
 __all__ = ["PartitionDesk"]
@@ -90,6 +92,14 @@ class PartitionDesk:
     def now_ms(self) -> int:
         """Wall-clock milliseconds."""
         return self.around.clock.now_ms()
+
+    def log_fields(self, context: Context[Any]) -> dict[str, Any]:
+        """What lines that are logged in this attempt carry."""
+        return fields_of(self.plan, context)
+
+    def log_hide(self, context: Context[Any]) -> Hide | None:
+        """Hides what the record's contract marks as sensitive; None where it marks nothing."""
+        return hide_of(self.plan, [context.record])
 
     def _answering(self) -> Answers:
         if self.answers is None:

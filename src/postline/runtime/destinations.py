@@ -7,6 +7,7 @@ import logging
 from postline.contracts import Partitioner
 from postline.contracts.cloudevents import UNIQUE_ID
 from postline.log.port import Append, Log
+from postline.logs.events import event
 
 __all__ = ["Destinations"]
 
@@ -47,5 +48,8 @@ class Destinations:
                 "topic %s has other partitions than when message %s was delayed, and something else than its key "
                 "places it: it goes to partition %d still",
                 *(append.topic, append.envelope.id, append.partition),
+                extra=event(
+                    "message.misplaced", topic=append.topic, partition=append.partition, message_id=append.envelope.id
+                ),
             )
         return True

@@ -11,7 +11,7 @@ from postline.log.port import SCHEMA_ID_SHIFT, Record
 from postline.runtime.deadletters import MaskedError, cause_texts, error_text, stack_of
 from postline.runtime.handlers import Handler
 
-__all__ = ["discreet"]
+__all__ = ["Unreadable", "discreet", "hidden_in"]
 
 
 def discreet(error: BaseException, handler: Handler | None, record: Record) -> BaseException:
@@ -19,20 +19,34 @@ def discreet(error: BaseException, handler: Handler | None, record: Record) -> B
 
     What a handler makes of a value, a part or another spelling of it, can't be known and stays.
     """
-    if handler is None or not record[4]:
-        return error
     try:
-        if not (schemas := _marking(handler, record)):
-            return error
-        plain = handler.plain(record)
-    except Exception:  # noqa: BLE001 - what can't be read can't be looked for, so that nothing may be told
+        texts = hidden_in(handler, record)
+    except Unreadable:
         return MaskedError.of(error, MASK, f"{type(error).__qualname__}: {MASK}\n")
-    texts = {each for schema in schemas for each in hidden_texts(schema, plain)}
+    if not texts:
+        return error
     text, stack = error_text(error), stack_of(error)
     shown, shown_stack = without_texts(text, texts), without_texts(stack, texts)
     if (shown, shown_stack) == (text, stack):
         return error
     return MaskedError.of(error, shown, shown_stack, [without_texts(each, texts) for each in cause_texts(error)])
+
+
+class Unreadable(Exception):
+    """What a record has of sensitive values can't be known, so that nothing may be told."""
+
+
+def hidden_in(handler: Handler | None, record: Record) -> set[str]:
+    """The values of the record's sensitive fields, as texts may have them. Raises Unreadable."""
+    if handler is None or not record[4]:
+        return set()
+    try:
+        if not (schemas := _marking(handler, record)):
+            return set()
+        plain = handler.plain(record)
+    except Exception as error:  # what can't be read can't be looked for
+        raise Unreadable from error
+    return {each for schema in schemas for each in hidden_texts(schema, plain)}
 
 
 def _marking(handler: Handler, record: Record) -> list[Schema]:

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from postline.errors import DecodeError
 from postline.log.port import Record
+from postline.logs.events import event
 from postline.runtime.edits import edited
 from postline.runtime.entries import DEAD, HELD, DeadEntry, EditEntry, HeldEntry, decode_entry, offset_key
 from postline.runtime.intents import Discard
@@ -56,6 +57,9 @@ async def dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], dispo
         _log.warning(
             "subscription %s has no dead letter %s to %s, or it was redriven since it was seen",
             *(owned.plan.name, _named(owned.partition, left), disposal.action),
+            extra=event(
+                "dead_letter.unknown", subscription=owned.plan.name, topic=owned.topic, partition=owned.partition
+            ),
         )
 
 
@@ -80,7 +84,19 @@ def _discard(owned: OwnedPartition, letters: Mapping[int, DeadEntry], reason: st
         first, number = next(iter(letters)), len(letters)
         more = f" and {number - 1} more" if number > 1 else ""
         _log.info(
-            "subscription %s discards dead letter %d:%d%s: %s", owned.plan.name, owned.partition, first, more, reason
+            "subscription %s discards dead letter %d:%d%s: %s",
+            owned.plan.name,
+            owned.partition,
+            first,
+            more,
+            reason,
+            extra=event(
+                "dead_letter.discarded",
+                subscription=owned.plan.name,
+                topic=owned.topic,
+                partition=owned.partition,
+                offset=first,
+            ),
         )
 
 
@@ -92,7 +108,18 @@ async def _discard_held(owned: OwnedPartition, offset: int, reason: str) -> bool
     answered = owned.answers
     records = [] if answered is None else await owned.around.log.read_offsets(owned.topic, owned.partition, [offset])
     if not owned.holding.discard_held(offset, decode_entry(data, HeldEntry)):
-        _log.warning("subscription %s can't discard record %d: it is being handled", owned.plan.name, offset)
+        _log.warning(
+            "subscription %s can't discard record %d: it is being handled",
+            owned.plan.name,
+            offset,
+            extra=event(
+                "dead_letter.busy",
+                subscription=owned.plan.name,
+                topic=owned.topic,
+                partition=owned.partition,
+                offset=offset,
+            ),
+        )
     elif answered is not None:
         for record in records:
             answered.fault(record, Discard(reason or "discarded by an operator"), redrivable=False)
@@ -107,7 +134,20 @@ async def _edit(owned: OwnedPartition, letters: Mapping[int, DeadEntry], disposa
     for offset in fit:
         owned.holding.edits.put(offset, edit)
         owned.unit.moved = True
-        _log.info("subscription %s: %s edited dead letter %d:%d", owned.plan.name, edit.by, owned.partition, offset)
+        _log.info(
+            "subscription %s: %s edited dead letter %d:%d",
+            owned.plan.name,
+            edit.by,
+            owned.partition,
+            offset,
+            extra=event(
+                "dead_letter.edited",
+                subscription=owned.plan.name,
+                topic=owned.topic,
+                partition=owned.partition,
+                offset=offset,
+            ),
+        )
     if disposal.run:
         await _redrive(owned, fit, disposal.run)
 
@@ -120,6 +160,19 @@ def _fits(owned: OwnedPartition, record: Record) -> bool:
     try:
         handler.read(record)
     except DecodeError as error:
-        _log.error("subscription %s refuses an edit of %d:%d: %s", owned.plan.name, owned.partition, record[0], error)
+        _log.error(
+            "subscription %s refuses an edit of %d:%d: %s",
+            owned.plan.name,
+            owned.partition,
+            record[0],
+            error,
+            extra=event(
+                "dead_letter.edit_refused",
+                subscription=owned.plan.name,
+                topic=owned.topic,
+                partition=owned.partition,
+                offset=record[0],
+            ),
+        )
         return False
     return True

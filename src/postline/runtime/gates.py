@@ -12,6 +12,7 @@ from postline.clock import Clock
 from postline.contracts import Bound
 from postline.errors import BackPressure, LogError, LogUnavailable, MissingCapability, UnknownSubscription
 from postline.log.port import Append, Bounds, Capability, Log
+from postline.logs.events import event
 from postline.runtime.lagging import Flow, Lag, lag_of
 from postline.runtime.weighing import Weights
 
@@ -214,6 +215,7 @@ class Gate:
                 "topic %s is bounded by subscription %s, which does not exist or reads another topic: nobody waits for "
                 "it until it does",
                 *(self.topic, name),
+                extra=event("bound.unknown_subscription", topic=self.topic, subscription=name),
             )
 
     def _watch(self) -> None:

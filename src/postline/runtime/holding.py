@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
 from postline.log.port import Record
+from postline.logs.events import event
 from postline.runtime.deadletters import Burial, Copies, dead_letter_copy, describe, envelope_or_blank, source_of
 from postline.runtime.edits import Edits
 from postline.runtime.entries import (
@@ -199,6 +200,13 @@ class Holding:
                 _log.error(
                     "subscription %s holds %d records of %s partition %d, so it pauses: redrive or discard",
                     *(plan.name, counts.records, plan.topic, owned.partition),
+                    extra=event(
+                        "partition.full_of_held",
+                        subscription=plan.name,
+                        topic=plan.topic,
+                        partition=owned.partition,
+                        records=counts.records,
+                    ),
                 )
         elif counts.records < plan.held_records_max * 0.9 and counts.size_bytes < plan.held_bytes_max * 0.9:
             owned.resume(HELD_RECORDS)
@@ -269,6 +277,13 @@ class Holding:
         _log.error(
             "subscription %s lost held record %d of %s partition %d: the log does not have it any more",
             *(self._owned.plan.name, offset, self._owned.topic, self._owned.partition),
+            extra=event(
+                "record.lost",
+                subscription=self._owned.plan.name,
+                topic=self._owned.topic,
+                partition=self._owned.partition,
+                offset=offset,
+            ),
         )
 
     def release(self, record: Record, outcome: Outcome) -> None:

@@ -8,6 +8,7 @@ import threading
 from types import TracebackType
 
 from postline.clock import Clock
+from postline.logs.events import event
 from postline.runtime.stacks import thread_stack
 
 __all__ = ["LoopWatch"]
@@ -53,4 +54,5 @@ class LoopWatch:
                 _log.warning(
                     "the event loop has not turned for %.1f s, so nothing goes on in this process; it stands at\n%s",
                     *(self._clock.monotonic() - turned, thread_stack(self._ident).rstrip()),
+                    extra=event("loop.stalled"),
                 )

@@ -8,8 +8,10 @@ from typing import Any
 
 from postline.contracts.priorities import Priority
 from postline.log.port import Assignment, Membership, PartitionCommit, Record
+from postline.logs.events import event
 from postline.message import Envelope
 from postline.runtime.aging import Aging
+from postline.runtime.complaints import Place
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.desk import PartitionDesk
@@ -168,6 +170,7 @@ class OwnedPartition(PartitionDesk):
             _log.warning(
                 "subscription %s filters records of type %r, which no version of it ever handled",
                 *(self.plan.name, type_name),
+                extra=event("type.filtered", subscription=self.plan.name, topic=self.topic, type=type_name),
             )
 
     def lost_to_retention(self, number: int, first: int, log_start: int) -> None:
@@ -178,6 +181,13 @@ class OwnedPartition(PartitionDesk):
         _log.error(
             "subscription %s lost %d records of %s partition %d to retention, which begins at %d now",
             *(self.plan.name, number, self.topic, self.partition, log_start),
+            extra=event(
+                "records.lost_to_retention",
+                subscription=self.plan.name,
+                topic=self.topic,
+                partition=self.partition,
+                records=number,
+            ),
         )
 
     async def prepare(self, records: Sequence[Record]) -> None:
@@ -214,6 +224,9 @@ class OwnedPartition(PartitionDesk):
         """The attempt succeeded: its outputs and state changes go with its settlement."""
         self.settle(item, Outcome.DONE)
         self.keep_outputs(context)
+        if item[0] is None and context.attempt > 1:
+            place = Place(self.topic, self.partition, context.offset)
+            self.around.complaints.released(place, context.attempt)
 
     def keep_outputs(self, context: Context[Any]) -> None:
         """Put what the handler published and stored into the next commit."""

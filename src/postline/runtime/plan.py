@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
 
-from postline.contracts.masking import hides
 from postline.contracts.priorities import Priority
 from postline.errors import SettingsError
 from postline.log.port import UNREADABLE_TYPE, StartAt
@@ -50,6 +49,8 @@ class Plan:
     service: str
     start: StartAt
     keyed: bool = True
+    #: The topic's key as text, as its contract declares it; "" if it has none.
+    key_text: str = ""
     aliases: tuple[str, ...] = ()
     #: Attempts at the same time, in each process.
     concurrency: int = 64
@@ -57,8 +58,6 @@ class Plan:
     order: Order = "key"
     after: After = "continue"
     dedup: Dedup | None = None
-    #: The field that its topic is keyed by, as the contract says it; "" where none is.
-    key_path: str = ""
     dead_letter_policy: DeadLetterPolicy = field(default_factory=DeadLetterPolicy)
     #: Most messages given to one call of a batch handler; None for one by one.
     batch: int | None = None
@@ -112,13 +111,6 @@ class Plan:
     def examines(self) -> bool:
         """Whether messages are decoded before they reach their lane; asked once its handlers are there."""
         return self.dedup is not None or any(handler.where is not None for handler in self.handlers.values())
-
-    @cached_property
-    def hides_keys(self) -> bool:
-        """Whether keys must not be told: they are a field that a contract of its handlers marks as sensitive."""
-        if not self.key_path or self.key_path.endswith("()"):
-            return False
-        return any(hides(each.reading.schema, self.key_path) for each in self.handlers.values())
 
     def handler_of(self, type_name: str) -> Handler | None:
         """Who handles a type; a record whose envelope can't be read has one that refuses it, for its dead letter."""

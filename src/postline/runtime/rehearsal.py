@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from postline.errors import DecodeError, Refused
 from postline.log.port import Record
+from postline.logs.handled import HANDLED
 from postline.runtime.calls import HANDLING, Calls, publish_result
 from postline.runtime.context import Context
 from postline.runtime.desk import PartitionDesk
@@ -99,7 +100,7 @@ class Rehearsal:
         batched = self._plan.batch is not None
         keys = None if not batched or record[2] is None else frozenset({record[2]})
         context: Context[Any] = Context(desk, record, batch_keys=keys)
-        token = HANDLING.set(desk.subscription)
+        token, handled = HANDLING.set(desk.subscription), HANDLED.set(context)
         try:
             limit = handler.timeout_seconds or self._plan.timeout_seconds
             async with asyncio.timeout(limit):
@@ -114,6 +115,7 @@ class Rehearsal:
             return
         finally:
             HANDLING.reset(token)
+            HANDLED.reset(handled)
             context.closed = True
         desk.states.update(context.staged or {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from postline.log.port import Assignment, PartitionCommit
+from postline.logs.events import event
 from postline.runtime.control import CONTROL_POSITION, OPERATOR, ControlOp, position_entry
 from postline.runtime.entries import (
     CONTROL,
@@ -68,6 +69,14 @@ async def reset_commit(owned: OwnedPartition, op: ControlOp, control_offset: int
     _log.warning(
         "subscription %s moves %s partition %d from %d to %d and discards %d held records",
         *(owned.plan.name, owned.topic, owned.partition, owned.window.position, target, discarded),
+        extra=event(
+            "partition.reset",
+            subscription=owned.plan.name,
+            topic=owned.topic,
+            partition=owned.partition,
+            offset=target,
+            discarded=discarded,
+        ),
     )
     old = owned.assignment
     moved = Assignment(old.subscription, old.topic, old.partition, old.epoch, target, progress.encode())

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from postline.log.port import Append
+from postline.logs.events import event
 from postline.runtime.causes import Causes
 from postline.runtime.gates import LOOK_SECONDS, RELEASED, Gate, nap
 from postline.runtime.partition import OwnedPartition
@@ -111,4 +112,9 @@ class Restraint:
         if topic:
             self._causes.begin(REASON, topic)
         if self.stopped and not before:
-            _log.info("subscription %s fetches no more until topic %s is below its bound", self._plan.name, topic)
+            _log.info(
+                "subscription %s fetches no more until topic %s is below its bound",
+                self._plan.name,
+                topic,
+                extra=event("bound.reached", subscription=self._plan.name, topic=topic),
+            )

@@ -13,6 +13,7 @@ from postline.runtime.alarms import DeadLetterAlarms
 from postline.runtime.complaints import Complaints
 from postline.runtime.destinations import Destinations
 from postline.runtime.gates import Gates
+from postline.runtime.life import Life
 from postline.runtime.outlet import Outlet
 from postline.runtime.plan import Plan
 from postline.runtime.versions import SchemaSource, Versions
@@ -48,6 +49,7 @@ class Surroundings:
         #: Whether slow handlers are named.
         self.watches = False
         self.complaints = Complaints(plan.name, clock)
+        self.life = Life(plan)
         #: Types that were filtered because nobody ever handled them; each is named once.
         self.filtered_types: set[str] = set()
         #: Where what waited goes by now.

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeAlias
 from postline.clock import Timer
 from postline.errors import LogError
 from postline.log.port import Assignment, Membership
+from postline.logs.events import event
 from postline.runtime.delays import DelayToken, Waiting, offset_in, unpack_append
 from postline.runtime.entries import DEAD, HELD, TIMERS, TimerEntry, decode_entry, encode_entry, offset_key
 from postline.runtime.plan import Plan
@@ -291,7 +292,13 @@ class Timers:
     def _leave(self, entry: TimerEntry, why: str) -> None:
         """Let it stay in state, for whoever takes the partition up next."""
         plan = self._owned.plan
-        _log.error("subscription %s keeps timer %s, which is due but %s", plan.name, entry.token, why)
+        _log.error(
+            "subscription %s keeps timer %s, which is due but %s",
+            plan.name,
+            entry.token,
+            why,
+            extra=event("timer.kept", subscription=plan.name),
+        )
 
     def committed(self) -> None:
         """A commit of the partition is durable."""
@@ -314,7 +321,12 @@ class Timers:
             except LogError as error:
                 if not error.retryable:
                     raise
-                _log.warning("subscription %s can't read its timers, tries again: %s", self._owned.plan.name, error)
+                _log.warning(
+                    "subscription %s can't read its timers, tries again: %s",
+                    self._owned.plan.name,
+                    error,
+                    extra=event("log.unavailable", subscription=self._owned.plan.name, partition=self._owned.partition),
+                )
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, _RETRY_SECONDS_MAX)
 

@@ -14,6 +14,7 @@ from postline.errors import TopicMismatch, UnknownTopic
 from postline.log.needs import Change, ChangeKind, Need, SubscriptionNeed, TopicSpec
 from postline.log.planning import IDENTITY_FIXED, identity_of, refusal_of
 from postline.log.port import Capability, Log
+from postline.logs.events import event
 from postline.runtime.announce import own_topics
 from postline.runtime.plan import CONTROL_SUFFIX, Plan
 from postline.settings import Settings
@@ -130,7 +131,7 @@ class Topology:
             self._refuse(changes)
             await self._take_specs()
         for warning in warnings_in(changes):
-            _log.warning("%s", warning)
+            _log.warning("%s", warning, extra=event("topic.differs"))
 
     async def prepare_more(self, plans: Sequence[Plan]) -> None:
         """Make, or check, the own topics of subscriptions to topics that are `prepare`d. Raises UnknownTopic."""

@@ -6,6 +6,7 @@ import logging
 from typing import NamedTuple
 
 from postline.clock import Clock, Timer
+from postline.logs.events import event
 from postline.runtime.causes import Causes
 from postline.runtime.crew import Worker
 from postline.runtime.plan import Plan
@@ -63,7 +64,12 @@ class Watchdog:
                 self._seen[worker] = self._looked_at(worker, before.get(worker), now)
         for name in self._slow - {seen.named for seen in self._seen.values()}:
             self._slow.remove(name)
-            _log.info("subscription %s: handler %s has come back", self._plan.name, name)
+            _log.info(
+                "subscription %s: handler %s has come back",
+                self._plan.name,
+                name,
+                extra=event("handler.back", subscription=self._plan.name, handler=name),
+            )
             self._causes.end("handler", name)
         self._timer = self._clock.call_later(self._pause, self._look)
 
@@ -92,6 +98,7 @@ class Watchdog:
         _log.warning(
             "subscription %s: handler %s has been at %s for %.0f s and does not come back; it stands at\n%s",
             *(self._plan.name, handler, place, seconds, stack.rstrip()),
+            extra=event("handler.stalled", subscription=self._plan.name, handler=handler),
         )
         since_ms = self._clock.now_ms() - round(seconds * 1000)
         self._causes.begin("handler", handler, f"at {place}\n{stack}", since_ms)

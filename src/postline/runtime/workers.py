@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from postline.errors import DecodeError, LogError, MessageError, Refused
-from postline.runtime.attempts import is_noted, noted_context
+from postline.logs.events import event
+from postline.logs.handled import HANDLED
 from postline.runtime.batches import run_batch, run_single_of_batch
 from postline.runtime.breaker import Circuit
 from postline.runtime.calls import Calls, call_each, publish_result
+from postline.runtime.complaints import Place
 from postline.runtime.context import Context
 from postline.runtime.crew import Crew, Worker
 from postline.runtime.deadletters import describe
@@ -136,7 +138,14 @@ class WorkerPool:
         except LogError as error:
             if not error.retryable:
                 raise
-            _log.warning("subscription %s can't read held records and tries again: %s", self._plan.name, error)
+            _log.warning(
+                "subscription %s can't read held records and tries again: %s",
+                self._plan.name,
+                error,
+                extra=event(
+                    "log.unavailable", subscription=self._plan.name, topic=owned.topic, partition=owned.partition
+                ),
+            )
             await owned.around.clock.sleep(_READ_AGAIN_SECONDS)
 
     async def _run_lane(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
@@ -168,8 +177,7 @@ class WorkerPool:
     async def _run_items(self, worker: Worker, owned: OwnedPartition, lane: Lane) -> None:
         """Attempt the lane's records one by one until it is empty, waits, or needs another way."""
         items, call_of, wrapped = lane.items, self.calls.of, self.calls.wrapped
-        answers, last_attempt = owned.answers, worker.last_attempt
-        context_of: Callable[..., Context[Any]] = noted_context if is_noted() else Context
+        answers, last_attempt, exact = owned.answers, worker.last_attempt, self._crew.exact
         last: Handler | None = None  # what is asked of a handler is asked once for a stretch of its records
         while items and not owned.draining and worker.attempt < last_attempt:
             item = items[0]
@@ -186,7 +194,9 @@ class WorkerPool:
                 self.undo_cancel(worker)
             worker.attempt += 1
             worker.limit = handler.timeout_seconds
-            context = context_of(owned, record, lane.attempts + 1)
+            context = worker.context = Context(owned, record, lane.attempts + 1)
+            if exact:
+                HANDLED.set(context)
             try:
                 if answers is not None:
                     context.opened = owned.opened.pop(record[0], context.opened)
@@ -280,6 +290,7 @@ class WorkerPool:
                 break  # the next one may be cancelled, or expire, while this one runs
         worker.attempt += len(calls)
         worker.calls = calls
+        HANDLED.set(worker)  # which knows the call that the thread is at
         try:
             done, failure = await self.calls.in_thread(call_each, handler, calls, owned)
         finally:
@@ -363,7 +374,7 @@ class WorkerPool:
         if self.circuits and self.awaits_backend(worker, item[3], error):
             return False
         lane.attempts += 1
-        place = f"{owned.topic} {owned.partition}:{item[2][0]}"
+        place = Place(owned.topic, owned.partition, item[2][0])
         complaints = owned.around.complaints
         policy = (item[3].retry if item[3] is not None else None) or self._plan.retry
         decision = decide(policy, lane.attempts, error, owned.around.random)

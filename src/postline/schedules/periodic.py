@@ -14,6 +14,7 @@ import msgspec
 
 from postline.errors import UsageError
 from postline.ids import derived_id
+from postline.logs.events import event
 from postline.message import Envelope
 from postline.runtime.context import Context
 from postline.runtime.entries import SCHEDULES, TimerEntry, pages_of
@@ -171,7 +172,12 @@ class Periodics:
             if name not in self.by_name:
                 owned.unit.delete(SCHEDULES, name.encode())
                 owned.timers.cancel(planned.planned_ms, _token(name))
-                _log.info("schedule %s of service %s is not in this version: it stops", name, owned.plan.service)
+                _log.info(
+                    "schedule %s of service %s is not in this version: it stops",
+                    name,
+                    owned.plan.service,
+                    extra=event("schedule.stopped", schedule=name, service=owned.plan.service),
+                )
         route = owned.around.outlet.route(self._topic.run(key="", planned_ms=0))
         for periodic in self.by_name.values():
             if route.partition_of(periodic.name.encode()) == owned.partition:
@@ -208,7 +214,11 @@ class Periodics:
         """Handle one run: call its function."""
         periodic = self.by_name.get(message.key)
         if periodic is None:
-            _log.warning("schedule %s is not in this version: its run is left out", message.key)
+            _log.warning(
+                "schedule %s is not in this version: its run is left out",
+                message.key,
+                extra=event("schedule.left_out", schedule=message.key),
+            )
             return None
         planned_at = datetime.fromtimestamp(message.planned_ms / 1000, UTC)
         if periodic.rule.zone is not None:
@@ -234,7 +244,11 @@ def _set(owned: OwnedPartition, periodic: Periodic, planned_ms: int | None) -> N
     name = periodic.name.encode()
     if planned_ms is None:
         owned.unit.delete(SCHEDULES, name)
-        _log.error("schedule %s has no more planned times", periodic.name)
+        _log.error(
+            "schedule %s has no more planned times",
+            periodic.name,
+            extra=event("schedule.ended", schedule=periodic.name),
+        )
         return
     owned.unit.put(SCHEDULES, name, _ENCODER.encode(Planned(periodic.rule.text, planned_ms)))
     owned.timers.set(planned_ms, _token(periodic.name), KIND, name, home=name)

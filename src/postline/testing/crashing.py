@@ -21,7 +21,7 @@ import msgspec
 from postline.app import App, open_environment
 from postline.errors import UsageError
 from postline.log.port import Assignment, CommitUnit, GroupSpec, Log, Membership, PartitionOwner
-from postline.runtime.attempts import attempt_here, note_attempts
+from postline.logs.handled import HANDLED
 from postline.runtime.handlers import Handler
 from postline.runtime.plan import Plan
 from postline.runtime.progress import Progress
@@ -80,14 +80,13 @@ class Boundaries:
 
     def reach(self, kind: str) -> None:
         """This boundary; the record is that of the attempt that runs here, if one does."""
-        attempt, key = attempt_here(), (kind, "", "", 0)
-        if attempt is not None:
-            context = attempt.context
-            record = f"{context.topic} {context.partition}:{context.offset}"
-            key = (kind, context.subscription, record, context.attempt)
+        handled = HANDLED.get()
+        at = {} if handled is None else handled.log_fields()
+        key = (kind, "", "", 0)
+        if "offset" in at:
+            key = (kind, at["subscription"], f"{at['topic']} {at['partition']}:{at['offset']}", at["attempt"])
         self._seen[key] += 1
-        place = "" if attempt is None else self.places.get(f"{key[1]} {attempt.context.record[3]}", "")
-        point = Point(*key, self._seen[key], place)
+        point = Point(*key, self._seen[key], self.places.get(f"{key[1]} {at.get('handler')}", ""))
         os.write(self._file, msgspec.json.encode(point) + b"\n")
         if point == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -132,7 +131,7 @@ def _watched_plan(made: Callable[..., Plan], boundaries: Boundaries, service: st
         code = getattr(function, "__code__", None)
         line = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
         called = f"{function.__module__}.{getattr(function, '__qualname__', handler.type_name)}"
-        boundaries.places[f"{name} {handler.type_name}"] = called + line
+        boundaries.places[f"{name} {getattr(handler.function, '__qualname__', handler.type_name)}"] = called + line
         watched[id(handler)] = replace(handler, function=boundaries.around("the handler", handler.function))
     handlers = {kind: watched[id(handler)] for kind, handler in plan.handlers.items()}
     return replace(plan, handlers=handlers, concurrency=1)
@@ -176,7 +175,9 @@ def watch_calls(inside: Sequence[str], boundaries: Boundaries) -> None:
         for each in owners:
             owner = getattr(owner, each)
         setattr(owner, name, boundaries.around(target, getattr(owner, name)))
-    sqlite3.connect = functools.partial(_connect, sqlite3.connect, _sqlite_class(boundaries))
+    sqlite3.connect = sqlite3.dbapi2.connect = functools.partial(
+        _connect, sqlite3.connect, _sqlite_class(boundaries)
+    )
 
 
 def _connect(connect: Callable[..., Any], watched: type[sqlite3.Connection], *arguments: Any, **named: Any) -> Any:
@@ -190,15 +191,23 @@ _FACTORY = 6
 
 
 def _sqlite_class(boundaries: Boundaries) -> type[sqlite3.Connection]:
-    def watched(name: str) -> Any:
-        plain = getattr(sqlite3.Connection, name)
+    def watched(owner: type, name: str) -> Any:
+        plain = getattr(owner, name)
 
-        def call(self: sqlite3.Connection, *arguments: Any, **named: Any) -> Any:
-            if attempt_here() is None:  # not from a handler
+        def call(self: Any, *arguments: Any, **named: Any) -> Any:
+            if HANDLED.get() is None:  # not from a handler
                 return plain(self, *arguments, **named)
             return boundaries.around(f"sqlite3 {name}", plain)(self, *arguments, **named)
 
         return call
+
+    def members(owner: type, *names: str) -> dict[str, Any]:
+        return {name: watched(owner, name) for name in names}
+
+    cursor = type("WatchedCursor", (sqlite3.Cursor,), members(sqlite3.Cursor, *_STATEMENTS))
+
+    def cursor_of(self: sqlite3.Connection, factory: Any = cursor) -> Any:
+        return sqlite3.Connection.cursor(self, factory)
 
     def end(self: sqlite3.Connection, kind: Any, error: Any, trace: Any) -> bool:
         if kind is None:
@@ -207,8 +216,11 @@ def _sqlite_class(boundaries: Boundaries) -> type[sqlite3.Connection]:
             self.rollback()
         return False
 
-    members = {name: watched(name) for name in ("execute", "executemany", "executescript", "commit")}
-    return type("WatchedConnection", (sqlite3.Connection,), {**members, "__exit__": end})
+    own = {**members(sqlite3.Connection, *_STATEMENTS, "commit"), "cursor": cursor_of, "__exit__": end}
+    return type("WatchedConnection", (sqlite3.Connection,), own)
+
+
+_STATEMENTS = ("execute", "executemany", "executescript")
 
 
 # -- the run ---------------------------------------------------------------------------------------------
@@ -216,7 +228,6 @@ def _sqlite_class(boundaries: Boundaries) -> type[sqlite3.Connection]:
 
 async def run(orders: Orders) -> None:
     """Run the app until all is handled and nothing waits for a retry; or until the process kills itself."""
-    note_attempts()
     boundaries = Boundaries(orders)
     watch_calls(orders.inside, boundaries)
     app = load(orders.target)

@@ -17,6 +17,8 @@ from typing import Any, TypeAlias
 import apsw
 import msgspec
 
+from postline.logs.events import event
+
 __all__ = ["CacheBroken", "CacheKey", "Change", "StateCache", "remove_cache"]
 
 _log = logging.getLogger("postline.log.kafka")
@@ -184,7 +186,12 @@ def _opened(path: Path, key: CacheKey, *, private: bool) -> tuple[apsw.Connectio
             connection = _connection(path, private=private)
             applied, saved_ms = _trusted(connection, path, key)
         except (apsw.Error, CacheBroken) as error:
-            _log.info("The state cache %s is begun anew from the changelog: %s.", path, error)
+            _log.info(
+                "The state cache %s is begun anew from the changelog: %s.",
+                path,
+                error,
+                extra=event("state.cache_anew", path=path),
+            )
             if connection is not None:
                 _drop(connection)
         else:

@@ -21,6 +21,7 @@ from postline.errors import LogUnavailable
 from postline.log.kafka.options import Options, default_cache_directory
 from postline.log.kafka.slots import Slot, take_slot
 from postline.log.kafka.translation import translated, unreachable
+from postline.logs.events import event
 
 __all__ = ["Cluster"]
 
@@ -38,7 +39,7 @@ class _ClientLog:
     def log(self, level: int, text: str, *parts: object) -> None:
         """Pass a line on; its own grading takes many expected things for fatal."""
         del level
-        self._log.debug(text, *parts)
+        self._log.debug(text, *parts, extra=event("kafka.client"))
 
 
 _THREADS = 16
@@ -230,20 +231,24 @@ class Cluster:
         last = self.last_error
         if last is None or (last.code() not in _DECISIVE and error.code() != KafkaError._ALL_BROKERS_DOWN):
             self.last_error = error
-        _log.debug("%s: %s", self.address, error.str())
+        _log.debug("%s: %s", self.address, error.str(), extra=event("kafka.client_error", log=self.address))
         if (
             error.code() == KafkaError._ALL_BROKERS_DOWN
             and self.cluster_id
             and not (self._away or self.stopping.is_set())
         ):
             self._away = True
-            _log.warning("%s can't be reached: what needs it waits", self.address)
+            _log.warning(
+                "%s can't be reached: what needs it waits",
+                self.address,
+                extra=event("log.unreachable", log=self.address),
+            )
 
     def reached(self) -> None:
         """Say so, if it was said that the cluster can't be reached."""
         if self._away:
             self._away = False
-            _log.warning("%s is reached again", self.address)
+            _log.warning("%s is reached again", self.address, extra=event("log.reached", log=self.address))
 
     # -- who this process is ------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from postline.log.kafka.takeover import Takeover
 from postline.log.kafka.units import UnitWriter
 from postline.log.kafka.watching import watch_group
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, PartitionOwner
+from postline.logs.events import event
 
 __all__ = ["KafkaMembership", "join"]
 
@@ -117,7 +118,11 @@ class KafkaMembership:
             try:
                 self._loop.call_soon_threadsafe(self._let_go)
             except RuntimeError:
-                _log.debug("the event loop of %s has ended", self._spec.subscription)
+                _log.debug(
+                    "the event loop of %s has ended",
+                    self._spec.subscription,
+                    extra=event("kafka.loop_ended", subscription=self._spec.subscription),
+                )
 
     def _let_go(self) -> None:
         if self._waiting is not None and not self._waiting.done():
@@ -231,7 +236,12 @@ class KafkaMembership:
                 await self._parts.cluster.run(self._parts.catalog.put, {self._me.key: None})
             except LogError as error:
                 # Nobody takes it for alive: that is the coordinator's to say.
-                _log.info("member %s could not take its name back: %s", self._me.client, error)
+                _log.info(
+                    "member %s could not take its name back: %s",
+                    self._me.client,
+                    error,
+                    extra=event("kafka.name_not_taken_back", member=self._me.client),
+                )
 
     async def abandon(self) -> None:
         """Be gone without settling anything, as a process that died is once the group has noticed; for tests."""

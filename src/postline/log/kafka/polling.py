@@ -24,6 +24,7 @@ from postline.log.kafka.ownership import Ownership
 from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import is_gap, record_of
 from postline.log.port import GAP_TYPE, Record
+from postline.logs.events import event
 
 __all__ = ["GroupConsumer", "GroupEvents", "Polling"]
 
@@ -178,7 +179,11 @@ class Polling:
         except LogError as error:
             self._events.failed(error)
         except Exception as error:  # noqa: BLE001 - a fault of ours ends what waits for this thread, or it waits for ever
-            _log.exception("the consumer of %s ended by a fault", self._topic)
+            _log.exception(
+                "the consumer of %s ended by a fault",
+                self._topic,
+                extra=event("kafka.consumer_fault", topic=self._topic),
+            )
             self._events.failed(
                 LogError(
                     f"The consumer of topic {self._topic} ended by a fault of Postline: {error!r}.",
@@ -190,7 +195,12 @@ class Polling:
 
     def _begin_anew(self, why: str) -> None:
         """The client is dead, as after its group was forgotten by a coordinator that lost its memory: take another."""
-        _log.error("the consumer of %s ended and is made anew: %s", self._topic, why)
+        _log.error(
+            "the consumer of %s ended and is made anew: %s",
+            self._topic,
+            why,
+            extra=event("kafka.consumer_anew", topic=self._topic),
+        )
         self._events.lost(list(self._ownership.granted))
         self._cursors.clear()
         self._candidate, self._held_back = None, False
@@ -204,7 +214,12 @@ class Polling:
         try:
             self._consumer.close()
         except (KafkaException, RuntimeError) as error:
-            _log.info("the consumer of %s did not leave its group cleanly: %s", self._topic, error)
+            _log.info(
+                "the consumer of %s did not leave its group cleanly: %s",
+                self._topic,
+                error,
+                extra=event("kafka.leave_failed", topic=self._topic),
+            )
 
     def _obey(self) -> None:
         while True:

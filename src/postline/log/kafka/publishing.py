@@ -30,6 +30,7 @@ from postline.log.kafka.transactions import (
 from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import headers_of, written
 from postline.log.port import Append
+from postline.logs.events import event
 
 __all__ = ["Publisher"]
 
@@ -221,7 +222,11 @@ class _Deliveries:
             try:
                 self._loop.call_soon_threadsafe(_resolve, reported)
             except RuntimeError:
-                _log.warning("%d delivery reports came after the event loop had ended", len(reported))
+                _log.warning(
+                    "%d delivery reports came after the event loop had ended",
+                    len(reported),
+                    extra=event("kafka.loop_ended"),
+                )
 
 
 def _resolve(reported: Sequence[_Delivery]) -> None:
@@ -403,4 +408,4 @@ class _Set:
         try:
             self._loop.call_soon_threadsafe(if_waiting)
         except RuntimeError:
-            _log.warning("an append ended after its event loop had")
+            _log.warning("an append ended after its event loop had", extra=event("kafka.loop_ended"))

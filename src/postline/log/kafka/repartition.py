@@ -27,6 +27,7 @@ from postline.log.kafka.changelog import change_in, outgoing
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.transactions import Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.needs import Placer, Repartitioning, StateEntry, TopicSpec
+from postline.logs.events import event
 
 __all__ = ["being_moved", "repartition"]
 
@@ -109,7 +110,12 @@ class _Moving:
             return found
 
         self._parts.catalog.update(change)
-        _log.info("topic %s has %d partitions now", wanted.topic, wanted.partitions)
+        _log.info(
+            "topic %s has %d partitions now",
+            wanted.topic,
+            wanted.partitions,
+            extra=event("topic.repartitioned", topic=wanted.topic, partitions=wanted.partitions),
+        )
 
     def take_back(self) -> None:
         """Bring state back to the partitions of before, and take the mark away; nothing happens if there is none."""
@@ -184,7 +190,12 @@ class _Moving:
                     self._transactions.run(list(_outgoing(entry.state_topic, changes)))
                     copy.apply(changes)
                     moved += sum(value is not None for _, (_, _, value) in changes)
-            _log.info("subscription %s: %d entries of state have moved", entry.name, moved)
+            _log.info(
+                "subscription %s: %d entries of state have moved",
+                entry.name,
+                moved,
+                extra=event("state.moved", subscription=entry.name, entries=moved),
+            )
 
     def _changes(self, copy: _Copy, page: Sequence[StateEntry], partitions: int) -> list[tuple[int, Change]]:
         """Puts where entries belong, unless there is one there already, and deletes where they don't."""

@@ -23,6 +23,7 @@ from postline.log.kafka.polling import Polling
 from postline.log.kafka.takeover import Takeover
 from postline.log.kafka.units import UnitWriter
 from postline.log.port import REVOKE_SECONDS, Assignment, PartitionCommit, PartitionOwner
+from postline.logs.events import event
 
 __all__ = ["Steward"]
 
@@ -71,6 +72,11 @@ class Steward:
                 "subscription %s leaves partitions %s of %s alone: the topic was given more than the %d declared ones;"
                 " `postline topics repartition` takes them in",
                 *(self.writer.group, sorted(set(partitions) - set(declared)), self.takeover.topic, self.declared),
+                extra=event(
+                    "partitions.left_alone",
+                    subscription=self.writer.group,
+                    partitions=sorted(set(partitions) - set(declared)),
+                ),
             )
         if declared:
             self._on_loop(lambda: self._begin(self._take_up(declared)))
@@ -154,7 +160,11 @@ class Steward:
                 self._drop(owned)
                 if not error.retryable:
                     raise
-                _log.warning("partitions %s could not be taken up and are tried again: %s", [*wanted], error)
+                _log.warning(
+                    "subscription %s could not take up partitions %s and tries again: %s",
+                    *(self.writer.group, [*wanted], error),
+                    extra=event("partitions.not_taken_up", subscription=self.writer.group, partitions=[*wanted]),
+                )
                 self._begin(self._take_up_later([*wanted]))
             else:
                 self._retry_seconds = _RETRY_SECONDS
@@ -263,7 +273,12 @@ class Steward:
             async with asyncio.timeout(_CHECKPOINT_SECONDS):
                 await self._in_commit_thread(lambda: self.writer.checkpoint(assignments))
         except (LogError, CacheBroken, TimeoutError) as error:
-            _log.info("the last checkpoint of %s could not be written: %s", self.writer.group, error)
+            _log.info(
+                "the last checkpoint of %s could not be written: %s",
+                self.writer.group,
+                error,
+                extra=event("state.checkpoint_failed", subscription=self.writer.group),
+            )
 
     def tell_lost(self, partitions: Sequence[int]) -> None:
         """Tell the owner, once, that these are over."""
@@ -310,7 +325,12 @@ class Steward:
             try:
                 await self._in_commit_thread(self.writer.copy_threatened)
             except LogError as error:
-                _log.warning("subscription %s could not copy held records: %s", self.writer.group, error)
+                _log.warning(
+                    "subscription %s could not copy held records: %s",
+                    self.writer.group,
+                    error,
+                    extra=event("held.copy_failed", subscription=self.writer.group),
+                )
 
     async def _in_commit_thread(self, work: Callable[[], T]) -> T:
         return await self._loop.run_in_executor(self._committing, work)

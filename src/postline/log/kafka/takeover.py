@@ -23,6 +23,7 @@ from postline.log.kafka.stamp import Stamp
 from postline.log.kafka.subscribing import check_topic
 from postline.log.kafka.transactions import Transactions
 from postline.log.port import Assignment
+from postline.logs.events import event
 
 __all__ = ["Takeover"]
 
@@ -52,6 +53,7 @@ class Takeover:
                 "subscription %s: a program that is none of Postline's, client %r on %s, consumes in its group; what it"
                 " is given we don't see: stop it",
                 *(self._names.group, each.client, each.host),
+                extra=event("group.foreign_member", subscription=self._names.group, client=each.client, host=each.host),
             )
         committed = self._stable(partitions)
         key = CacheKey(known.id, self._parts.cluster.cluster_id)
@@ -83,7 +85,12 @@ class Takeover:
             if each.client in said
         }
         for owner in {each.stamp.owner for each in committed if each.stamp} - {"", self._own_id} - live:
-            _log.warning("subscription %s: ending the open transaction of %s, which is gone", names.group, owner)
+            _log.warning(
+                "subscription %s: ending the open transaction of %s, which is gone",
+                names.group,
+                owner,
+                extra=event("kafka.transaction_ended", subscription=names.group, member=owner),
+            )
             transactions = Transactions(self._parts.cluster, owner)
             transactions.open()
             transactions.close()
@@ -95,7 +102,12 @@ class Takeover:
         try:
             return self._taken(committed, StateCache.open(path, key))
         except CacheBroken as error:
-            _log.warning("the state cache %s is of no use (%s) and is built anew", path, error)
+            _log.warning(
+                "the state cache %s is of no use (%s) and is built anew",
+                path,
+                error,
+                extra=event("state.cache_anew", path=path),
+            )
             remove_cache(path)
         try:
             return self._taken(committed, StateCache.open(path, key))
@@ -133,6 +145,7 @@ class Takeover:
                 "subscription %s: the committed offset of %s partition %d is gone (expired or deleted); it goes on from"
                 " the checkpoint at %d, so that what was handled after it is handled again",
                 *(*where, checkpoint.position),
+                extra=event("position.lost"),
             )
             return checkpoint.position, checkpoint.stamp, None
         stamp = committed.stamp
@@ -140,7 +153,10 @@ class Takeover:
             return committed.position, stamp, None
         if checkpoint is None:
             _log.warning(
-                "subscription %s begins %s partition %d at %d, as another program chose", *where, committed.position
+                "subscription %s begins %s partition %d at %d, as another program chose",
+                *where,
+                committed.position,
+                extra=event("position.chosen_by_others"),
             )
             return committed.position, _NEVER, None
         return checkpoint.position, checkpoint.stamp, committed.position

@@ -16,6 +16,7 @@ from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.translation import translated
 from postline.log.kafka.wire import written
 from postline.log.port import Append
+from postline.logs.events import event
 
 __all__ = [
     "UNTOLD",
@@ -203,7 +204,9 @@ class Transactions:
             else:
                 self._producer = producer if settled else None
                 raise Aborted(told) from error
-        _log.info("the producer %s ended: %s", self.id, told.str())
+        _log.info(
+            "the producer %s ended: %s", self.id, told.str(), extra=event("kafka.producer_ended", producer=self.id)
+        )
         self._producer = None
         raise Died(told, committing=committing) from error
 
@@ -219,7 +222,11 @@ class Transactions:
                 self._call(lambda: step(_STEP_SECONDS), _STUCK_SECONDS)
                 return
             except TimeoutError as error:
-                _log.error("the producer %s does not return from a call, and is given up for a new one", self.id)
+                _log.error(
+                    "the producer %s does not return from a call, and is given up for a new one",
+                    self.id,
+                    extra=event("kafka.producer_hangs", producer=self.id),
+                )
                 self._producer = self._calling = None
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "a call did not return")) from error
             except KafkaException as error:

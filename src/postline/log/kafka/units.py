@@ -22,6 +22,7 @@ from postline.log.kafka.pins import Pins
 from postline.log.kafka.stamp import Stamp
 from postline.log.kafka.transactions import UNTOLD, Aborted, Died, Outgoing, Transactions, failure_of
 from postline.log.port import Assignment, CommitUnit, PartitionCommit
+from postline.logs.events import event
 
 __all__ = ["UnitWriter"]
 
@@ -159,7 +160,12 @@ class UnitWriter:
             if not self._ownership.stands(part.commit.assignment):
                 return  # closed, because the partition went elsewhere meanwhile
             # The commit stands all the same; the state is restored from the changelog under another epoch.
-            _log.error("subscription %s: the state cache broke: %s", self.group, error)
+            _log.error(
+                "subscription %s: the state cache broke: %s",
+                self.group,
+                error,
+                extra=event("state.cache_broken", subscription=self.group),
+            )
             part.owned.cache_broken = True
 
     def _outgoing(self, parts: Sequence[_Part]) -> list[Outgoing]:
@@ -191,7 +197,12 @@ class UnitWriter:
             except LogError as error:
                 if not error.retryable or self._cluster.stopping.is_set():
                     raise
-                _log.warning("subscription %s asks how a commit ended: %s", self.group, error)
+                _log.warning(
+                    "subscription %s asks how a commit ended: %s",
+                    self.group,
+                    error,
+                    extra=event("commit.unknown", subscription=self.group),
+                )
             if self._cluster.stopping.wait(_LOOK_SECONDS):
                 raise self._cluster.closed()
 

@@ -14,6 +14,7 @@ from typing import Protocol
 from postline.errors import LogError
 from postline.log.kafka.groups import LiveMember
 from postline.log.kafka.parts import Parts
+from postline.logs.events import event
 
 __all__ = ["Rejoining", "turn_to_rejoin", "watch_group"]
 
@@ -48,6 +49,7 @@ async def watch_group(parts: Parts, group: str, client: str, partitions: int, me
             _log.error(
                 "subscription %s: nobody has had partitions %s for %.0f s: this member joins the group anew",
                 *(group, sorted(nobodys), (looks - 1) * _LOOK_SECONDS),
+                extra=event("partitions.nobodys", subscription=group, partitions=sorted(nobodys)),
             )
             member.rejoin()
 

@@ -28,6 +28,7 @@ from postline.log.sqlite.state import get_entries, scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.steward import Steward
 from postline.log.sqlite.storage import Storage
+from postline.logs.events import event
 
 __all__ = ["SqliteMembership", "dead_members", "join", "live_members", "remove_group"]
 
@@ -212,7 +213,12 @@ class SqliteMembership:
             await self.leave()
         except LogError as error:
             # The others see it all the same: the sign of life goes with the log.
-            _logger.warning("member %s could not leave its group: %s", self._me.member, error)
+            _logger.warning(
+                "member %s could not leave its group: %s",
+                self._me.member,
+                error,
+                extra=event("member.leave_failed", member=self._me.member),
+            )
 
 
 async def join(storage: Storage, spec: GroupSpec, owner: PartitionOwner) -> SqliteMembership:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import apsw
 
+from postline.logs.events import event
+
 __all__ = ["RESERVE_BYTES", "Reserve"]
 
 #: Twice the size to which the WAL is cut back.
@@ -29,14 +31,24 @@ class Reserve:
         """Make room on the disk, then empty the WAL into the file; call it under the write lock."""
         try:
             self._path.unlink()
-            _logger.warning("the disk of %s is full: the reserve of %d bytes is in use", self._path, self._size)
+            _logger.warning(
+                "the disk of %s is full: the reserve of %d bytes is in use",
+                self._path,
+                self._size,
+                extra=event("disk.full", path=self._path),
+            )
         except FileNotFoundError:
             pass
         try:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except (apsw.BusyError, apsw.FullError, apsw.IOError) as error:
             # A reader is in the way, or others took the room: what comes next will show.
-            _logger.warning("the WAL of %s could not be emptied: %s", self._path, error)
+            _logger.warning(
+                "the WAL of %s could not be emptied: %s",
+                self._path,
+                error,
+                extra=event("file.wal_not_emptied", path=self._path),
+            )
 
     def restore(self) -> bool:
         """Have the reserve, making it if there is room for it and as much again; says if it is there."""
@@ -62,7 +74,9 @@ class Reserve:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            _logger.warning("no room for the reserve %s: %s", self._path, error)
+            _logger.warning(
+                "no room for the reserve %s: %s", self._path, error, extra=event("disk.no_reserve", path=self._path)
+            )
             return False
         return True
 

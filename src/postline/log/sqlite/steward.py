@@ -12,6 +12,7 @@ from postline.log.sqlite.connection import translated
 from postline.log.sqlite.fetching import Feed
 from postline.log.sqlite.groups import Group, Handover, MemberRow, depart, read_group, settle
 from postline.log.sqlite.storage import Storage
+from postline.logs.events import event
 
 __all__ = ["Steward"]
 
@@ -58,7 +59,13 @@ class Steward:
             except LogError as error:
                 if not error.retryable:
                     raise
-                _logger.warning("member %s of %s can't take part now: %s", self._me.member, self._subscription, error)
+                _logger.warning(
+                    "member %s of %s can't take part now: %s",
+                    self._me.member,
+                    self._subscription,
+                    error,
+                    extra=event("member.waits", subscription=self._subscription, member=self._me.member),
+                )
                 self._storage.clock.call_later(_RETRY_SECONDS, self.poke)
 
     def poke(self) -> None:
@@ -182,7 +189,12 @@ class Steward:
             limit.cancel()
             settling.cancel()
         if settling.cancelled():
-            _logger.warning("%s did not settle its partitions in time: %s", self._subscription, assignments)
+            _logger.warning(
+                "%s did not settle its partitions in time: %s",
+                self._subscription,
+                assignments,
+                extra=event("partitions.not_settled", subscription=self._subscription),
+            )
             self._owner.lost([each for each in assignments if self._held.get(each.partition) == each])
         else:
             settling.result()

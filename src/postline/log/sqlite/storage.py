@@ -38,6 +38,7 @@ from postline.log.sqlite.space import RESERVE_BYTES, Reserve
 from postline.log.sqlite.turnstile import Turnstile
 from postline.log.sqlite.waiting import Waiters
 from postline.log.sqlite.writer import Writer
+from postline.logs.events import event
 from postline.message import Envelope
 
 __all__ = ["Settings", "Storage"]
@@ -200,7 +201,12 @@ class Storage:
             with translated(self.address), self.lock:
                 connection.close()
         except LogError as error:
-            _logger.warning("the WAL of %s is left to the next one that opens the log: %s", self.address, error)
+            _logger.warning(
+                "the WAL of %s is left to the next one that opens the log: %s",
+                self.address,
+                error,
+                extra=event("file.wal_left", log=self.address),
+            )
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.close()
 

@@ -18,6 +18,7 @@ from postline.log.sqlite.policy import Policy, policies
 from postline.log.sqlite.retention import measure_step, retention_due, retention_step, spared_step
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Storage
+from postline.logs.events import event
 
 __all__ = ["WAL_WARNING_BYTES", "Upkeep", "give_back_step", "remove_state"]
 
@@ -82,7 +83,11 @@ class Upkeep:
         try:
             await self.run()
         except LogError as error:
-            _logger.warning("upkeep will be tried again: %s", error)
+            _logger.warning(
+                "upkeep of %s will be tried again: %s",
+                *(self._storage.address, error),
+                extra=event("file.upkeep_failed"),
+            )
         finally:
             self._task = None
             self._arm()
@@ -149,6 +154,7 @@ class Upkeep:
                 "%s has grown to %d MB: some program keeps a read transaction open on the log; end it",
                 wal,
                 size >> 20,
+                extra=event("file.wal_grows", path=wal, size_bytes=size),
             )
 
 

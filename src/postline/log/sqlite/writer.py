@@ -22,6 +22,7 @@ import apsw
 from postline.errors import LogError, LogFull, LogUnavailable
 from postline.log.sqlite.appending import Appender, Rows
 from postline.log.sqlite.connection import translate
+from postline.logs.events import event
 
 __all__ = ["FATAL", "Writer"]
 
@@ -225,7 +226,7 @@ class Writer:
                 callback(touched)
             except Exception:
                 # The records are stored; those who were not told will look by themselves.
-                _logger.exception("what follows a commit has failed")
+                _logger.exception("what follows a commit has failed", extra=event("file.after_commit_failed"))
         return touched
 
     def _finish(self, jobs: list[_Job], touched: frozenset[int]) -> None:
