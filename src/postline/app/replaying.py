@@ -121,7 +121,8 @@ class Replaying:
 
     async def _require_possible(self) -> None:
         log, name = self._inner, self._stretch.name
-        if await log.members(name) if any(each.name == name for each in await log.subscriptions()) else ():
+        exists = any(each.name == name for each in await log.subscriptions())
+        if exists and await log.members(name):
             raise UsageError(
                 f"{name!r} is being replayed by another process.",
                 remedy="Wait for it, or give this one another --name.",
@@ -129,7 +130,7 @@ class Replaying:
         since_ms, until_ms = self._since_ms, self._stretch.until_ms
         if since_ms is not None and until_ms is not None and until_ms <= since_ms:
             raise UsageError("The replay would end before it begins.", remedy="Give an --until after --from.")
-        if since_ms is not None:
+        if since_ms is not None and not exists:
             await require_kept(log, self._plan.topic, since_ms)
 
     async def wait(self, told: Callable[[Replayed], None] = lambda replayed: None) -> Replayed:
@@ -177,14 +178,11 @@ class Replaying:
 async def require_kept(log: Log, topic: str, since_ms: int) -> None:
     """Raise UsageError if retention has, or may have, taken records of that time."""
     for number, bounds in enumerate(await log.bounds(topic)):
-        if not bounds.start or bounds.start == bounds.end:
-            continue
-        for first in await log.read(topic, number, bounds.start, limit=1):
-            if first[1] <= since_ms:
-                break
+        left = await log.read(topic, number, bounds.start, limit=1)
+        if bounds.start and not (left and left[0][1] <= since_ms):
             raise UsageError(
                 f"Topic {topic} may not keep all records of that time any more: partition {number} begins at offset"
-                f" {bounds.start:,}, {(first[1] - since_ms) / 1000:,.0f} s later.",
+                f" {bounds.start:,}, with a later one or none.",
                 remedy="Begin later, or replay what is left: --from earliest.",
             )
 

@@ -57,7 +57,10 @@ def command(name: str, target: str, as_json: bool | None, url: str | None, yes: 
 
     async def work(opened: Opened) -> Replayed:
         full = await opened.subscription_name(name)
-        since_ms, stretch = _meant(full, said, opened.clock.now_ms())
+        shadow = f"{full}{REPLAY_INFIX}{said['shadow']}"
+        begun = [each.created_ms for each in await opened.log.subscriptions() if each.name == shadow]
+        # One that goes on ends where it was to end at first.
+        since_ms, stretch = _meant(shadow, said, begun[0] if begun else opened.clock.now_ms())
         _tell(app, stretch)
         confirm("Replay it?", yes)
         return await _replay(opened, app, stretch, since_ms, keep=keep)
@@ -70,12 +73,12 @@ def command(name: str, target: str, as_json: bool | None, url: str | None, yes: 
     return NEGATIVE if found.outcomes.get("dead-lettered") else OK
 
 
-def _meant(full: str, said: dict[str, Any], now_ms: int) -> tuple[int | None, Stretch]:
+def _meant(name: str, said: dict[str, Any], now_ms: int) -> tuple[int | None, Stretch]:
     since, until, shadow = said["since"], said["until"], said["shadow"]
     if not shadow.replace("-", "").isalnum():
         raise UsageError(f"{shadow!r} can't name a replay.", remedy="Use letters, digits and dashes.")
     return None if since == _EARLIEST else parse_time_ms(since, now_ms), Stretch(
-        name=f"{full}{REPLAY_INFIX}{shadow}",
+        name=name,
         until_ms=None if until is None else parse_time_ms(until, now_ms),
         keys=frozenset([key.encode() for key in said["keys"]]) or None,
         rate=said["rate"],

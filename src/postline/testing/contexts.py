@@ -85,6 +85,12 @@ class _FakeDesk:
     async def progress(self, context: Context[Any], note: str) -> None:
         self.notes.append(note)
 
+    def log_fields(self, context: Context[Any]) -> dict[str, Any]:
+        return {"subscription": self.subscription, "topic": self.topic, "offset": context.offset}
+
+    def log_hide(self, context: Context[Any]) -> None:
+        return None
+
     def now_ms(self) -> int:
         return _TEST_MS
 
