@@ -42,7 +42,7 @@ def health_option(command: Any) -> Any:
         "--health",
         metavar="[HOST:]PORT",
         callback=_read,
-        help="Answer /healthz and /readyz there; on 127.0.0.1 unless a host is given. Worker N takes PORT + N.",
+        help="Answer /healthz, /readyz and /scale there; on 127.0.0.1 unless a host is given. Worker N takes PORT + N.",
     )(command)
 
 

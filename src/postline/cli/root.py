@@ -34,6 +34,7 @@ _COMMANDS = {
     "replay": ("postline.cli.replay:command", "Let handlers read records again, beside the live ones."),
     "restore": ("postline.cli.backup:restore", "Make a log of a backup, and say what is lost."),
     "run": ("postline.cli.run:command", "Run services until told to stop."),
+    "scale": ("postline.cli.scale:command", "Say how many processes services should have."),
     "schedules": ("postline.cli.schedules:command", "List and cancel what waits for its time."),
     "send": ("postline.cli.asking:send", "Send a command, and print its request's id."),
     "serve": ("postline.cli.serve:command", "Take commands over HTTP."),

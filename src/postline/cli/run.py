@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from postline.app import HANDLER_THREAD
+from postline.cli.elastic import Elastic, WorkerRange, policy_of, scaling_options, workers_option
 from postline.cli.loading import load_apps
 from postline.cli.logged import LogOptions, Report, ending_in_json, log_options
 from postline.cli.opening import settings_for, url_option
@@ -30,6 +31,7 @@ Examples:
   postline run app.py
   postline run shop:app billing:app
   postline run shop:app --workers 4 --url sqlite:///shop.db
+  postline run shop:app --workers 1..8 --drain-seconds 30
   postline run shop:app --watch
   postline run shop:app --log-format json  # one object to a line, for a collector of logs
   postline run shop:app --health 8081      # /healthz and /readyz, for this machine
@@ -44,7 +46,8 @@ Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a
 
 @click.command(epilog=_EPILOG)
 @click.argument("targets", metavar="APP...", nargs=-1, required=True)
-@click.option("--workers", type=click.IntRange(1, 1000), help="So many processes, restarted when they die.")
+@workers_option
+@scaling_options
 @click.option("--watch", is_flag=True, help="Restart when a source file below here changes; for development.")
 @click.option("--grace", default=10.0, show_default=True, metavar="SECONDS", help="For attempts that run at the stop.")
 @log_options
@@ -53,7 +56,7 @@ Exit codes: 0 stopped; 2 wrong usage or settings; 3 the log could not do it; 4 a
 @url_option
 def command(
     targets: tuple[str, ...],
-    workers: int | None,
+    workers: WorkerRange | None,
     watch: bool,
     grace: float,
     health: Place | None,
@@ -67,6 +70,7 @@ def command(
     log share it. The log is made if it does not exist.
     """
     logging_as = LogOptions(logs["log_level"], logs["log_format"], logs["log_sample"])
+    policy = policy_of(click.get_current_context(), workers or WorkerRange(1, 1))
     report = logging_as.begin()
     if not (workers or watch):
         with ending_in_json(report):
@@ -75,13 +79,24 @@ def command(
         return code
     from postline.cli.supervisor import Supervisor
 
+    elastic = policy.workers_min < policy.workers_max
+    if elastic and watch:
+        raise UsageError("--watch restarts a fixed number of workers.", remedy="Leave it out, or give one number.")
     if workers:
         with ending_in_json(report):
             _refuse_memory(targets, url)
     arguments = ["run", *targets, "--supervised", "--grace", str(grace), *logging_as.arguments()]
     arguments += ["--url", url] if url else []
     own = None if health is None else partial(place_of_worker, health)
-    supervisor = Supervisor(arguments, workers or 1, watch=watch, grace_seconds=grace, report=report, own_arguments=own)
+    supervisor = Supervisor(
+        arguments,
+        policy.workers_min,
+        watch=watch,
+        grace_seconds=grace,
+        report=report,
+        own_arguments=own,
+        steer=Elastic(policy, load_apps(targets), url, report).steer if elastic else None,
+    )
     return asyncio.run(supervisor.run())
 
 

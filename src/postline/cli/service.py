@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -19,7 +21,10 @@ from postline.cli.signals import StopSignals, handling
 from postline.clock import SystemClock
 from postline.errors import PostlineError
 
-__all__ = ["Report", "serve"]
+__all__ = ["STOP_SECONDS", "Report", "serve"]
+
+#: What a supervised process may take beyond its grace to commit and leave.
+STOP_SECONDS = 15.0
 
 #: What a CPU-bound thread may keep the interpreter from the loop's; Python's own is 5 ms. Beside the
 #: file engine it decides how long a write lock is held.
@@ -34,10 +39,10 @@ async def serve(
 
     The first SIGTERM or SIGINT drains, commits and leaves within `grace_seconds`; another one, a
     second later or more, lets go at once. A supervised process also stops when standard input ends,
-    which is how it notices that its supervisor is gone.
+    which is how it notices that its supervisor is gone, and ends 15 s after its grace in any case.
     """
     stop = StopSignals(SystemClock())
-    with handling(stop), _end_of_input(stop, supervised):
+    with handling(stop), _end_of_input(stop, supervised, grace_seconds):
         environments = _environments(apps, url)
         started: list[App] = []
         try:
@@ -146,18 +151,26 @@ def _settle_interpreter() -> None:
 
 
 @contextmanager
-def _end_of_input(stop: StopSignals, supervised: bool) -> Iterator[None]:
+def _end_of_input(stop: StopSignals, supervised: bool, grace_seconds: float) -> Iterator[None]:
+    """Meanwhile the end of standard input asks to stop; a process that hasn't done so in time ends where it is.
+
+    By a thread: a handler may block the loop, and nobody else is left who would end the process.
+    """
     if not supervised:
         yield
         return
-    loop, source = asyncio.get_running_loop(), sys.stdin.fileno()
+    loop, source, over = asyncio.get_running_loop(), sys.stdin.fileno(), threading.Event()
 
-    def ended() -> None:
-        loop.remove_reader(source)
-        stop.ask()
+    def watch() -> None:
+        while os.read(source, 4_096):
+            pass
+        with suppress(RuntimeError):  # the loop is closed by now
+            loop.call_soon_threadsafe(stop.ask)
+        if not over.wait(grace_seconds + STOP_SECONDS):
+            os._exit(INTERRUPTED)
 
-    loop.add_reader(source, ended)
+    threading.Thread(target=watch, name="postline-supervisor-watch", daemon=True).start()
     try:
         yield
     finally:
-        loop.remove_reader(source)
+        over.set()

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether a process lives, and whether it does its work, for whoever restarts and routes."""
+"""`/healthz`, `/readyz`, `/scale`: whether a process lives and does its work, and how many it takes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from postline.app import App
+from postline.clock import Clock, SystemClock
 from postline.errors import PostlineError
 from postline.http.hosting import is_running
+from postline.http.scaling import Scaling
 
 __all__ = ["Health"]
 
@@ -24,11 +26,13 @@ _LOG_SECONDS = 2.0
 
 
 class Health:
-    """An ASGI application that answers both probes for apps of this process; the rest goes to `then`, else is 404.
+    """An ASGI application that answers probes for apps of this process; the rest goes to `then`, else is 404.
 
     `/healthz` is 200 as long as the event loop turns: nothing but that mends by a restart. `/readyz` is 200 once every
     app runs, its groups are joined and the log answers, and 503 with what is missing before, or while it stops. Neither
-    depends on lag. Nobody is asked who they are, so names of apps and subscriptions are all that is told.
+    depends on lag. `/scale` says how many processes the services should have, by what their log knows of all of them
+    (`?min=1&max=8&drain_seconds=60`); 503 while that can't be read. Nobody is asked who they are, so names of apps and
+    subscriptions, and counts, are all that is told.
     """
 
     def __init__(
@@ -38,9 +42,11 @@ class Health:
         *,
         consume: bool = True,
         stopping: Callable[[], bool] = bool,
+        clock: Clock | None = None,
     ) -> None:
         """`consume` says whether subscriptions run here, `stopping` whether the process was told to stop."""
         self._apps, self._then, self._consume, self._stopping = list(apps), then, consume, stopping
+        self._scaling = Scaling(self._apps, clock or SystemClock())
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
         """Answer as ASGI asks."""
@@ -51,6 +57,8 @@ class Health:
             missing = await self.missing()
             said = {"status": "not ready", "missing": missing} if missing else {"status": "ready"}
             await _answer(scope, send, 503 if missing else 200, said)
+        elif path == "/scale":
+            await _answer(scope, send, *await self._scaling.answer(scope.get("query_string", b"")))
         elif self._then is not None:
             await self._then(scope, receive, send)
         elif scope["type"] == "http":

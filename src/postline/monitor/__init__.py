@@ -11,7 +11,10 @@ from postline.monitor.contents import Contents
 from postline.monitor.deadletters import DeadLetters, Letter, Selection
 from postline.monitor.health import HealthView, SubscriptionHealth, health_of
 from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
+from postline.monitor.loads import Adviser, Source, loads_in, loads_of
+from postline.monitor.paces import Load
 from postline.monitor.reading import Monitor
+from postline.monitor.scaling import Decision, DemandView, Look, Policy, Scale, advance
 from postline.monitor.tasks import QueueView, TaskDetail, Tasks, TaskView
 from postline.monitor.views import (
     AuditView,
@@ -37,6 +40,7 @@ from postline.monitor.views import (
 from postline.monitor.waiting import DelayedView, ScheduleView, WaitingView, waiting_of
 
 __all__ = [
+    "Adviser",
     "AuditView",
     "BoundView",
     "CauseView",
@@ -45,7 +49,9 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetterView",
     "DeadLetters",
+    "Decision",
     "DelayedView",
+    "DemandView",
     "EditView",
     "EverythingView",
     "HealthView",
@@ -55,18 +61,23 @@ __all__ = [
     "HistoryPoint",
     "HistoryView",
     "Letter",
+    "Load",
+    "Look",
     "MemberView",
     "Monitor",
     "PartitionAudit",
     "PartitionView",
+    "Policy",
     "PriorityView",
     "QueueView",
     "RateView",
     "RecordId",
     "RecordView",
     "RelatedView",
+    "Scale",
     "ScheduleView",
     "Selection",
+    "Source",
     "SubscriptionHealth",
     "SubscriptionView",
     "TaskDetail",
@@ -74,8 +85,11 @@ __all__ = [
     "Tasks",
     "TopicView",
     "WaitingView",
+    "advance",
     "health_of",
     "key_text",
+    "loads_in",
+    "loads_of",
     "standing_causes",
     "waiting_of",
 ]
