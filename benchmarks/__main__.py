@@ -46,6 +46,7 @@ _ON_A_FILE = {
     "timers": ("timers", "timers"),
     "migrate": ("migrating", "between_files"),
     "monitoring": ("monitoring", "monitoring"),
+    "scaling": ("scaling", "scaling"),
     "large": ("large", "large"),
 }
 _ON_KAFKA = {

@@ -41,6 +41,10 @@ class Service:
     async def stop(self) -> int:
         """SIGTERM, and its exit code."""
         self.process.send_signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Its exit code, once it and all that it started have nothing more to say."""
         code = await self.process.wait()
         await self._reading
         return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import click
@@ -13,7 +14,7 @@ from postline.app import App, open_log
 from postline.cli.opening import settings_for
 from postline.clock import Clock, SystemClock
 from postline.errors import PostlineError, UsageError
-from postline.monitor import Look, Monitor, Policy, Scale, Source, advance, loads_in
+from postline.monitor import Look, Monitor, Policy, Scale, Source, SubscriptionView, advance, declared_name, loads_in
 
 __all__ = ["Elastic", "WorkerRange", "policy_of", "scaling_options", "workers_option"]
 
@@ -21,8 +22,6 @@ _RANGE = re.compile(r"([0-9]{1,4})(?:\.\.([0-9]{1,4}))?")
 _WORKERS_MAX = 1000
 #: How often is looked: ten times in the target, but within these.
 _LOOK_SECONDS_MIN, _LOOK_SECONDS_MAX = 0.25, 5.0
-#: A log that does not answer is asked again after so long.
-_AWAY_SECONDS = 5.0
 
 
 class WorkerRange(NamedTuple):
@@ -104,8 +103,15 @@ class Team(Protocol):
         """Have so many."""
 
 
+def _is_of(declared: set[tuple[str, str]], view: SubscriptionView) -> bool:
+    return (view.service, declared_name(view)) in declared
+
+
 class Elastic:
     """Changes the number of workers of these apps by what their subscriptions have to do."""
+
+    #: A log that does not answer is asked again after so long.
+    away_seconds = 5.0
 
     def __init__(self, policy: Policy, apps: Sequence[App], url: str | None, report: Callable[[str], None]) -> None:
         self._policy, self._apps, self._url, self._report = policy, apps, url, report
@@ -125,22 +131,23 @@ class Elastic:
                         await self._clock.sleep(every)
             except PostlineError as error:
                 self._tell_blind(error, team)
-            await self._clock.sleep(_AWAY_SECONDS)
+            await self._clock.sleep(self.away_seconds)
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[list[Source]]:
-        """A monitor for each log, with the services that run on it."""
-        services: dict[str, set[str]] = {}
+        """A monitor for each log, and which of its subscriptions these apps have declared."""
+        declared: dict[str, set[tuple[str, str]]] = {}
         found: list[Source] = []
         async with AsyncExitStack() as stack:
             for app in self._apps:
                 settings = settings_for(self._url, app.url)
-                if settings.url.text not in services:
+                names = declared.setdefault(settings.url.text, set())
+                if not names:
                     log = open_log(settings, self._clock)
                     stack.push_async_callback(log.close)
                     await log.start()
-                    found.append((Monitor(log, self._clock), services.setdefault(settings.url.text, set())))
-                services[settings.url.text].add(app.name)
+                    found.append((Monitor(log, self._clock), partial(_is_of, names)))
+                names.update((app.name, settings.full_name(name)) for name in app.subscriptions)
             yield found
 
     async def _look(self, team: Team, logs: Sequence[Source]) -> None:

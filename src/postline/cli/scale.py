@@ -8,7 +8,7 @@ from postline.cli.failures import OK
 from postline.cli.opening import Opened, url_option, with_log
 from postline.cli.output import console, duration, emit_json, json_option, number, table, wants_json
 from postline.errors import UsageError
-from postline.monitor import Adviser, Decision, Policy
+from postline.monitor import Adviser, Decision, Policy, SubscriptionView
 
 __all__ = ["command"]
 
@@ -65,13 +65,18 @@ def command(
     policy = Policy(workers_min=least, workers_max=most, drain_seconds=drain_seconds)
 
     async def work(opened: Opened) -> Decision:
-        known = {info.service for info in await opened.log.subscriptions()}
+        prefix = opened.settings.full_name("")
+        known = {each.service for each in await opened.log.subscriptions() if each.name.startswith(prefix)}
         if unknown := [name for name in services if name not in known]:
             raise UsageError(
                 f"Service {unknown[0]!r} has no subscription in {opened.log.address}.",
                 remedy=f"These have: {', '.join(sorted(known)) or 'none'}.",
             )
-        return await Adviser([(opened.monitor, services)], opened.clock, over).advice(policy)
+
+        def counts(view: SubscriptionView) -> bool:
+            return view.service in services and view.name.startswith(prefix)
+
+        return await Adviser([(opened.monitor, counts)], opened.clock, over).advice(policy)
 
     _show(with_log(url, work), as_json=wants_json(as_json))
     return OK

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,7 +12,8 @@ from postline.app import App
 from postline.clock import Clock
 from postline.errors import PostlineError
 from postline.http.hosting import is_running
-from postline.monitor import Adviser, Monitor, Policy
+from postline.log.port import Log
+from postline.monitor import Adviser, Monitor, Policy, SubscriptionView, declared_name
 
 __all__ = ["Scaling"]
 
@@ -45,10 +47,16 @@ class Scaling:
     def _advising(self) -> Adviser:
         if self._adviser is None:
             logs = {id(app.log): app.log for app in self._apps}
-            services = {key: {app.name for app in self._apps if app.log is log} for key, log in logs.items()}
-            sources = [(Monitor(log, self._clock), services[key]) for key, log in logs.items()]
+            sources = [(Monitor(log, self._clock), partial(self._runs, log)) for log in logs.values()]
             self._adviser = Adviser(sources, self._clock)
         return self._adviser
+
+    def _runs(self, log: Log, view: SubscriptionView) -> bool:
+        """Whether one of the apps has declared it, whether or not its handlers run in this process."""
+        return any(
+            app.log is log and view.service == app.name and declared_name(view) in map(app.full_name, app.subscriptions)
+            for app in self._apps
+        )
 
 
 def _policy(query: bytes) -> Policy:

@@ -11,7 +11,7 @@ from postline.monitor.contents import Contents
 from postline.monitor.deadletters import DeadLetters, Letter, Selection
 from postline.monitor.health import HealthView, SubscriptionHealth, health_of
 from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
-from postline.monitor.loads import Adviser, Source, loads_in, loads_of
+from postline.monitor.loads import Adviser, Source, declared_name, loads_in, loads_of
 from postline.monitor.paces import Load
 from postline.monitor.reading import Monitor
 from postline.monitor.scaling import Decision, DemandView, Look, Policy, Scale, advance
@@ -86,6 +86,7 @@ __all__ = [
     "TopicView",
     "WaitingView",
     "advance",
+    "declared_name",
     "health_of",
     "key_text",
     "loads_in",

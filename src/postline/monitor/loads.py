@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -13,7 +13,7 @@ from postline.monitor.reading import Monitor
 from postline.monitor.scaling import Decision, Look, Policy, Scale, advance
 from postline.monitor.views import SubscriptionView
 
-__all__ = ["LOOK_SECONDS_MIN", "Adviser", "Source", "loads_in", "loads_of"]
+__all__ = ["LOOK_SECONDS_MIN", "Adviser", "Source", "declared_name", "loads_in", "loads_of"]
 
 #: Causes that more workers would not mend, and may make worse.
 _OBSTACLES = ("breaker", "bound")
@@ -21,24 +21,31 @@ _OBSTACLES = ("breaker", "bound")
 _POLICIES_MAX = 8
 #: An answer counts as long; rates over less mean little.
 LOOK_SECONDS_MIN = 1.0
-#: A log as it is read, and the services whose subscriptions count there.
-Source: TypeAlias = tuple[Monitor, Collection[str]]
+#: A log as it is read, and which of its subscriptions count.
+Source: TypeAlias = tuple[Monitor, Callable[[SubscriptionView], bool]]
 
 
 async def loads_in(sources: Iterable[Source]) -> tuple[Load, ...]:
-    """What services have to do, on all their logs. Raises LogError."""
-    return tuple([load for monitor, services in sources for load in loads_of(await monitor.subscriptions(), services)])
+    """What subscriptions on these logs have to do. Raises LogError."""
+    return tuple(
+        [load for monitor, counts in sources for load in loads_of(filter(counts, await monitor.subscriptions()))]
+    )
 
 
-def loads_of(views: Iterable[SubscriptionView], services: Collection[str]) -> tuple[Load, ...]:
-    """What live subscriptions of these services have to do, by name; one with priorities is one, as it has one crew.
+def declared_name(view: SubscriptionView) -> str:
+    """Under which it was declared: those of several priorities have one in common."""
+    return view.name if view.priority is None else view.priority.declared_as
+
+
+def loads_of(views: Iterable[SubscriptionView]) -> tuple[Load, ...]:
+    """What live subscriptions have to do, by name; one with priorities is one, as it has one crew.
 
     Those without a live member are left out: who reads them no more must not keep workers.
     """
     by_name: dict[str, list[SubscriptionView]] = defaultdict(list)
     for view in views:
-        if view.service in services and view.members:
-            by_name[view.name if view.priority is None else view.priority.declared_as].append(view)
+        if view.members:
+            by_name[declared_name(view)].append(view)
     return tuple(_load(name, found) for name, found in sorted(by_name.items()))
 
 

@@ -162,12 +162,12 @@ def _wish(policy: Policy, pace: Pace, look: Look) -> _Wish:
     others = max(0, load.members - look.workers)
     if load.obstacle or not load.members:
         return _Wish(look.workers, f"{load.name}: {load.obstacle or 'no worker has joined'}", spare=not load.backlog)
-    if pace.stands_still(drain):
-        waited = pace.at - pace.since
-        return _Wish(look.workers, f"{load.name}: nothing was handled for {waited:.0f} s; more workers are no remedy")
-    if (needed := _needed(pace, drain)) > look.workers + others:
-        return _Wish(needed - others, _slow(pace, drain))
     spare = _would_do(pace, look.workers + others - 1, drain)
+    if pace.stands_still(drain):
+        said = f"{load.name}: nothing was handled for {pace.at - pace.since:.0f} s; more workers are no remedy"
+        return _Wish(look.workers, said, spare)
+    if (needed := _needed(pace, drain)) > look.workers + others:
+        return _Wish(needed - others, f"{load.name}: {_said(pace)}; the target is {drain:g} s")
     return _Wish(look.workers, f"{load.name}: {_said(pace)}", spare)
 
 
@@ -197,10 +197,6 @@ def _said(pace: Pace) -> str:
     takes = pace.drain_seconds
     behind = f"{pace.load.backlog:,} to read" + (f" take {takes:.0f} s" if takes else "")
     return f"{behind}; {pace.added:,.0f}/s come in, one worker does {pace.per_worker:,.0f}/s"
-
-
-def _slow(pace: Pace, drain_seconds: float) -> str:
-    return f"{pace.load.name}: {_said(pace)}; the target is {drain_seconds:g} s"
 
 
 def _decision(look: Look, paces: dict[str, Pace], desired: int, reason: str) -> Decision:

@@ -86,6 +86,15 @@ class Team:
         """Of all records that were handled."""
         return max(seconds for seconds, _ in self.waits)
 
+    def wait_seconds(self, share: float) -> float:
+        """What such a share of all records waited at most."""
+        total, seen = sum(records for _, records in self.waits), 0.0
+        for seconds, records in sorted(self.waits):
+            seen += records
+            if seen >= share * total:
+                return seconds
+        return 0.0
+
     @property
     def mean_workers(self) -> float:
         """Over the whole time."""

@@ -209,6 +209,19 @@ def test_what_handles_nothing_at_all_asks_for_nothing() -> None:
     assert "nothing was handled for 495 s" in decision.reason
 
 
+def test_a_single_record_that_takes_for_ever_keeps_no_workers() -> None:
+    run = Seen(POLICY)
+    run.pass_time(5.0, 0, 30_000)
+    while run.passed < 29_999:
+        run.look(run.load(members=run.workers, backlogged=12))
+        run.pass_time(5.0, min(500 * run.workers, 29_999 - run.passed), 0)
+    assert run.workers > 1
+    for _ in range(500):
+        run.look(run.load(members=run.workers, backlogged=1))
+        run.pass_time(5.0, 0, 0)
+    assert run.workers == 1
+
+
 def test_handlers_that_are_slow_but_keep_up_ask_for_nothing() -> None:
     # Each takes ten seconds, so that 500 are always under way; as many are done as come in.
     run = Seen(POLICY)
