@@ -175,9 +175,7 @@ def watch_calls(inside: Sequence[str], boundaries: Boundaries) -> None:
         for each in owners:
             owner = getattr(owner, each)
         setattr(owner, name, boundaries.around(target, getattr(owner, name)))
-    sqlite3.connect = sqlite3.dbapi2.connect = functools.partial(
-        _connect, sqlite3.connect, _sqlite_class(boundaries)
-    )
+    sqlite3.connect = sqlite3.dbapi2.connect = functools.partial(_connect, sqlite3.connect, _sqlite_class(boundaries))
 
 
 def _connect(connect: Callable[..., Any], watched: type[sqlite3.Connection], *arguments: Any, **named: Any) -> Any:
