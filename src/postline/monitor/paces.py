@@ -112,8 +112,7 @@ class Pace:
         rate = done / seconds / load.members
         enough = rate * load.members * drain_seconds * BUSY_SHARE
         busy = min(load.backlog, self.since_load.backlog) >= enough
-        if not (self.exact or busy):
-            return max(self.per_worker, rate), 0.0
+        # The first time counts in full, whatever little was measured before.
         weight = max(_weight(seconds, drain_seconds / 4), seconds / (self.busy_seconds + seconds))
         if busy or rate > self.per_worker:
             return self.per_worker + weight * (rate - self.per_worker), self.busy_seconds + seconds * busy

@@ -86,13 +86,16 @@ class _Wish:
     workers: int
     reason: str
     spare: bool = False
+    #: How many would be needed, if there were enough to do for each; and why there is not.
+    needed: int = 0
+    limit: str = ""
 
 
 def advance(policy: Policy, scale: Scale, look: Look) -> tuple[Scale, Decision]:
     """Decide on one look: what to remember for the next one, and the decision.
 
-    The number stays within the policy's. It rises at once by as many as the backlog needs, to the number of partitions
-    at most (unless the policy's least is more), and falls by one at a time after the cool-down.
+    The number stays within the policy's. It rises at once by as many as the backlog needs, up to the partitions that
+    have something to read, and falls by one at a time after the cool-down.
     """
     paces = {load.name: Pace.of(scale.paces.get(load.name), load, look.at, policy.drain_seconds) for load in look.loads}
     spare_since, (desired, reason) = scale.spare_since, _bounded(policy, look.workers)
@@ -127,7 +130,7 @@ def _wished(policy: Policy, scale: Scale, look: Look, wish: _Wish, spare_since: 
         return _more(policy, look, wish, look.at - changed_at)
     if spare_since is None or look.workers <= policy.workers_min:
         return look.workers, wish.reason
-    waited = look.at - max(spare_since, changed_at)
+    waited = look.at - spare_since  # which begins anew with each change
     if waited < policy.cool_down_seconds:
         return look.workers, f"{look.workers - 1} would do, for {waited:.0f} of {policy.cool_down_seconds:g} s"
     return look.workers - 1, f"{wish.reason}; {look.workers - 1} would have done for {waited:.0f} s"
@@ -139,12 +142,10 @@ def _more(policy: Policy, look: Look, wish: _Wish, unchanged_seconds: float) -> 
         return look.workers, f"waits until all {look.workers} workers have joined"
     if unchanged_seconds < min(_JOIN_SECONDS, policy.drain_seconds / 4):
         return look.workers, f"waits for what {look.workers} workers do"
-    partitions = max(load.partitions for load in look.loads)
-    desired = max(look.workers, min(wish.workers, policy.workers_max, partitions))
-    if desired == wish.workers:
+    desired = min(wish.workers, policy.workers_max)
+    if desired == wish.needed:
         return desired, f"{wish.reason}; {desired} do it in time"
-    limit = f"{desired} is the most" if desired >= policy.workers_max else f"there are {partitions} partitions"
-    return desired, f"{wish.reason}; {limit}"
+    return desired, f"{wish.reason}; {f'{desired} is the most' if desired == policy.workers_max else wish.limit}"
 
 
 def _joining(look: Look) -> bool:
@@ -166,9 +167,20 @@ def _wish(policy: Policy, pace: Pace, look: Look) -> _Wish:
     if pace.stands_still(drain):
         said = f"{load.name}: nothing was handled for {pace.at - pace.since:.0f} s; more workers are no remedy"
         return _Wish(look.workers, said, spare)
-    if (needed := _needed(pace, drain)) > look.workers + others:
-        return _Wish(needed - others, f"{load.name}: {_said(pace)}; the target is {drain:g} s")
+    if (needed := _needed(pace, drain) - others) > look.workers:
+        return _more_wished(
+            pace, look.workers, needed, others, f"{load.name}: {_said(pace)}; the target is {drain:g} s"
+        )
     return _Wish(look.workers, f"{load.name}: {_said(pace)}", spare)
+
+
+def _more_wished(pace: Pace, workers: int, needed: int, others: int, reason: str) -> _Wish:
+    """More, but no more than there are partitions with something to read: the rest would have nothing to do."""
+    limit = f"{pace.load.backlogged} of {pace.load.partitions} partitions have something to read"
+    able = min(needed, pace.load.backlogged - others)
+    if able > workers:
+        return _Wish(able, reason, needed=needed, limit=limit)
+    return _Wish(workers, f"{reason}; {limit}")
 
 
 def _needed(pace: Pace, drain_seconds: float) -> int:
@@ -180,9 +192,7 @@ def _needed(pace: Pace, drain_seconds: float) -> int:
     foreseen = load.backlog + max(0.0, pace.added - capacity) * drain_seconds
     if foreseen <= capacity * drain_seconds:
         return 0
-    needed = math.ceil((pace.added + load.backlog / drain_seconds) / pace.per_worker)
-    # More than there are partitions with something to read would have nothing to do.
-    return min(needed, max(load.members, load.backlogged))
+    return math.ceil((pace.added + load.backlog / drain_seconds) / pace.per_worker)
 
 
 def _would_do(pace: Pace, workers: int, drain_seconds: float) -> bool:

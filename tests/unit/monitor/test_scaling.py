@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -154,6 +155,15 @@ def test_it_rises_at_once_by_as_many_as_the_backlog_needs() -> None:
     assert "29,300 to read take 293 s" in team.changes[0][3]
 
 
+def test_each_one_less_waits_for_a_cool_down_of_its_own() -> None:
+    team = Team(POLICY, steady(50))
+    team.add(30_000)
+    team.run(1_500)
+    falls = [at for at, before, after, _ in team.changes if after < before]
+    assert (len(falls), team.workers) == (5, 1)
+    assert all(later - sooner >= POLICY.cool_down_seconds for sooner, later in itertools.pairwise(falls))
+
+
 def test_a_backlog_that_drains_in_time_is_no_reason() -> None:
     team = Team(POLICY, steady(0))
     team.add(5_500)
@@ -172,8 +182,17 @@ def test_a_backlog_of_one_partition_is_not_helped_by_more_workers() -> None:
     run = Seen(POLICY)
     for _ in range(60):
         run.pass_time(5.0, 500, 2_000)
-        run.look(run.load(members=1, backlogged=1))
-    assert run.workers == 1
+        decision = run.look(run.load(members=1, backlogged=1))
+    assert decision.desired == 1
+    assert decision.reason.endswith("; 1 of 12 partitions have something to read")
+
+
+def test_it_rises_before_the_target_is_missed_when_more_comes_in_than_is_handled() -> None:
+    team = Team(POLICY, steady(500))
+    team.run(11)
+    ((_, before, after, reason),) = team.changes
+    assert 1 == before < after
+    assert "take 43 s" in reason
 
 
 def test_a_crash_is_no_reason_for_more() -> None:
@@ -233,10 +252,13 @@ def test_handlers_that_are_slow_but_keep_up_ask_for_nothing() -> None:
 
 
 def test_new_workers_are_waited_for_before_more_are_asked_for() -> None:
-    team = Team(POLICY, steady(50), join_seconds=20.0)
-    team.add(20_000)
-    team.run(40)
-    assert [after for _, _, after, _ in team.changes] == [4]
+    team = Team(POLICY, burst(10, times=70, begin=50, seconds=300))
+    team.run(50)
+    team.join_seconds = 25.0
+    team.run(300)
+    rises = [at for at, before, after, _ in team.changes if after > before]
+    assert len(rises) > 1
+    assert all(later - sooner >= 25.0 for sooner, later in itertools.pairwise(rises))
 
 
 @pytest.mark.parametrize(("others", "workers"), [(0, 5), (2, 3)])
