@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,8 @@ async def steered(elastic: Elastic, team: Team, until: Callable[[], bool]) -> No
                 await asyncio.sleep(0.01)
     finally:
         steering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await steering  # it closes its log
 
 
 async def test_a_log_that_is_away_is_told_once_and_changes_nothing(tmp_path: Path) -> None:
