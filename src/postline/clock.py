@@ -122,8 +122,8 @@ class _VirtualTimer:
 class VirtualClock:
     """A clock that stands still until it is moved; for tests. Not thread-safe.
 
-    `step_to_next` fires the earliest timer; `jump_wall` moves wall time alone, as an operator
-    or a time daemon would.
+    `move_to` fires what becomes due; `jump_wall` moves wall time alone, as an operator or a time
+    daemon would.
     """
 
     def __init__(self, start_ms: int = 1_700_000_000_000) -> None:
