@@ -19,6 +19,7 @@ from examples import (
     shop,
     thumbnails,
     totals_per_customer,
+    trouble,
 )
 from examples.dedup_and_retries import BankBusy, NoSuchAccount, PaymentReceived
 from examples.totals_per_customer import AccountClosed, Bought, CustomerTotals
@@ -262,7 +263,25 @@ async def test_the_other_examples_run_as_processes(name, tmp_path):
 
 def test_no_example_goes_untested():
     tested = {"flood.py", "shop.py", "foreign_view.py", "script.py", "best_quote.py", "thumbnails.py", *PROCESSES}
+    tested |= {"crash_points.py", "trouble.py"}  # the first by test_crash_points.py
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+
+
+async def test_the_troubled_shop_holds_a_key_behind_an_order_below_zero_and_goes_on_once_it_is_mended(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    async with TestApp(trouble.app) as t:
+        await t.publish_many(
+            [trouble.OrderPlaced("c1", -5), trouble.OrderPlaced("c1", 7), trouble.OrderPlaced("c2", 1)]
+        )
+        await t.advance(seconds=5)
+        assert len(t.dead_letters("billing")) == 1
+        assert (t.audit()["billing"]["done"], t.audit()["billing"]["held"]) == (1, 1)
+        (tmp_path / "mended").touch()
+        await t.redrive("billing")
+        await t.settle()
+        assert t.audit()["billing"]["done"] == t.audit()["mailing"]["done"] == t.audit()["archive"]["done"] == 3
 
 
 async def test_a_script_may_publish_its_file_twice(tmp_path):
