@@ -159,6 +159,8 @@ def test_commands_are_done_once(crash_points: Callable[..., CrashReport]) -> Non
 def test_an_app_that_fails_by_itself_is_no_finding() -> None:
     with pytest.raises(UsageError, match="names no app"):
         crash_points("examples.crash_points:payments", feed)
+    with pytest.raises(UsageError, match="names no app: No module named"):
+        crash_points("nowhere_at_all:app", feed)
     with pytest.raises(UsageError, match="exit code"):
         crash_points(f"{HERE}:broken", order, timeout_seconds=30)
 

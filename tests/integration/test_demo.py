@@ -76,7 +76,7 @@ def test_a_shop_proves_itself_while_each_of_three_brokers_is_killed():
     require_kafka()
     name = f"tests-{os.getpid()}-demo"
     program = "import sys; from postline.cli import main; sys.exit(main())"
-    shop = [sys.executable, "-c", program, "demo", "--json", "--orders", "4000", "--kills", "5"]
+    shop = [sys.executable, "-X", "faulthandler", "-c", program, "demo", "--json", "--orders", "4000", "--kills", "5"]
     brokers = ["run", "--name", name, "--brokers", "3", "--tests", "--kill-brokers", "--"]
     ended = subprocess.run(
         [sys.executable, "-m", "tests.brokers", *brokers, *shop], cwd=ROOT, capture_output=True, text=True, check=False

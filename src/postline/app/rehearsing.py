@@ -12,7 +12,6 @@ import msgspec
 
 from postline.app.environment import Environment
 from postline.app.running import HANDLER_THREAD, Declared, Lifespan, Running
-from postline.errors import UsageError
 from postline.log.port import Log
 from postline.monitor import DeadLetterGroup
 from postline.monitor.deadletters import Failure, Groups, Opened
@@ -69,11 +68,7 @@ async def rehearse(
     handlers may be run. Raises UsageError if it has no such subscription, SettingsError, LogError.
     """
     running = Running(app, environment, owns_log=False)
-    plan = next((each for each in running.checked_plans() if each.name == name), None)
-    if plan is None:
-        raise UsageError(
-            f"App {app.name!r} has no subscription {name!r}.", remedy="Name the app that serves it: module:app."
-        )
+    plan = running.plan_named(name)
     await running.topology.look()
     report = _Report(name)
     async with AsyncExitStack() as stack:

@@ -12,7 +12,7 @@ import msgspec
 from postline.app.environment import Environment
 from postline.app.prioritizing import crews_of
 from postline.app.running import Declared, Lifespan, Running
-from postline.errors import UnknownSubscription, UsageError
+from postline.errors import UsageError
 from postline.log.port import Log, Record, StartAt
 from postline.runtime.consumer import Consumer
 from postline.runtime.gates import Gates
@@ -44,14 +44,14 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     subscription: str
     #: The subscription that reads again, with positions, state and dead letters of its own.
     shadow: str
-    #: "running", "done" or "stopped": the same replay goes on where it ended.
+    #: "running" or "done".
     status: str
     #: Offsets of the stretch, and how many of them are behind it.
     total: int
     passed: int
     #: By outcome, as the shadow's audit counts them; "gaps" are offsets without a record, or of other keys.
     outcomes: dict[str, int]
-    #: By topic, what handlers published and was not stored.
+    #: By topic, what handlers published in this process and was not stored.
     dropped: dict[str, int]
 
 
@@ -92,18 +92,10 @@ class Replaying:
         self._inner = environment.log
         self._stretch, self._since_ms = stretch, since_ms
         self._running = _Shadowing(app, replace(environment, log=cast(Log, self.log)), owns_log=False)
-        self._plan = self._plan_of(stretch.name)
+        start = StartAt("earliest") if since_ms is None else StartAt("time", since_ms)
+        live = self._running.plan_named(stretch.name.rpartition(REPLAY_INFIX)[0])
+        self._plan = replace(live, name=stretch.name, aliases=(), start=start)
         self._consumer: Consumer | None = None
-
-    def _plan_of(self, shadow: str) -> Plan:
-        name = shadow.rpartition(REPLAY_INFIX)[0]
-        for plan in self._running.checked_plans():
-            if plan.name == name:
-                start = StartAt("earliest") if self._since_ms is None else StartAt("time", self._since_ms)
-                return replace(plan, name=shadow, aliases=(), start=start)
-        raise UsageError(
-            f"App {self._app.name!r} has no subscription {name!r}.", remedy="Name the app that serves it: module:app."
-        )
 
     async def __aenter__(self) -> Replaying:
         """Join as the shadow, and begin. Raises UsageError where it can't, SettingsError, LogError."""
@@ -127,11 +119,9 @@ class Replaying:
                 f"{name!r} is being replayed by another process.",
                 remedy="Wait for it, or give this one another --name.",
             )
-        since_ms, until_ms = self._since_ms, self._stretch.until_ms
-        if since_ms is not None and until_ms is not None and until_ms <= since_ms:
-            raise UsageError("The replay would end before it begins.", remedy="Give an --until after --from.")
-        if since_ms is not None and not exists:
-            await require_kept(log, self._plan.topic, since_ms)
+        _require_order(self._since_ms, self._stretch.until_ms)
+        if self._since_ms is not None and not exists:
+            await require_kept(log, self._plan.topic, self._since_ms)
 
     async def wait(self, told: Callable[[Replayed], None] = lambda replayed: None) -> Replayed:
         """Wait until all of it is handled, and nothing waits for a retry; `told` hears how far it is.
@@ -175,6 +165,11 @@ class Replaying:
         return found, waits
 
 
+def _require_order(since_ms: int | None, until_ms: int | None) -> None:
+    if since_ms is not None and until_ms is not None and until_ms <= since_ms:
+        raise UsageError("The replay would end before it begins.", remedy="Let it end after the time it begins at.")
+
+
 async def require_kept(log: Log, topic: str, since_ms: int) -> None:
     """Raise UsageError if retention has, or may have, taken records of that time."""
     for number, bounds in enumerate(await log.bounds(topic)):
@@ -198,16 +193,13 @@ async def replay(
 
     `name` is the full one. The function is awaited with each message and its record, partition by partition, in the
     order of their offsets, and what it raises ends the replay. Nothing is stored, no handler runs, and no position is
-    touched. Raises UsageError for an unknown subscription or a time of which nothing is kept, DecodeError, LogError.
+    touched. Raises UsageError for an unknown subscription, for times in the wrong order and for one of which records
+    may be gone; DecodeError, LogError.
     """
-    running = Running(app, environment, owns_log=False)
-    plan = next((each for each in running.checked_plans() if each.name == name), None)
-    if plan is None:
-        raise UnknownSubscription(
-            f"App {app.name!r} has no subscription {name!r}.", remedy="Name the app that serves it: module:app."
-        )
-    given = 0
+    _require_order(span.since_ms, span.until_ms)
+    running, given = Running(app, environment, owns_log=False), 0
     try:
+        plan = running.plan_named(name)
         if span.since_ms is not None:
             await require_kept(environment.log, plan.topic, span.since_ms)
         around = Surroundings(

@@ -294,6 +294,15 @@ class Running:
             )
         return plans
 
+    def plan_named(self, name: str) -> Plan:
+        """The plan of this full name. Raises UsageError if the app has none, SettingsError as `checked_plans`."""
+        for plan in self.checked_plans():
+            if plan.name == name:
+                return plan
+        raise UsageError(
+            f"App {self._app.name!r} has no subscription {name!r}.", remedy="Name the app that serves it: module:app."
+        )
+
     def _plan(self, subscription: Subscription) -> Plan:
         full = self._settings.full_name
         plan = subscription.plan(self._app.name, full(subscription.topic.name), full(subscription.name))

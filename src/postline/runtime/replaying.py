@@ -129,14 +129,11 @@ class _ReplayMembership:
     def _cut(self, found: Fetched) -> None:
         end, keys = self._log.ends.get(found.assignment.partition, 0), self._log.stretch.keys
         if found.next_offset >= end:
-            self._end(found.assignment)
+            self._membership.pause(found.assignment)
             found.records = [record for record in found.records if record[0] < end]
             found.next_offset = max(end, found.assignment.position)
         if keys is not None:
             found.records = [record for record in found.records if record[2] in keys]
-
-    def _end(self, assignment: Assignment) -> None:
-        self._membership.pause(assignment)
 
     async def commit(self, unit: CommitUnit) -> list[Assignment]:
         """As `Membership.commit`, with what may leave."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import subprocess
@@ -214,11 +213,11 @@ async def _records(log: Log, topic: str) -> list[Any]:
         while page := await log.read(topic, partition, at):
             found += [(record[3], record[2], record[4]) for record in page]
             at = page[-1][0] + 1
-    return sorted(found, key=lambda each: (each[1] or b"",))
+    return sorted(found, key=lambda each: each[1] or b"")  # which keeps the order of each key
 
 
 def _evenly(points: list[Point], most: int) -> list[Point]:
     if len(points) <= most:
         return points
     step = len(points) / most
-    return [points[int(number * step)] for number in itertools.islice(itertools.count(), most)]
+    return [points[int(number * step)] for number in range(most)]

@@ -62,15 +62,22 @@ class Orders(msgspec.Struct):
 def load(target: str) -> App:
     """The app that `module:name` names. Raises UsageError for what names none."""
     module, _, name = target.partition(":")
-    found = getattr(importlib.import_module(module), name or "app", None)
+    try:
+        found = getattr(importlib.import_module(module), name or "app", None)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{target!r} names no app: {error}.", remedy="Name a module that can be imported here."
+        ) from error
     if not isinstance(found, App):
         raise UsageError(f"{target!r} names no app.", remedy='Say "module:name" of one.')
     return found
 
 
 class Boundaries:
-    """Tells each boundary that is reached, and ends the process at the one that it was told. Thread-safe enough:
-    handlers run one at a time."""
+    """Tells each boundary that is reached, and ends the process at the one that it was told.
+
+    Called from the event loop and from handlers' threads, of which one runs at a time.
+    """
 
     def __init__(self, orders: Orders) -> None:
         self._kill_at = orders.kill_at
