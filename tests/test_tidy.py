@@ -309,6 +309,12 @@ def test_time_and_chance_reach_the_source_by_injection_only() -> None:
     none_of(banned_under("src/postline", BANNED_IN_SRC))
 
 
+def test_nothing_calls_what_ends_a_process_while_a_coordinator_moves() -> None:
+    call = ".list_" + "consumer_group_offsets("  # log/kafka/lookers.py says how, and does without
+    paths = [path for folder in ("src", "tests", "benchmarks") for path in python_files(folder)]
+    none_of([f"{path.relative_to(ROOT)}" for path in paths if call in path.read_text("utf-8")])
+
+
 def test_no_test_sleeps_or_rolls_unseeded_dice() -> None:
     none_of(banned_under("tests", BANNED_IN_TESTS))
 

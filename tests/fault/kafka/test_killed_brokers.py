@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from postline.app import open_environment
 from tests.brokers.cluster import Cluster
 from tests.fault.kafka.lengths import long_run
 from tests.fault.kafka.plan import Plan
+from tests.fault.kafka.services import orders, shop
 from tests.fault.kafka.trial import Trial, running
 from tests.fault.kafka.verdict import judged
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
+_WATCHED_SECONDS = 6.0
 #: Publishers wait longer than a failover takes.
 _PATIENT = {"publish_seconds": "60"}
 
@@ -96,3 +100,24 @@ async def test_a_broker_that_hangs_loses_and_doubles_nothing(kafka_three: Cluste
         await trial.acknowledged(100)
         await asyncio.to_thread(kafka_three.resume, number)
         await trial.billed(100)
+
+
+async def test_questions_to_a_broker_that_died_take_hardly_any_processor(kafka_three: Cluster, tmp_path: Path) -> None:
+    environment = open_environment(f"{kafka_three.url}?create_topics=true&cache_dir={tmp_path}")
+    app = shop()
+    await app.start(environment, consume=False)
+    asked: list[asyncio.Task[object]] = []
+    try:
+        await environment.log.bounds(orders.name)
+        await asyncio.to_thread(kafka_three.kill, 1)
+        began, worked = time.monotonic(), time.process_time()
+        while (seconds := time.monotonic() - began) < _WATCHED_SECONDS:
+            asked.append(asyncio.create_task(environment.log.bounds(orders.name)))
+            await asyncio.wait(asked, timeout=1)
+        # One client that tries again without a pause takes three quarters of a processor.
+        assert (time.process_time() - worked) / seconds < 0.3
+    finally:
+        await _back(kafka_three, 1)
+        await asyncio.gather(*asked)
+        await app.stop()
+        await environment.log.close()

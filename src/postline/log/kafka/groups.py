@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
-    Consumer,
     ConsumerGroupState,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -18,6 +16,7 @@ from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[a
 
 from postline.errors import LogUnavailable, UsageError
 from postline.log.kafka.cluster import Cluster
+from postline.log.kafka.lookers import Lookers
 from postline.log.kafka.stamp import Stamp
 
 __all__ = ["CLIENT_PREFIX", "Committed", "Groups", "LiveMember", "foreign_members", "live_members"]
@@ -28,12 +27,12 @@ CLIENT_PREFIX = "postline-"
 _ANSWER_SECONDS = 30.0
 #: What is asked at the moment when a coordinator comes back may never be answered: it is asked again.
 _ONE_ANSWER_SECONDS = 5.0
-_UNSTABLE = frozenset({KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TIMED_OUT})
 _NEVER_SECONDS = 3_600.0
 _SETTLE_SECONDS = 0.05
 _SESSION_MS_MAX = 15_000
-#: How long one look waits, and how long for transactions that are just ending.
-_LOOK_SECONDS, _STABLE_SECONDS = 0.5, 0.5
+_PAUSE_SECONDS_MAX = 0.5
+#: How long transactions that are just ending are waited for.
+_STABLE_SECONDS = 0.5
 
 
 class Committed(NamedTuple):
@@ -61,22 +60,18 @@ class Groups:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._described_soon: dict[str, Any] = {}
-        self._committed_soon: dict[str, Any] = {}
-        self._lookers: dict[tuple[str, bool], Consumer] = {}
+        self._lookers = Lookers(cluster)
 
     def close(self) -> None:
         """Let go of the clients that look at groups."""
-        with self._lock:
-            for looker in self._lookers.values():
-                looker.close()
-            self._lookers.clear()
+        self._lookers.close()
 
     def committed(self, group: str, topic: str, partitions: Sequence[int], *, stable: bool) -> list[Committed] | None:
         """What is committed for these partitions; None if `stable` was asked for and a transaction is still open."""
         places = [TopicPartition(topic, number) for number in partitions]
         until = self._cluster.clock.monotonic() + (_STABLE_SECONDS if stable else _ANSWER_SECONDS)
         pause_seconds = _SETTLE_SECONDS
-        while (found := self._look(group, places, stable)) is None:
+        while (found := self._lookers.look(group, places, stable=stable)) is None:
             self.members(group)  # says at once what a look only waits for: a missing right, say
             if self._cluster.clock.monotonic() > until:
                 if stable:
@@ -87,31 +82,8 @@ class Groups:
                 )
             if self._cluster.stopping.wait(pause_seconds):
                 raise self._cluster.closed()
-            pause_seconds = min(2 * pause_seconds, _LOOK_SECONDS)
+            pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS_MAX)
         return sorted(_committed(group, place) for place in found)
-
-    def _look(self, group: str, places: list[TopicPartition], stable: bool) -> list[TopicPartition] | None:
-        """The offsets as a client without membership reads them; None if they are not to be had yet.
-
-        The administrative call for it can abort the whole process when it times out.
-        """
-        with self._lock, self._cluster.asking(f"read the positions of group {group}"):
-            looker = self._lookers.get((group, stable))
-            if looker is None:
-                isolation = "read_committed" if stable else "read_uncommitted"
-                looker = self._lookers[group, stable] = self._cluster.outsider(
-                    {"group.id": group, "isolation.level": isolation}
-                )
-            try:
-                found = looker.committed(places, timeout=_LOOK_SECONDS)
-                for place in found:
-                    if place.error is not None:
-                        raise KafkaException(place.error)
-            except KafkaException as error:
-                if error.args[0].code() in _UNSTABLE or error.args[0].retriable():
-                    return None
-                raise
-        return found
 
     def members(self, group: str, seconds: float = _ANSWER_SECONDS) -> list[LiveMember]:
         """The live members, if the coordinator tells them within `seconds`. Raises LogUnavailable else."""
@@ -143,20 +115,9 @@ class Groups:
             raise
 
     def committed_at_once(self, wanted: Mapping[str, Sequence[TopicPartition]]) -> dict[str, list[Committed]]:
-        """What is committed for these partitions of many groups; those that don't tell at once are left out.
-
-        As with descriptions, what was asked never times out, and is waited for again.
-        """
-        with self._lock:
-            for group, places in wanted.items():
-                if (answer := self._committed_soon.get(group)) is None or answer.done():
-                    asked = [ConsumerGroupTopicPartitions(group, list(places))]
-                    told = self._cluster.admin.list_consumer_group_offsets(
-                        asked, require_stable=True, request_timeout=_NEVER_SECONDS
-                    )
-                    self._committed_soon[group] = told[group]
-            answers = {group: self._committed_soon[group] for group in wanted}
-        return {group: found for group, answer in answers.items() if (found := _committed_at_once(group, answer))}
+        """What is committed for these partitions of many groups; those that don't tell at once are left out."""
+        told = self._lookers.look_at_many(wanted)
+        return {group: sorted(_committed(group, place) for place in found) for group, found in told.items()}
 
     def members_at_once(self, groups: Iterable[str]) -> dict[str, list[LiveMember]]:
         """The live members of many groups; those that don't tell at once are left out."""
@@ -230,15 +191,6 @@ class Groups:
         resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
         told = self._cluster.admin.describe_configs([resource])[resource].result(_ANSWER_SECONDS)
         return {name: entry.value or "" for name, entry in told.items()}
-
-
-def _committed_at_once(group: str, answer: Any) -> list[Committed]:
-    """What is committed; [] if that is not told at once, or not yet."""
-    try:
-        places = answer.result(_ONE_ANSWER_SECONDS).topic_partitions
-    except (KafkaException, TimeoutError):
-        return []
-    return [] if any(place.error for place in places) else sorted(_committed(group, place) for place in places)
 
 
 def _live_at_once(answer: Any) -> list[LiveMember] | None:

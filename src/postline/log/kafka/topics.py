@@ -29,6 +29,8 @@ STATE_SUFFIX = ".state"
 #: What stands for the id that an older broker does not tell.
 _NO_IDS = ("None", "AAAAAAAAAAAAAAAAAAAAAA")
 _ANSWER_SECONDS = 30.0
+#: A leader that is away is waited for in vain when another one has taken over: it is asked for anew.
+_OFFSETS_SECONDS = 3.0
 _LEARN_SECONDS = 0.01
 #: A leader may not have heard yet of a topic that other brokers know.
 _SPREAD_SECONDS = 5.0
@@ -334,9 +336,11 @@ class Topics:
         asked = [self._cluster.admin.list_offsets(dict.fromkeys(places, spec)) for spec in (_EARLIEST, _LATEST)]
         found: dict[str, list[Bounds]] = {name: [] for name, count in counts.items() if count}
         unclear = set()
+        until = self._cluster.clock.monotonic() + _OFFSETS_SECONDS
         for place in places:
+            left_seconds = max(0.0, until - self._cluster.clock.monotonic())
             try:
-                start, end = (answers[place].result(_ANSWER_SECONDS).offset for answers in asked)
+                start, end = (answers[place].result(left_seconds).offset for answers in asked)
             except (KafkaException, TimeoutError):
                 start = end = -1
             if min(start, end) < 0:  # leaders move, or it is gone
@@ -377,7 +381,7 @@ class Topics:
         def ask() -> dict[int, int]:
             asked = self._cluster.admin.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation)
             try:
-                found = {place.partition: future.result(_ANSWER_SECONDS).offset for place, future in asked.items()}
+                found = {place.partition: future.result(_OFFSETS_SECONDS).offset for place, future in asked.items()}
             except KafkaException as error:
                 if error.args[0].code() == KafkaError._NOENT and self._looked_at(name) is None:
                     raise self.unknown(name) from error  # "no leaders found" is also said of a deleted topic
