@@ -57,6 +57,15 @@ def test_a_shop_whose_processes_are_killed_proves_itself(tmp_path):
     assert (tmp_path / "shop" / "shop.db").exists()
 
 
+def test_a_shop_whose_log_is_moved_half_way_proves_itself(tmp_path):
+    to = ("--move-to", "sqlite:///moved.db")
+    result = demo(*to, "--orders", "200", "--kills", "2", "--seed", "5", "--keep", str(tmp_path / "shop"))
+    assert failed(result) == []
+    assert (result["ok"], result["kills"], result["move"]["kills"]) == (True, 2, 2)
+    assert result["move"]["records"] > 200
+    assert (tmp_path / "shop" / "moved.db").exists()
+
+
 @pytest.mark.timeout(600)
 def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one):
     result = demo("--url", kafka_one.url, "--orders", "60", "--kills", "2", "--seed", "3", "--workers", "1")
@@ -69,21 +78,45 @@ def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one
     assert [group.group_id for group in groups if group.group_id.startswith("demo-")] == []
 
 
+def demo_on_three_brokers(command: list[str]) -> Any:
+    """Run a command of the demo while each of three brokers dies in turn; gives what it printed."""
+    require_kafka()
+    brokers = ["run", "--name", f"tests-{os.getpid()}-demo", "--brokers", "3", "--tests", "--kill-brokers", "--"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.brokers", *brokers, *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "SIGKILL of broker 3" in ended.stderr
+    return json.loads(ended.stdout)
+
+
 @pytest.mark.slow
 @pytest.mark.brokers
 @pytest.mark.timeout(900)
 def test_a_shop_proves_itself_while_each_of_three_brokers_is_killed():
-    require_kafka()
-    name = f"tests-{os.getpid()}-demo"
     program = "import sys; from postline.cli import main; sys.exit(main())"
-    shop = [sys.executable, "-X", "faulthandler", "-c", program, "demo", "--json", "--orders", "4000", "--kills", "5"]
-    brokers = ["run", "--name", name, "--brokers", "3", "--tests", "--kill-brokers", "--"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.brokers", *brokers, *shop], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert failed(json.loads(ended.stdout)) == []
-    assert "SIGKILL of broker 3" in ended.stderr
+    arguments = ["demo", "--json", "--orders", "4000", "--kills", "5"]
+    assert failed(demo_on_three_brokers([sys.executable, "-X", "faulthandler", "-c", program, *arguments])) == []
+
+
+@pytest.mark.slow
+@pytest.mark.brokers
+@pytest.mark.timeout(900)
+def test_a_shop_begun_on_a_file_proves_itself_on_three_brokers_that_are_killed_in_turn():
+    program = """
+import os, sys
+from postline.cli import main
+sys.argv += ["--move-to", os.environ.pop("POSTLINE_URL")]
+sys.exit(main())
+"""
+    arguments = ["demo", "--json", "--orders", "4000", "--kills", "5"]
+    result = demo_on_three_brokers([sys.executable, "-X", "faulthandler", "-c", program, *arguments])
+    assert failed(result) == []
+    assert result["move"]["target"].startswith("kafka://")
 
 
 def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):

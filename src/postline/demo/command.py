@@ -11,10 +11,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -34,7 +35,6 @@ Draw: TypeAlias = "Callable[[Look], None]"
 @click.option("--orders", type=click.IntRange(1), default=4_000, show_default=True, help="How many orders to make up.")
 @click.option(
     "--input",
-    "source",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Read invoice lines from the CSV files of this directory instead.",
 )
@@ -48,21 +48,16 @@ Draw: TypeAlias = "Callable[[Look], None]"
     help="Run on this Kafka cluster, kafka://host:port, instead of a file; else on POSTLINE_URL's if that is one.",
 )
 @click.option(
+    "--move-to",
+    metavar="URL",
+    help="Half-way, move the log to this Kafka cluster, or to a file sqlite:///name.db of the directory.",
+)
+@click.option(
     "--keep",
     type=click.Path(file_okay=False, path_type=Path),
     help="Run in this new or empty directory and keep it; `postline audit` and the rest work there.",
 )
-def command(
-    *,
-    orders: int,
-    source: Path | None,
-    kills: int,
-    seed: int,
-    workers: int,
-    as_json: bool,
-    url: str | None,
-    keep: Path | None,
-) -> int:
+def command(*, as_json: bool, url: str | None, move_to: str | None, keep: Path | None, **wanted: Any) -> int:
     """Run a small shop of several processes on one log, and prove it right.
 
     Orders come in, are billed, packed, refunded and summed; handlers fail now and then, one
@@ -80,18 +75,19 @@ def command(
       postline demo --input online_retail_by_day --json
       postline demo --keep shop && cd shop && postline audit
       postline demo --url kafka://localhost:9092
+      postline demo --move-to kafka://localhost:9092
     """
     from postline.demo.run import Wanted
     from postline.demo.shoplog import write_settings
 
     directory = _empty(keep) if keep is not None else Path(tempfile.mkdtemp(prefix="postline-demo-"))
-    wanted = Wanted(directory.resolve(), source, orders, kills, seed, workers)
     proven = False
     try:
-        write_settings(wanted.directory, url, os.environ, Random())
-        outcome = asyncio.run(_until_told_to_stop(wanted, quiet=as_json))
+        moves = write_settings(directory.resolve(), url, os.environ, Random(), move_to)
+        run = Wanted(directory.resolve(), **wanted, moves=moves)
+        outcome = asyncio.run(_until_told_to_stop(run, quiet=as_json))
         proven = outcome.proof.ok
-        click.echo(_as_json(outcome, wanted) if as_json else _as_text(outcome, wanted))
+        click.echo(_as_json(outcome, run) if as_json else _as_text(outcome, run))
     finally:
         began = (directory / "logs").exists()
         if keep is None and (proven or not began):
@@ -153,8 +149,12 @@ class _Ticker:
 
     def __init__(self) -> None:
         self._tenths = -1
+        self._moving = ""
 
     def draw(self, look: Look) -> None:
+        if look.moving != self._moving:
+            self._moving = look.moving
+            click.echo(look.moving, err=True)
         tenths = 10 * look.published // look.lines
         if tenths != self._tenths:
             self._tenths = tenths
@@ -176,6 +176,7 @@ def _as_json(outcome: Outcome, wanted: Wanted) -> str:
         "seconds": round(outcome.seconds, 2),
         "lines_per_second": round(outcome.lines_published / outcome.seconds),
         "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in proof.checks],
+        "move": None if (moved := outcome.moved) is None else asdict(moved),
         "audit": {audit.subscription: {**audit.outcomes, "gaps": audit.gaps} for audit in proof.audits},
         "dead_letters": {name: errors[:_LISTED_DEAD_LETTERS] for name, errors in proof.dead_letters.items()},
         "poison": None
@@ -209,6 +210,8 @@ def _as_text(outcome: Outcome, wanted: Wanted) -> str:
         )
     for name, errors in proof.dead_letters.items():
         lines += [f"dead letter of {name}: {error}" for error in errors[:_LISTED_DEAD_LETTERS]]
+    if (moved := outcome.moved) is not None:
+        lines.append(f"moved from {moved.source} to {moved.target}: services rested {moved.closed_seconds:.1f} s")
     lines += ["", *(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}" for check in proof.checks), ""]
     rate = outcome.lines_published / outcome.seconds
     lines.append(

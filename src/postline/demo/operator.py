@@ -15,9 +15,7 @@ __all__ = ["Operator"]
 class Operator:
     """Does once what a person would do with `postline dlq list`, `show` and `redrive`."""
 
-    def __init__(self, shop: ShopLog, scenario: Scenario, directory: Path) -> None:
-        self._monitor, self._operations = shop.monitor, shop.operations
-        self._subscription = shop.full("packing")
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
         self._printer = Bench(scenario, directory)
         self._asked: Request | None = None
         self.poison = scenario.poison_invoice
@@ -26,12 +24,12 @@ class Operator:
         #: Whether the owner of its partition has done what was asked.
         self.obeyed = not scenario.poison_invoice
 
-    async def look(self) -> None:
+    async def look(self, shop: ShopLog) -> None:
         """Redrive packing's dead letter if there is one, or see whether that was done."""
         if self._asked is not None:
-            self.obeyed = self.obeyed or await self._operations.obeyed(self._asked, 0)
-        elif not self.obeyed and (letters := await self._monitor.dead_letters(self._subscription)):
+            self.obeyed = self.obeyed or await shop.operations.obeyed(self._asked, 0)
+        elif not self.obeyed and (letters := await shop.monitor.dead_letters(packing := shop.full("packing"))):
             place = RecordId(letters[0].partition, letters[0].offset)
-            self.shown = await self._monitor.dead_letter(self._subscription, place)
+            self.shown = await shop.monitor.dead_letter(packing, place)
             self._printer.repaired.touch()
-            self._asked = await self._operations.redrive(self._subscription, [place])
+            self._asked = await shop.operations.redrive(packing, [place])

@@ -17,13 +17,24 @@ from postline.demo.contracts import (
     RefundPaid,
 )
 from postline.demo.direct import Direct
+from postline.demo.moving import Moved
 from postline.demo.operator import Operator
 from postline.demo.shoplog import ShopLog
 from postline.demo.stored import Stored, account_of, identity_of, read_messages, read_stored
 from postline.demo.supervisor import Supervisor
 from postline.monitor import AuditView
 
-__all__ = ["Check", "Proof", "add_figures", "check_effects", "check_lines", "check_order", "check_sums", "prove"]
+__all__ = [
+    "Check",
+    "Proof",
+    "add_figures",
+    "check_effects",
+    "check_lines",
+    "check_move",
+    "check_order",
+    "check_sums",
+    "prove",
+]
 
 _NAMED_MAX = 5
 
@@ -159,6 +170,13 @@ def _check_processes(proof: Proof, supervisor: Supervisor, kills: int) -> None:
     proof.expect("processes that ended by themselves", supervisor.own_ends, {})
     unclean = {name: code for name, code in supervisor.exit_codes.items() if code != 0}
     proof.expect("processes that did not stop when told to", unclean, {})
+
+
+def check_move(proof: Proof, moved: Moved) -> None:
+    """The log was moved while the shop worked, and everything was found equal on both sides."""
+    proof.expect("migrations killed with SIGKILL and taken up again", moved.kills, moved.kills_wanted)
+    name = "records and state entries equal on both sides of the move"
+    proof.none_of(name, [] if moved.records and moved.entries else ["none"], f"{moved.records:,} and {moved.entries:,}")
 
 
 async def _check_audits(proof: Proof, shop: ShopLog) -> None:

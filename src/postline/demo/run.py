@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,12 +12,13 @@ from pathlib import Path
 from postline.clock import Clock
 from postline.demo.direct import Direct, compute
 from postline.demo.files import list_files, write_orders
+from postline.demo.moving import Moved, Mover
 from postline.demo.operator import Operator
 from postline.demo.process import ALLOWANCE, CURSOR, SERVICES
-from postline.demo.proof import Proof, prove
+from postline.demo.proof import Proof, check_move, prove
 from postline.demo.scenario import Scenario
 from postline.demo.shop import Allowance, Cursor
-from postline.demo.shoplog import ShopLog
+from postline.demo.shoplog import Addresses, ShopLog
 from postline.demo.supervisor import Slot, Supervisor
 from postline.errors import LogUnavailable, PostlineError, UnknownSubscription
 from postline.monitor import DeadLetterDetail, SubscriptionView
@@ -35,6 +37,8 @@ _STALLED_SECONDS = 120.0
 _KILLS_BETWEEN = (0.04, 0.88)
 _AHEAD = 0.06
 _OPERATOR_COMES_AT = 0.6
+#: The log is moved, if it is, when billing has come so far; each of the two migrations is killed once before.
+_MOVES_AT = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Wanted:
     kills: int = 0
     seed: int = 1
     workers: int = 2
+    #: Where the log is moved half-way, if it is.
+    moves: Addresses | None = None
 
 
 @dataclass
@@ -62,6 +68,8 @@ class Look:
     subscriptions: list[SubscriptionView] = field(default_factory=list)
     dead_letter: DeadLetterDetail | None = None
     redriven: bool = False
+    #: What becomes of a log that is moved.
+    moving: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,7 @@ class Outcome:
     restarts: int
     processes: int
     dead_letter: DeadLetterDetail | None
+    moved: Moved | None = None
 
 
 def prepare(wanted: Wanted, randomness: random.Random) -> tuple[Scenario, Direct]:
@@ -111,28 +120,24 @@ async def run(wanted: Wanted, clock: Clock, draw: Callable[[Look], None]) -> Out
     shop = ShopLog.of(wanted.directory, clock, randomness)
     await shop.log.start()
     supervisor = Supervisor(wanted.directory, {"shop": 1, **dict.fromkeys(SERVICES, wanted.workers)})
-    operator = Operator(shop, scenario, wanted.directory)
+    operator = Operator(scenario, wanted.directory)
     started = clock.monotonic()
+    days = _Days(wanted, direct.lines, supervisor, operator, shop, randomness, clock)
     try:
-        days = _Days(wanted, direct.lines, supervisor, operator, shop, randomness, clock)
         try:
             supervisor.start()
             await days.pass_by(draw)
         finally:
-            await supervisor.stop()
+            await days.end()
         seconds = clock.monotonic() - started
-        proof = await prove(shop, direct, supervisor, operator, wanted.kills)
+        proof = await prove(days.shop, direct, supervisor, operator, wanted.kills)
+        if days.moved is not None:
+            check_move(proof, days.moved)
     finally:
-        await shop.log.close()
-    starts = sum(slot.starts for slot in supervisor.slots)
+        await days.shop.log.close()
+    processes = len(supervisor.slots)
     return Outcome(
-        proof,
-        seconds,
-        direct.lines,
-        supervisor.kills,
-        starts - len(supervisor.slots),
-        len(supervisor.slots),
-        operator.shown,
+        proof, seconds, direct.lines, supervisor.kills, supervisor.restarts, processes, operator.shown, days.moved
     )
 
 
@@ -150,8 +155,9 @@ class _Days:
         clock: Clock,
     ) -> None:
         self._supervisor, self._operator = supervisor, operator
-        self._shop = shop
-        self._random, self._clock = randomness, clock
+        #: The log that the services work on now.
+        self.shop = shop
+        self._wanted, self._random, self._clock = wanted, randomness, clock
         self._lines = lines
         low, high = _KILLS_BETWEEN
         #: A kill is due when billing has come so many lines far.
@@ -161,6 +167,17 @@ class _Days:
         self.look = Look(lines=lines, kills_wanted=wanted.kills, processes=len(supervisor.slots))
         self._moved = (0, clock.monotonic())
         self._trouble = ""
+        self._mover = None if wanted.moves is None else Mover(wanted.directory, wanted.moves, randomness, clock)
+        self._copying: asyncio.Task[None] | None = None
+        #: What moving the log came to, once it is moved.
+        self.moved: Moved | None = None
+
+    async def end(self) -> None:
+        """Stop the services."""
+        if self._copying is not None:
+            self._copying.cancel()
+            await asyncio.gather(self._copying, return_exceptions=True)
+        await self._supervisor.stop()
 
     async def pass_by(self, draw: Callable[[Look], None]) -> None:
         """Let the shop work until every line is settled everywhere."""
@@ -171,6 +188,7 @@ class _Days:
             self._supervisor.check()
             try:
                 await self._kill_if_due()
+                await self._move_if_due()
                 if looks % _LOOKS_UNTIL_WHOLE == 0 and await self._look_at_everything():
                     draw(self.look)
                     return
@@ -185,9 +203,34 @@ class _Days:
             await self._clock.sleep(min(max(_LOOK_SECONDS, rest_seconds), _LOOK_SECONDS_MAX))
 
     def _allow(self) -> None:
-        """Let the shop publish a little beyond the next kill, so that the kill finds work going on."""
+        """Let the shop publish a little beyond the next kill or move, so that it finds work going on."""
         ahead = max(20, int(self._lines * _AHEAD))
-        self._allowance.write(min(self._due[0] + ahead, self._lines) if self._due else self._lines)
+        due = [*self._due[:1], *([self._lines * _MOVES_AT] if self._moves else [])]
+        self._allowance.write(min(int(min(due)) + ahead, self._lines) if due else self._lines)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the log is to be moved, and is not yet."""
+        return self._mover is not None and self.moved is None
+
+    async def _move_if_due(self) -> None:
+        """Move the log at its time: copied while the services work and are killed, handed over while they rest."""
+        if self._mover is None or self.moved is not None:
+            return
+        kills = 1 if self._wanted.kills else 0
+        if self._copying is None:
+            if await self._billed() >= self._lines * _MOVES_AT:
+                self.look.moving = "the log is copied, services go on"
+                self._copying = asyncio.create_task(self._mover.copy(kills))
+        elif self._copying.done():
+            self._copying.result()
+            self.look.moving = "services rest, the log is handed over"
+            await self.shop.log.close()
+            await self._mover.cut_over(self._supervisor, kills)
+            self.moved = self._mover.moved
+            self.shop = ShopLog.of(self._wanted.directory, self._clock, self._random)
+            await self.shop.log.start()
+            self.look.moving = f"the log is {self.moved.target}"
 
     async def _kill_if_due(self) -> None:
         if not self._due or await self._billed() < self._due[0]:
@@ -204,8 +247,8 @@ class _Days:
     async def _billed(self) -> float:
         """About how many lines billing has settled: the published ones, in the share that it has behind it."""
         with suppress(UnknownSubscription):
-            position = sum(info.position for info in await self._shop.log.partitions(self._shop.full("billing")))
-            end = sum(bounds.end for bounds in await self._shop.log.bounds(self._shop.full("shop.lines")))
+            position = sum(info.position for info in await self.shop.log.partitions(self.shop.full("billing")))
+            end = sum(bounds.end for bounds in await self.shop.log.bounds(self.shop.full("shop.lines")))
             return self._cursor.read() * position / max(1, end)
         return 0
 
@@ -217,14 +260,15 @@ class _Days:
         found = []
         for name in SUBSCRIPTIONS:
             try:
-                found.append(await self._shop.subscription(name))
+                found.append(await self.shop.subscription(name))
             except UnknownSubscription:
                 settled = False
         look.subscriptions = found
         look.kills = supervisor.kills
-        look.restarts = sum(slot.starts - 1 for slot in supervisor.slots if slot.starts)
-        if settled or (look.published >= self._lines * _OPERATOR_COMES_AT and self._packing_runs()):
-            await self._operator.look()
+        look.restarts = supervisor.restarts
+        half_way = look.published >= self._lines * _OPERATOR_COMES_AT and not self._moves
+        if settled or (half_way and self._packing_runs()):
+            await self._operator.look(self.shop)
         look.dead_letter, look.redriven = self._operator.shown, self._operator.obeyed
         idle = all(view.lag_records == 0 and view.held == 0 for view in look.subscriptions)
         return settled and idle and self._operator.obeyed and not self._due

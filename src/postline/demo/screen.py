@@ -59,6 +59,8 @@ def _row(view: SubscriptionView) -> list[str | ProgressBar]:
 
 def _events(look: Look) -> str:
     said = f"{look.processes} processes, {look.kills} of {look.kills_wanted} kills, {look.restarts} restarts"
+    if look.moving:
+        said += f"\n{look.moving}"
     if look.dead_letter is not None:
         letter = look.dead_letter.letter
         state = "redriven" if look.redriven else f"{letter.blocked} wait behind it"

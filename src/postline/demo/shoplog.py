@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import structs
 
@@ -17,15 +17,17 @@ from postline.errors import LogUnavailable, UsageError
 from postline.log.port import Log
 from postline.monitor import Monitor, SubscriptionView
 from postline.operations import Operations
-from postline.settings import CONFIG_NAME, LogUrl, Settings, load_settings
+from postline.settings import CONFIG_NAME, LogUrl, Settings, load_settings, parse_url
 
 if TYPE_CHECKING:
     from confluent_kafka.admin import AdminClient
 
-__all__ = ["ShopLog", "remove_from_cluster", "write_settings"]
+__all__ = ["Addresses", "ShopLog", "adopt_target", "remove_from_cluster", "write_settings"]
 
 _OWN_URL = "sqlite:///shop.db"
 _NAMESPACE = "demo-"
+#: Settings for the log that the run's own goes to half-way.
+_TARGET_NAME = "target.toml"
 _VARIABLES = ("POSTLINE_URL", "POSTLINE_URL_FILE")
 #: Options whose value names a file, which the processes look for from the directory of the run.
 _FILE_OPTIONS = (".location", "_file", ".file", ".keytab", "_dir")
@@ -35,26 +37,53 @@ _LOGIN_OPTIONS = ("security.", "sasl.", "ssl.")
 _ANSWER_SECONDS, _TRIES = 5.0, 6
 
 
-def write_settings(directory: Path, url: str | None, environ: Mapping[str, str], randomness: random.Random) -> None:
+class Addresses(NamedTuple):
+    """Where a log is moved from, and to."""
+
+    source: LogUrl
+    target: LogUrl
+
+
+def write_settings(
+    directory: Path, url: str | None, environ: Mapping[str, str], randomness: random.Random, moved_to: str | None = None
+) -> Addresses | None:
     """Write the `postline.toml` that every process of the run works by, readable for this user alone.
 
     A Kafka cluster that `url` or the variables name gets topics under a new namespace, made as they are needed;
-    otherwise there is a file in the directory. Raises SettingsError, and UsageError where `url` names a file.
+    otherwise there is a file in the directory. With `moved_to` there are settings for that log too, which
+    `adopt_target` makes those of the run. Raises SettingsError, and UsageError where `url` names a file.
     """
     path = directory / CONFIG_NAME
-    path.touch(mode=0o600)
-    path.write_text(f"url = {json.dumps(_OWN_URL)}\n", encoding="utf-8")
+    _write(path, {"url": _OWN_URL})
     named = {name: environ[name] for name in _VARIABLES if url is None and name in environ}
     found = load_settings({**named, "POSTLINE_CONFIG": str(path)}, Path.cwd(), url=url).url
-    if found.scheme == "kafka":
-        namespace = f"{_NAMESPACE}{randomness.getrandbits(40):010x}"
-        lines = {"url": _own(found, directory).text, "namespace": namespace}
-        path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()), encoding="utf-8")
-    elif url is not None:
+    if url is not None and found.scheme != "kafka":
         raise UsageError(
             f"The demo makes a file of its own, not {found.redacted}.",
             remedy="Say where by --keep DIRECTORY, or name a Kafka cluster by --url kafka://host:port.",
         )
+    source = _own(found, directory) if found.scheme == "kafka" else parse_url(_OWN_URL, directory)
+    target = None if moved_to is None else _target(parse_url(moved_to, directory), directory)
+    if source.scheme == "kafka" or target is not None:
+        namespace = f"{_NAMESPACE}{randomness.getrandbits(40):010x}"
+        _write(path, {"url": source.text, "namespace": namespace})
+        if target is not None:
+            _write(directory / _TARGET_NAME, {"url": target.text, "namespace": namespace})
+    return None if target is None else Addresses(source, target)
+
+
+def adopt_target(directory: Path) -> None:
+    """Make the settings for the log that this run's went to those of the run."""
+    (directory / _TARGET_NAME).replace(directory / CONFIG_NAME)
+
+
+def _write(path: Path, values: Mapping[str, str]) -> None:
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items()), encoding="utf-8")
+
+
+def _target(url: LogUrl, directory: Path) -> LogUrl:
+    return _own(url, directory) if url.scheme == "kafka" else url
 
 
 def _own(url: LogUrl, directory: Path) -> LogUrl:

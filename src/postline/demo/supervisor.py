@@ -13,7 +13,7 @@ from pathlib import Path
 
 from postline.errors import PostlineError
 
-__all__ = ["Slot", "Supervisor"]
+__all__ = ["Slot", "Supervisor", "environment_without_settings"]
 
 _GRACE_SECONDS = 20.0
 _OWN_ENDS_MAX = 3
@@ -33,6 +33,8 @@ class Slot:
     asked: bool = False
     starts: int = 0
     kills: int = 0
+    #: Starts after a process that ended without having been told to.
+    restarts: int = 0
     #: Exit codes of processes that ended without having been told or killed.
     own_ends: list[int] = field(default_factory=list)
     finished: bool = False
@@ -58,14 +60,22 @@ class Supervisor:
         return sum(slot.kills for slot in self.slots)
 
     @property
+    def restarts(self) -> int:
+        """How many processes were started in the place of one that was killed or ended by itself."""
+        return sum(slot.restarts for slot in self.slots)
+
+    @property
     def own_ends(self) -> dict[str, list[int]]:
         """Exit codes of processes that ended by themselves, by slot."""
         return {slot.name: slot.own_ends for slot in self.slots if slot.own_ends}
 
     def start(self) -> None:
-        """Start a process in every slot."""
+        """Start a process in every slot that has work left."""
         (self._directory / "logs").mkdir(exist_ok=True)
-        self._tasks = [asyncio.create_task(self._keep(slot), name=slot.name) for slot in self.slots]
+        self._stopping.clear()
+        self._tasks = [
+            asyncio.create_task(self._keep(slot), name=slot.name) for slot in self.slots if not slot.finished
+        ]
 
     def check(self) -> None:
         """Raise PostlineError if a service can't be kept running."""
@@ -90,8 +100,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Ask every process to stop, and wait until all have; after a grace period they are killed.
 
-        `exit_codes` has those of the processes that ran their service. One that was just being
-        started is killed, since it may not listen yet.
+        `exit_codes` has those of the processes that ran their service, of the first that was not 0 where several did.
+        One that was just being started is killed, since it may not listen yet.
         """
         self._stopping.set()
         for slot in self.slots:
@@ -110,9 +120,10 @@ class Supervisor:
     async def _keep(self, slot: Slot) -> None:
         while not self._stopping.is_set() and not slot.finished:
             code = await self._run(slot)
+            slot.restarts += not (self._stopping.is_set() or (code == 0 and slot.service == "shop"))
             if self._stopping.is_set():
                 if slot.asked:
-                    self.exit_codes[slot.name] = code
+                    self.exit_codes[slot.name] = self.exit_codes.get(slot.name, 0) or code
             elif code == -signal.SIGKILL:
                 slot.kills += 1
             elif code == 0 and slot.service == "shop":
@@ -134,6 +145,7 @@ class Supervisor:
                 start_new_session=True,
             )
         slot.starts += 1
+        slot.asked = False
         if self._stopping.is_set():
             process.kill()
         try:
@@ -159,7 +171,11 @@ class Supervisor:
 
 
 def _environment(slot: Slot) -> dict[str, str]:
-    """The supervisor's own, without its settings for Postline, and with a way to this package."""
+    return {**environment_without_settings(), "POSTLINE_INSTANCE": slot.name}
+
+
+def environment_without_settings() -> dict[str, str]:
+    """Our own environment, without settings for Postline, and with a way to this package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("POSTLINE_")}
     paths = [str(_PACKAGES), *filter(None, [kept.get("PYTHONPATH", "")])]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "POSTLINE_INSTANCE": slot.name}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}

@@ -135,6 +135,19 @@ async def test_services_outlast_their_only_broker_and_lose_and_double_nothing(
         await judged(trial)
 
 
+async def test_a_worker_that_is_told_to_stop_while_its_broker_is_away_ends(kafka_one: Cluster, tmp_path: Path) -> None:
+    async with running(kafka_one, Plan(seed=18, options={"publish_seconds": "2"}), tmp_path) as trial:
+        await trial.billed(50)
+        async with _down(kafka_one):
+            for worker in trial.workers:
+                await trial.stop(worker)
+        for worker in trial.workers:
+            await trial.start(worker)
+        await trial.acknowledged(50)
+        await trial.billed(50)
+        await judged(trial)
+
+
 @long_run
 async def test_a_service_that_starts_while_its_broker_comes_up_waits_for_it(kafka_one: Cluster, tmp_path: Path) -> None:
     environment = open_environment(_url(kafka_one, tmp_path, connect_seconds="120"))

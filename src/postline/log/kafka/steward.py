@@ -288,10 +288,27 @@ class Steward:
             self.changed()
 
     async def retire(self) -> None:
-        """Settle everything and stop taking part; the polling thread has to be stopped after it."""
-        async with self._one_at_a_time:
+        """Settle everything and stop taking part; the polling thread has to be stopped after it.
+
+        What waits for a cluster that is away is not waited for any longer than owners have for settling.
+        """
+        try:
+            async with asyncio.timeout(REVOKE_SECONDS):
+                await self._one_at_a_time.acquire()
+        except TimeoutError:
             self._leaving = True
-            await self.settle(sorted(self._told))
+            _log.warning(
+                "subscription %s leaves with a commit or a takeover of unknown outcome: its next owner finds out",
+                self.writer.group,
+                extra=event("partitions.not_settled", subscription=self.writer.group),
+            )
+            self.tell_lost(sorted(self._told))
+        else:
+            try:
+                self._leaving = True
+                await self.settle(sorted(self._told))
+            finally:
+                self._one_at_a_time.release()
         for task in self._tasks:
             task.cancel()
 
