@@ -28,7 +28,7 @@ from tests.brokers.waiting import BrokerError, until
 __all__ = ["Cluster"]
 
 _HERE = Path(__file__).parent
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
 # Below what systems give to outgoing connections: none can take the port of a broker that is down.
 _PORTS = range(20000, 30000)
