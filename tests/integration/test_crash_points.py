@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import AdminClient
 from msgspec import Struct
 
 from examples.crash_points import PaymentReceived, booked, feed
 from postline import App, CommandTopic, Context, Topic, UsageError
 from postline.testing import CrashReport, crash_points
+from tests.brokers.cluster import Cluster
 
 HERE = "tests.integration.test_crash_points"
 
@@ -50,6 +52,20 @@ def test_its_mended_form_passes_at_every_boundary(crash_points: Callable[..., Cr
         *("before sqlite3 execute", "after sqlite3 execute", "before sqlite3 commit", "after sqlite3 commit"),
     }
     assert len(report.killed) >= 8
+
+
+@pytest.mark.timeout(300)
+def test_on_brokers_too_the_bug_is_found_and_nothing_is_left_there(kafka_one: Cluster, tmp_path: Path) -> None:
+    async def one(app: App) -> None:
+        await app.publish(PaymentReceived("ann", 500))
+
+    url = f"{kafka_one.url}?create_topics=true&cache_dir={tmp_path}"
+    before = set(AdminClient({**kafka_one.client}).list_topics(timeout=30).topics)
+    report = crash_points("examples.crash_points:blind", one, booked, url=url, max_points=6)
+    assert report.effects[0] == [("ann", 500)]
+    assert len(report.killed) == 6
+    assert any("examples/crash_points.py:" in str(finding) for finding in report.findings)
+    assert set(AdminClient({**kafka_one.client}).list_topics(timeout=30).topics) - before <= {"__consumer_offsets"}
 
 
 # -- apps of these tests ---------------------------------------------------------------------------------

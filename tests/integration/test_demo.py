@@ -142,7 +142,7 @@ def test_the_paths_in_a_url_hold_where_the_shop_works(tmp_path, monkeypatch):
 def test_a_file_of_the_users_own_is_no_place_for_the_shop(tmp_path):
     write_settings(tmp_path, None, {"POSTLINE_URL": "sqlite:///of-the-user.db"}, random.Random(1))
     assert load_settings({}, tmp_path).url.path == str(tmp_path / "shop.db")
-    remove_from_cluster(tmp_path, [])
+    remove_from_cluster(tmp_path)
     assert "--keep" in demo("--url", "sqlite:///of-the-user.db", code=2)
 
 

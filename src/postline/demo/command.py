@@ -98,12 +98,11 @@ def command(*, as_json: bool, url: str | None, move_to: str | None, keep: Path |
 
 
 def _remove(directory: Path, *, everywhere: bool) -> None:
-    from postline.demo.run import SUBSCRIPTIONS
     from postline.demo.shoplog import remove_from_cluster
 
     try:
         if everywhere:
-            remove_from_cluster(directory, SUBSCRIPTIONS)
+            remove_from_cluster(directory)
     except LogError as error:
         click.echo(f"{error}", err=True)
     shutil.rmtree(directory, ignore_errors=True)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec import structs
 
 from postline.app import open_log
 from postline.clock import Clock
-from postline.errors import LogUnavailable, UsageError
+from postline.errors import UsageError
 from postline.log.port import Log
 from postline.monitor import Monitor, SubscriptionView
 from postline.operations import Operations
 from postline.settings import CONFIG_NAME, LogUrl, Settings, load_settings, parse_url
-
-if TYPE_CHECKING:
-    from confluent_kafka.admin import AdminClient
+from postline.testing.namespaces import remove_namespace
 
 __all__ = ["Addresses", "ShopLog", "adopt_target", "remove_from_cluster", "write_settings"]
 
@@ -33,8 +31,6 @@ _VARIABLES = ("POSTLINE_URL", "POSTLINE_URL_FILE")
 _FILE_OPTIONS = (".location", "_file", ".file", ".keytab", "_dir")
 #: Unless the URL says otherwise: a process must not end because a broker is away.
 _PATIENCE = {"connect_seconds": "60", "publish_seconds": "60"}
-_LOGIN_OPTIONS = ("security.", "sasl.", "ssl.")
-_ANSWER_SECONDS, _TRIES = 5.0, 6
 
 
 class Addresses(NamedTuple):
@@ -127,56 +123,11 @@ class ShopLog:
         return name.removeprefix(self.settings.full_name(""))
 
 
-def remove_from_cluster(directory: Path, subscriptions: Iterable[str]) -> None:
-    """Remove the run's topics and these groups of it, if it was on a cluster; nothing may work on them any more.
+def remove_from_cluster(directory: Path) -> None:
+    """Remove the run's topics and groups, if it was on a cluster; nothing may work on them any more.
 
     Blocking. Raises LogUnavailable with a part of them left.
     """
     settings = load_settings({"POSTLINE_CONFIG": str(directory / CONFIG_NAME)}, directory)
-    if settings.url.scheme != "kafka" or not settings.namespace.startswith(_NAMESPACE):
-        return
-    from confluent_kafka.admin import AdminClient
-
-    admin = AdminClient({"bootstrap.servers": ",".join(settings.url.servers), **_login(settings.url.options)})
-    groups = [settings.full_name(name) for name in subscriptions]
-    # A call that went to a broker which is away is answered when it is made again, by another one.
-    for _ in range(_TRIES):
-        failure = _failure_of_removing(admin, settings.full_name(""), groups)
-        if failure is None:
-            return
-    raise LogUnavailable(
-        f"The demo's topics and groups, all named {settings.full_name('')}…, could not be removed: {failure}.",
-        remedy="Remove them with Kafka's own tools.",
-    )
-
-
-def _failure_of_removing(admin: AdminClient, prefix: str, groups: list[str]) -> Exception | None:
-    """Why something may be left after this attempt; None if nothing is."""
-    from confluent_kafka import KafkaError, KafkaException
-
-    gone = {KafkaError.GROUP_ID_NOT_FOUND, KafkaError.UNKNOWN_TOPIC_OR_PART}
-    failure: Exception | None = None
-    try:
-        topics = [name for name in admin.list_topics(timeout=_ANSWER_SECONDS).topics if name.startswith(prefix)]
-        removals = [*admin.delete_consumer_groups(groups).values()]
-        removals += admin.delete_topics(topics).values() if topics else []
-    except KafkaException as error:
-        return error
-    for removal in removals:
-        try:
-            removal.result(_ANSWER_SECONDS)
-        except (KafkaException, TimeoutError) as error:
-            if not isinstance(error, KafkaException) or error.args[0].code() not in gone:
-                failure = error
-    return failure
-
-
-def _login(options: Mapping[str, str]) -> dict[str, str]:
-    """What the client library has to be told to get in."""
-    found = {}
-    for name, value in options.items():
-        if name.endswith("password_file"):
-            found[name.removesuffix("_file")] = Path(value).read_text("utf-8").rstrip("\r\n")
-        elif name.startswith(_LOGIN_OPTIONS):
-            found[name] = value
-    return found
+    if settings.namespace.startswith(_NAMESPACE):
+        remove_namespace(settings)

@@ -22,6 +22,7 @@ from postline.errors import UsageError
 from postline.log.port import Log
 from postline.settings import load_settings
 from postline.testing.crashing import Orders, Point, load
+from postline.testing.namespaces import remove_namespace
 
 __all__ = ["CrashReport", "Feed", "Finding", "Point", "crash_points"]
 
@@ -40,7 +41,8 @@ class Finding:
     def __str__(self) -> str:
         point = self.point
         where = f", in {point.place}" if point.place else ""
-        record = f" of {point.record}, attempt {point.attempt}" if point.record else ""
+        attempt = f", attempt {point.attempt}" if point.attempt else ""
+        record = f" of {point.record}{attempt}" if point.record else ""
         return (
             f"killed {point.kind}{record}{where}\n"
             f"  once:   {self.expected!r:.600}\n"
@@ -137,16 +139,23 @@ class _Search:
         with tempfile.TemporaryDirectory(prefix="postline-crash-") as place:
             directory = Path(place)
             around = self._environment(directory)
-            asyncio.run(self._fed(around))
-            code, reached = self._process(directory, around, kill_at)
-            if code == -signal.SIGKILL and kill_at is not None:
-                code, _ = self._process(directory, around, None)
-            if code:
-                raise UsageError(
-                    f"The app ended with exit code {code}: {(directory / 'said').read_text()[-2_000:]}",
-                    remedy="Make it handle what `feed` publishes, first without a crash.",
-                )
-            return reached, (self.effects(directory), asyncio.run(self._topics(around)))
+            try:
+                return self._executed(directory, around, kill_at)
+            finally:
+                if self.url is not None:
+                    remove_namespace(load_settings(around, Path.cwd()))
+
+    def _executed(self, directory: Path, around: dict[str, str], kill_at: Point | None) -> tuple[list[Point], Any]:
+        asyncio.run(self._fed(around))
+        code, reached = self._process(directory, around, kill_at)
+        if code == -signal.SIGKILL and kill_at is not None:
+            code, _ = self._process(directory, around, None)
+        if code:
+            raise UsageError(
+                f"The app ended with exit code {code}: {(directory / 'said').read_text()[-2_000:]}",
+                remedy="Make it handle what `feed` publishes, first without a crash.",
+            )
+        return reached, (self.effects(directory), asyncio.run(self._topics(around)))
 
     def _environment(self, directory: Path) -> dict[str, str]:
         found = {name: said for name, said in os.environ.items() if not name.startswith("POSTLINE_")}

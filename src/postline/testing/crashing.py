@@ -38,8 +38,9 @@ class Point(msgspec.Struct, frozen=True):
     kind: str
     #: Of a commit "".
     subscription: str
-    #: Topic, partition and offset of the record; of a commit "".
+    #: Topic, partition and offset of the record; of a commit, topics, partitions and the positions that it stores.
     record: str
+    #: Of a commit 0.
     attempt: int
     #: Which of those that are the same in all of this.
     number: int
@@ -79,24 +80,36 @@ class Boundaries:
     Called from the event loop and from handlers' threads, of which one runs at a time.
     """
 
-    def __init__(self, orders: Orders) -> None:
+    def __init__(self, orders: Orders, prefix: str) -> None:
         self._kill_at = orders.kill_at
+        #: What names begin with on this run's log, and on no other's.
+        self._prefix = prefix
         self._file = os.open(orders.told, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self._seen = Counter[tuple[str, str, str, int]]()
         self.places: dict[str, str] = {}
 
-    def reach(self, kind: str) -> None:
+    def reach(self, kind: str, committed: str = "") -> None:
         """This boundary; the record is that of the attempt that runs here, if one does."""
         handled = HANDLED.get()
         at = {} if handled is None else handled.log_fields()
-        key = (kind, "", "", 0)
+        key = (kind, "", committed, 0)
         if "offset" in at:
-            key = (kind, at["subscription"], f"{at['topic']} {at['partition']}:{at['offset']}", at["attempt"])
+            subscription, topic = self.short(at["subscription"]), self.short(at["topic"])
+            key = (kind, subscription, f"{topic} {at['partition']}:{at['offset']}", at["attempt"])
         self._seen[key] += 1
         point = Point(*key, self._seen[key], self.places.get(f"{key[1]} {at.get('handler')}", ""))
         os.write(self._file, msgspec.json.encode(point) + b"\n")
         if point == self._kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def short(self, name: str) -> str:
+        """The name that the app gave to what has this one on the log."""
+        return name.removeprefix(self._prefix)
+
+    def named(self, unit: CommitUnit) -> str:
+        """A commit by where partitions stand after it: how many there are before it is not the same in each run."""
+        places = sorted((self.short(part.assignment.topic), part.assignment.partition, part.position) for part in unit)
+        return ", ".join(f"{topic} {partition} to {position}" for topic, partition, position in places)
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with a boundary before and after each call that returns."""
@@ -138,7 +151,9 @@ def _watched_plan(made: Callable[..., Plan], boundaries: Boundaries, service: st
         code = getattr(function, "__code__", None)
         line = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
         called = f"{function.__module__}.{getattr(function, '__qualname__', handler.type_name)}"
-        boundaries.places[f"{name} {getattr(handler.function, '__qualname__', handler.type_name)}"] = called + line
+        boundaries.places[
+            f"{boundaries.short(name)} {getattr(handler.function, '__qualname__', handler.type_name)}"
+        ] = called + line
         watched[id(handler)] = replace(handler, function=boundaries.around("the handler", handler.function))
     handlers = {kind: watched[id(handler)] for kind, handler in plan.handlers.items()}
     return replace(plan, handlers=handlers, concurrency=1)
@@ -167,9 +182,10 @@ class _WatchedMembership:
 
     async def commit(self, unit: CommitUnit) -> list[Assignment]:
         """As `Membership.commit`."""
-        self._boundaries.reach("before the commit")
+        named = self._boundaries.named(unit)
+        self._boundaries.reach("before the commit", named)
         refused = await self._membership.commit(unit)
-        self._boundaries.reach("after the commit")
+        self._boundaries.reach("after the commit", named)
         return refused
 
 
@@ -233,11 +249,11 @@ _STATEMENTS = ("execute", "executemany", "executescript")
 
 async def run(orders: Orders) -> None:
     """Run the app until all is handled and nothing waits for a retry; or until the process kills itself."""
-    boundaries = Boundaries(orders)
+    environment = open_environment()
+    boundaries = Boundaries(orders, environment.settings.full_name(""))
     watch_calls(orders.inside, boundaries)
     app = load(orders.target)
     watch_handlers(app, boundaries)
-    environment = open_environment()
     environment = replace(environment, log=cast(Log, WatchedLog(environment.log, boundaries)))
     await app.start(environment)
     failed = asyncio.ensure_future(app.wait_failed())
