@@ -165,7 +165,7 @@ class _Days:
         self._allowance = Allowance(wanted.directory / ALLOWANCE)
         self._cursor = Cursor(wanted.directory / CURSOR)
         self.look = Look(lines=lines, kills_wanted=wanted.kills, processes=len(supervisor.slots))
-        self._moved = (0, clock.monotonic())
+        self._movement = (0, clock.monotonic())
         self._trouble = ""
         self._mover = None if wanted.moves is None else Mover(wanted.directory, wanted.moves, randomness, clock)
         self._copying: asyncio.Task[None] | None = None
@@ -231,6 +231,7 @@ class _Days:
             self.shop = ShopLog.of(self._wanted.directory, self._clock, self._random)
             await self.shop.log.start()
             self.look.moving = f"the log is {self.moved.target}"
+            self._movement = (0, self._clock.monotonic())  # nothing stood still: it rested
 
     async def _kill_if_due(self) -> None:
         if not self._due or await self._billed() < self._due[0]:
@@ -281,9 +282,9 @@ class _Days:
         positions = sum(part.position + part.ahead for view in self.look.subscriptions for part in view.partitions)
         moved = positions + self.look.published + self.look.restarts
         now = self._clock.monotonic()
-        if moved != self._moved[0]:
-            self._moved, self._trouble = (moved, now), ""
-        elif now - self._moved[1] > _STALLED_SECONDS:
+        if moved != self._movement[0]:
+            self._movement, self._trouble = (moved, now), ""
+        elif now - self._movement[1] > _STALLED_SECONDS:
             self._supervisor.ask_where_they_are()
             behind = ", ".join(_standing(view) for view in self.look.subscriptions)
             raise PostlineError(

@@ -31,7 +31,8 @@ def remove_namespace(settings: Settings) -> None:
         return
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": ",".join(settings.url.servers), **_login(settings.url.options)})
+    servers = {"bootstrap.servers": ",".join(settings.url.servers), "log_level": "0"}
+    admin = AdminClient({**servers, **_login(settings.url.options)})
     prefix = settings.full_name("")
     # A call that went to a broker which is away is answered when it is made again, by another one.
     for _ in range(_TRIES):
