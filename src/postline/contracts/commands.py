@@ -138,6 +138,8 @@ class CommandTopic:
             schemas=told,
             **shape,  # type: ignore[arg-type]
         )
+        for each in self.topics:
+            each.takes_events = False
         self.specs: dict[str, CommandSpec] = {}
 
     @property

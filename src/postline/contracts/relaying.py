@@ -28,6 +28,7 @@ class Relaying:
         self._contracts = {
             name: contract
             for topic in topics
+            if topic.takes_events
             for contract in topic.contracts.values()
             for name in (contract.name, *contract.reading.aliases)
         }
@@ -41,7 +42,7 @@ class Relaying:
             )
         if (contract := self._contracts.get(kind)) is None:
             known = ", ".join(sorted(self._contracts)) or "none"
-            raise ContractError(f"No topic of the app declares {kind!r} to publish it.", remedy=f"Send one of {known}.")
+            raise ContractError(f"No topic of the app takes {kind!r} from outside.", remedy=f"Send one of {known}.")
         try:
             return self._decoder(contract, event.envelope.content_type)(event.data or b"")
         except (*UNREADABLE, ValueError, TypeError, ArithmeticError) as error:

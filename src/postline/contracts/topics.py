@@ -283,6 +283,9 @@ class Topic(_Declared):
     `bound` makes publishers wait while a subscription that is required to keep up lags too far.
     """
 
+    #: Events from outside may be published to it: not to what carries commands, or the library's own accounts.
+    takes_events = True
+
     def __init__(
         self,
         name: str,

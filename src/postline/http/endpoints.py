@@ -84,6 +84,7 @@ class Endpoints:
         self.known: dict[str, WebhookEndpoint] = {}
         self._app, self._post, self._reveal = app, post, reveal
         self._topic = Topic(f"{app.name}.webhooks", owner=app.name, key="id", partitions=1, compaction=Compaction())
+        self._topic.takes_events = False
         self._topic.event(_TYPE)(WebhookEndpoint)
         self._reading = self._topic.reading_of(_TYPE)
         self._offset = 0

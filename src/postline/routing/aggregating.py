@@ -90,6 +90,7 @@ def aggregate(
     partitions = topic.partitions if isinstance(topic, Topic) else DEFAULT_PARTITIONS
     retention = options.get("retention", RETENTION)
     parts = Topic(name + PARTS_SUFFIX, owner=app.name, key="key", partitions=partitions, retention=retention)
+    parts.takes_events = False
     readings = [topic.reading_of(topic.type_name_of(each)) for each in of]
     masks = any(has_sensitive(each.schema) for each in readings)
     fields: list[tuple[str, Any]] = [(each, str) for each in ("key", "identity", "type")]

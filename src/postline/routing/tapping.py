@@ -33,6 +33,7 @@ class TapTopic(Topic):
     """
 
     Copy: Any
+    takes_events = False
 
     def __init__(
         self,

@@ -44,6 +44,8 @@ class ScheduledRun(msgspec.Struct, frozen=True):
 class SchedulesTopic(Topic):
     """One service's own; its message classes are its own too, because a class belongs to one topic."""
 
+    takes_events = False
+
     def __init__(self, service: str) -> None:
         super().__init__(service + SUFFIX, owner=service, key="key", retention=_RETENTION)
         self.delayed: type[Delayed] = type("Delayed", (Delayed,), {"__module__": __name__}, frozen=True)

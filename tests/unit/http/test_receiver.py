@@ -14,11 +14,13 @@ from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent as SdkEvent
 from msgspec import Struct
 
-from postline import App, BackPressure, Context, Schemas, Topic, UsageError
-from postline.errors import EncodeError, LogFull
+from postline import App, BackPressure, CommandTopic, Context, Schemas, Topic, UsageError
+from postline.errors import ContractError, EncodeError, LogFull
 from postline.http import CloudEvent, event_of, read_request, write_batch, write_request
+from postline.http.notifications import Webhooks, notifications
 from postline.http.receiver import receiver
 from postline.message import Envelope
+from postline.routing import Count, TapTopic
 from postline.testing import TestApp
 
 orders = Topic("shop.orders", owner="shop", key="customer", schemas=Schemas(message_bytes_max=300))
@@ -34,6 +36,18 @@ class OrderPlaced(Struct, frozen=True):
 @trips.event("shop.TripMade")
 class TripMade(Struct, frozen=True):
     trip: str
+
+
+class OrderPaid(Struct, frozen=True):
+    pass
+
+
+class Pay(Struct, frozen=True):
+    customer: str
+
+
+async def double(number: int) -> int:
+    return 2 * number
 
 
 class Shop:
@@ -248,3 +262,25 @@ async def test_only_this_machine_is_served_until_somebody_says_who_sends() -> No
         refused = await web.post("/", headers=event)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert (await web.post("/", headers={**event, "x-who": "anna"})).status_code == 503  # nobody runs the app
+
+
+async def test_nobody_outside_can_forge_what_the_library_keeps_for_itself():
+    ledger = CommandTopic("ledger", owner="shop", key="customer")
+    ledger.command("ledger.Pay", reply=OrderPaid)(Pay)
+    copies = TapTopic("shop.copies", owner="shop")
+    app = App("shop", owns=[orders, ledger, copies], schedules=True)
+    app.serve(ledger).on(Pay)(lambda command: OrderPaid())
+    app.task(double)
+    options: dict[str, Any] = {"key": "customer", "complete": Count(3), "into": lambda parts: None}
+    app.aggregate("threes", orders, of=OrderPlaced, start="earliest", **options)
+    notifications(app, webhooks=Webhooks(topics=[orders]))
+    forged = [
+        "postline.WebhookEndpoint",  # would have a topic posted to whoever forges it
+        *("ledger.Pay", "ledger.OrderPaid", "shop.double", "shop.double.result"),
+        *("shop.schedules.Delayed", "shop.schedules.Run", "threes.parts.Part", "threes.parts.Tick", "shop.copies.Copy"),
+    ]
+    async with TestApp(app):
+        for kind in forged:
+            with pytest.raises(ContractError, match=f"No topic of the app takes {kind!r}") as refused:
+                await app.relay([event(type=kind)])
+            assert refused.value.remedy == "Send one of shop.OrderPlaced, shop.Ordered."
