@@ -83,6 +83,21 @@ class Bank(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class Stutterer(BaseHTTPRequestHandler):
+    """A server that says who has paid in each time, twice."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Answer twice at once."""
+        order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = json.dumps({"by": f"payer {order['number']}"}).encode()
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body) * 2)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
 @pytest.fixture
 def bank() -> Iterator[ThreadingHTTPServer]:
     """The server, with nothing done yet; it can be closed and opened again on its port."""
@@ -94,9 +109,9 @@ def bank() -> Iterator[ThreadingHTTPServer]:
     server.server_close()
 
 
-def serve(port: int) -> ThreadingHTTPServer:
+def serve(port: int, handler: type[BaseHTTPRequestHandler] = Bank) -> ThreadingHTTPServer:
     """A running server."""
-    server = _Server(("127.0.0.1", port), Bank)
+    server = _Server(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
 
@@ -144,6 +159,23 @@ async def test_every_command_is_done_once_by_a_server_in_trouble_and_then_by_its
         # What was being called when its partition moved may have been done by both: such effects are at least once.
         # Partitions move twice: as the successor joins, and as the old one leaves.
         assert 180 <= len(Bank.done) + by["the new bank"] <= 180 + 2 * CONCURRENCY
+
+
+async def test_the_second_answer_of_a_server_that_answers_twice_is_not_the_next_commands(tmp_path: Path) -> None:
+    server = serve(0, Stutterer)
+    async with AsyncExitStack() as stack:
+        stack.callback(server.server_close)
+        stack.callback(server.shutdown)
+        log = SqliteLog(str(tmp_path / "log.db"), clock=SystemClock())
+        environment = Environment(log, Settings(url=LogUrl("sqlite")))
+        await log.start()
+        stack.push_async_callback(log.close)
+        old, client = bridge(server.server_address[1]), App("shop", publishes_to=[ACCOUNTS])
+        for app in (old, client):
+            await app.start(environment, consume=app is old)
+            stack.push_async_callback(app.stop)
+        said = [await client.request(Deposit("one", number)) for number in range(10)]
+        assert said == [Deposited(f"payer {number}") for number in range(10)]
 
 
 async def replaced(environment: Environment, old: App, client: App, stack: AsyncExitStack) -> Counter[str]:

@@ -54,7 +54,9 @@ class Backend:
     """The HTTP service: where it is, and how hard it may be used by each process.
 
     `headers` are sent with every request: text, or a function that gives it, such as one that reads a secret from a
-    file. None of their values is ever logged. `transport` is httpx's, for tests.
+    file. None of their values is ever logged. Each call has a connection of its own: on one that is used again, what a
+    service sends after its answer would be taken for the next command's. `keep_alive` is for services that are known to
+    answer once, and spares the handshakes. `transport` is httpx's, for tests.
     """
 
     url: str
@@ -64,6 +66,7 @@ class Backend:
     breaker: Breaker = field(default_factory=lambda: Breaker(failures=3))
     #: The header that carries the command's idempotency key.
     idempotency_header: str = "Idempotency-Key"
+    keep_alive: bool = False
     transport: Any = None
 
 
@@ -111,7 +114,11 @@ def ambassador(
             timeout=backend.timeout_seconds,
             transport=backend.transport,
             trust_env=False,
-            limits=httpx.Limits(max_connections=backend.concurrency),
+            limits=httpx.Limits(
+                max_connections=backend.concurrency,
+                max_keepalive_connections=backend.concurrency if backend.keep_alive else 0,
+            ),
+            headers={} if backend.keep_alive else {"Connection": "close"},
         ) as client:
             yield _Caller(backend, client, running.clock)
 
