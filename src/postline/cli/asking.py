@@ -107,7 +107,9 @@ def request(**given: Any) -> int:
         try:
             return _show(await ticket.ended(asked.timeout), wants_json(asked.as_json))
         except RequestTimeout as error:
-            show_error(error.message, f"`postline tickets show … {ticket.request_id}` tells what became of it.")
+            (topic,) = app.command_topics
+            told = f"`postline tickets {topic.name} --request {ticket.request_id}` tells what becomes of it."
+            show_error(error.message, told)
             return FAILED
 
     return asyncio.run(_with_client(asked, work))

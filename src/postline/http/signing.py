@@ -34,6 +34,10 @@ class Secret:
     __slots__ = ("_key",)
 
     def __init__(self, key: bytes) -> None:
+        if not isinstance(key, bytes):  # its text would do for the length, and fail at the first signature
+            raise SettingsError(
+                f"A webhook's secret is no {type(key).__name__}.", remedy="Read its text by `Secret.read(text)`."
+            )
         if not _KEY_BYTES_MIN <= len(key) <= _KEY_BYTES_MAX:
             raise SettingsError(
                 f"A webhook's secret has {len(key)} bytes.",

@@ -111,3 +111,14 @@ def test_a_command_with_a_field_that_its_contract_does_not_have_is_not_sent(proj
     sent = project.run("send", "ledger_app:app", "ledger.Deposit", '{"account": "anna", "amount": 5, "note": "x"}')
     assert sent.code not in (0, 1)
     assert "ledger.Deposit has no field 'note', so it would be lost" in sent.err
+
+
+def test_what_is_told_to_find_an_outcome_that_did_not_come_finds_it(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    asked = ("ledger_app:app", "ledger.Deposit", '{"account": "anna", "amount": 5}', "--request-id", "r-1")
+    assert project.run("send", *asked).code == 0
+    waited = project.run("request", *asked, "--timeout", "0.01")
+    assert waited.code == 4
+    told = waited.err.partition("`postline ")[2].partition("`")[0]
+    handle_what_waits(project)
+    assert project.run(*told.split(), "--json").json["state"] == "succeeded"

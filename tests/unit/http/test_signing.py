@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,14 @@ def test_secrets_are_read_as_they_are_written_and_never_shown():
 def test_a_secret_of_another_size_is_refused(size: int):
     with pytest.raises(SettingsError):
         Secret(b"k" * size)
+
+
+def test_a_secrets_text_is_not_taken_for_its_key():
+    text: Any = Secret.fresh().text()
+    with pytest.raises(SettingsError, match="no str") as refused:
+        Secret(text)
+    assert "Secret.read" in refused.value.remedy
+    assert text not in str(refused.value)
 
 
 def test_while_secrets_are_rotated_all_sign_and_any_is_taken():
