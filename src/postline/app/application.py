@@ -255,15 +255,16 @@ class App(Routing, Queueing):
                 error.published = len(published)
             raise
 
-    async def relay(self, events: Iterable[CloudEvent]) -> list[Published]:
+    async def relay(self, events: Iterable[CloudEvent], *, topic: str = "") -> list[Published]:
         """Publish events that came from elsewhere, with their own ids, sources, times and extensions.
 
-        An event's type says which contract of `owns` and `publishes_to` its data is checked by. All are durable when
-        this returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id
-        every subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
+        An event's type says which contract of `owns` and `publishes_to` its data is checked by; with `topic` it has to
+        be one of that topic. Nothing comes so into what the library keeps for itself. All are durable when this
+        returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id every
+        subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
         """
         running = self._for_publishing()
-        appends = [running.outlet.relayed(running.relaying.message(event), event.envelope) for event in events]
+        appends = [running.outlet.relayed(running.relaying.message(event, topic), event.envelope) for event in events]
         return await running.store(appends) if appends else []
 
     # -- commands -----------------------------------------------------------------------------

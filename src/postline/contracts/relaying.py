@@ -33,16 +33,24 @@ class Relaying:
             for name in (contract.name, *contract.reading.aliases)
         }
 
-    def message(self, event: CloudEvent) -> Any:
-        """The event's data as a message. Raises ContractError for an unknown type, DecodeError for wrong data."""
+    def message(self, event: CloudEvent, topic: str = "") -> Any:
+        """The event's data as a message, of that topic if one is named.
+
+        Raises ContractError for a type that is not taken, DecodeError for wrong data.
+        """
         kind = event.envelope.type
         if not (event.envelope.id and event.envelope.source and kind):
             raise DecodeError(
                 "A message without id, source or type is no CloudEvent.", remedy="Give it all three, or use publish."
             )
-        if (contract := self._contracts.get(kind)) is None:
-            known = ", ".join(sorted(self._contracts)) or "none"
-            raise ContractError(f"No topic of the app takes {kind!r} from outside.", remedy=f"Send one of {known}.")
+        contract = self._contracts.get(kind)
+        if contract is None or (topic and contract.topic != topic):
+            known = sorted(name for name, each in self._contracts.items() if topic in ("", each.topic))
+            named = f" {topic!r}" if topic else ""
+            raise ContractError(
+                f"No topic{named} of the app takes {kind!r} from outside.",
+                remedy=f"Send one of {', '.join(known) or 'none'}.",
+            )
         try:
             return self._decoder(contract, event.envelope.content_type)(event.data or b"")
         except (*UNREADABLE, ValueError, TypeError, ArithmeticError) as error:

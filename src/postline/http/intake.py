@@ -26,7 +26,7 @@ from postline.http.limits import Limits
 from postline.http.locating import Locating
 from postline.http.patience import unless_gone, within
 from postline.http.preferences import Preferences, read_preferences
-from postline.http.problems import Problem, invalid
+from postline.http.problems import Problem, invalid, slow
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
 from postline.logs.events import event
 
@@ -70,7 +70,7 @@ class Intake:
         requests = self._app.requests(exposed.topic)
         body = await within(requests.clock, self._limits.body_seconds_max, self._body(request))
         if body is None:
-            raise _slow()
+            raise slow()
         callback_url = self._callback(request, exposed)
         if key is None:
             name = RequestName.fresh(principal, exposed.topic.name, requests.fresh_id())
@@ -161,11 +161,6 @@ class Intake:
             return Response(msgspec.json.encode(told), 202, headers, JSON)
         body = self._statuses.document(arrival.exposed.topic, Standing(accepted, outcome, "", 0), name, url)
         return status_response(body, headers, "", ended=True)
-
-
-def _slow() -> Problem:
-    headers = {"Connection": "close"}
-    return Problem(408, "slow", "Request Timeout", "The body did not come in time.", headers=headers)
 
 
 class _Arrival:

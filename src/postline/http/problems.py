@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from postline.errors import BackPressure, ContractError, LogError, MessageTooLarge, PostlineError, UsageError
 
-__all__ = ["PROBLEM_TYPE", "Problem", "busy", "invalid", "problem_of", "problem_response"]
+__all__ = ["PROBLEM_TYPE", "Problem", "busy", "invalid", "problem_of", "problem_response", "slow"]
 
 PROBLEM_TYPE = "application/problem+json"
 _URN = "urn:postline:problem:"
@@ -80,6 +80,12 @@ def problem_of(error: PostlineError) -> Problem:
 def busy(detail: str, after_seconds: int) -> Problem:
     """Too much at a time; come again later."""
     return Problem(429, "busy", "Too many requests", detail, headers={"Retry-After": str(after_seconds)})
+
+
+def slow() -> Problem:
+    """A body that did not come in time."""
+    headers = {"Connection": "close"}
+    return Problem(408, "slow", "Request Timeout", "The body did not come in time.", headers=headers)
 
 
 def invalid(error: ContractError) -> Problem:

@@ -16,24 +16,26 @@ from postline.errors import (
     SettingsError,
     UsageError,
 )
-from postline.http import read_request
+from postline.http import CloudEvent, read_request
 from postline.http.hosting import Hosting
 
 try:
     from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
+    from starlette.requests import ClientDisconnect, Request
+    from starlette.responses import Response
     from starlette.routing import Route
 
+    from postline.http.bodies import read_body
     from postline.http.callers import Authenticate, Callers
-    from postline.http.problems import Problem, problem_response
+    from postline.http.patience import within
+    from postline.http.problems import RETRY_SECONDS, Problem, busy, problem_of, problem_response, slow
 except ImportError as missing:
     raise SettingsError("Receiving over HTTP needs starlette.", remedy="pip install 'postline[http]'") from missing
 
 __all__ = ["receiver"]
 
 _BODY_BYTES_MAX = 4 << 20
-_RETRY_SECONDS = 1
+_BODY_SECONDS_MAX = 30.0
 
 
 def receiver(
@@ -44,6 +46,7 @@ def receiver(
     origins: Collection[str] = (),
     authenticate: Authenticate | None = None,
     challenge: str = "Bearer",
+    rate: tuple[float, int] | None = None,
 ) -> Starlette:
     """What answers `POST path` with CloudEvents in binary or structured mode or in a batch.
 
@@ -51,38 +54,33 @@ def receiver(
     stops it in the end; mounted in another application it is that one's to start.
 
     202 once all of them are stored durably; a sender that hears anything else, or nothing, sends them again, and
-    repetitions are dropped by source and id. Else none is stored: 400 for what is no event, 413 over `body_bytes_max`
-    or a topic's limit, 422 for a type that no contract of the app declares or data that it refuses, 429 with
-    `Retry-After` while a topic's bound is reached, 503 while the log can't store. `OPTIONS` answers the handshake of
-    CloudEvents' web hooks for senders in `origins` ("*" is all).
+    repetitions are dropped by source and id. Else none is stored, and problem details say why: 400 for what is no
+    event, 408 for a body that takes longer than 30 s, 413 over `body_bytes_max` or a topic's limit, 422 for a type that
+    no contract of the app declares or data that it refuses, 429 with `Retry-After` over the sender's `rate` (a second,
+    and so many at once above that) or while a topic's bound is reached, 503 while the log can't store. A `path` with
+    `{topic}` in it takes events of the topic that it names alone, and knows no others (404). `OPTIONS` answers the
+    handshake of CloudEvents' web hooks for senders in `origins` ("*" is all).
 
     `authenticate` says by a request who sends it, None for nobody (401, with `challenge`); without it only this machine
     is served (403), as by the gateway.
     """
-    callers = Callers(authenticate, challenge, None)
+    callers = Callers(authenticate, challenge, rate)
 
     async def post(request: Request) -> Response:
         try:
-            await callers.admit(request)
+            principal = await callers.admit(request)
+            topic = _topic(app, request)
+            callers.count(principal, app.clock)
+            body = await within(app.clock, _BODY_SECONDS_MAX, read_body(request, body_bytes_max))
+            if body is None:
+                raise slow()
+            await app.relay(_events(request, body), topic=topic)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         except Problem as refused:
-            return problem_response(refused, path)
-        try:
-            body = await _body(request, body_bytes_max)
-            events = read_request(request.headers, body)
-        except MessageTooLarge as error:
-            return _refusal(413, error)
-        except DecodeError as error:
-            return _refusal(400, error)
-        try:
-            await app.relay(events)
-        except MessageTooLarge as error:
-            return _refusal(413, error)
-        except ContractError as error:
-            return _refusal(422, error)
-        except BackPressure as full:
-            return _refusal(429, full, {"Retry-After": str(math.ceil(full.retry_after_seconds))})
-        except (LogError, UsageError) as error:  # which is that the app is not running
-            return _refusal(503, error, {"Retry-After": str(_RETRY_SECONDS)})
+            return problem_response(refused, request.url.path)
+        except PostlineError as error:
+            return problem_response(_problem(error), request.url.path)
         return Response(status_code=202)
 
     async def options(request: Request) -> Response:
@@ -96,16 +94,32 @@ def receiver(
     return Starlette(routes=routes, lifespan=lambda _: Hosting(app).running())
 
 
-async def _body(request: Request, bytes_max: int) -> bytes:
-    found = bytearray()
-    async for chunk in request.stream():
-        found += chunk
-        if len(found) > bytes_max:
-            raise MessageTooLarge(
-                f"The request is over {bytes_max} bytes.", remedy="Send fewer events at a time, or smaller ones."
-            )
-    return bytes(found)
+def _topic(app: App, request: Request) -> str:
+    """The topic that the path names; "" where it names none. Raises Problem (404) for one that takes no events."""
+    named: str = request.path_params.get("topic", "")
+    if named and named not in {each.name for each in (*app.owns, *app.publishes_to) if each.takes_events}:
+        raise Problem(404, "unknown-topic", "Not Found", "There is no such topic for you.")
+    return named
 
 
-def _refusal(status: int, error: PostlineError, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": error.message, "remedy": error.remedy}, status, headers)
+def _events(request: Request, body: bytes) -> list[CloudEvent]:
+    """What the body has. Raises Problem (400)."""
+    try:
+        return read_request(request.headers, body)
+    except DecodeError as error:
+        raise Problem(400, "malformed", "The body is no CloudEvent", f"{error.message} {error.remedy}") from error
+
+
+def _problem(error: PostlineError) -> Problem:
+    said = f"{error.message} {error.remedy}".strip()
+    match error:
+        case MessageTooLarge():
+            return Problem(413, "too-large", "The event is too large", said)
+        case BackPressure(retry_after_seconds=seconds):
+            return busy(said, max(1, math.ceil(seconds)))
+        case ContractError():
+            return Problem(422, "invalid", "The event is not as its contract has it", said)
+        case LogError() | UsageError():  # the latter is that the app is not running
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            return Problem(503, "unavailable", "Nothing can be stored now", said, headers=headers)
+    return problem_of(error)

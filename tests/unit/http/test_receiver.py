@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -148,7 +149,7 @@ async def test_what_the_sdk_sends_is_handled_and_what_we_relay_is_read_by_it(sho
         (write_request(event({"order": "o", "customer": ""}, id="13")), 422, "event '13'"),
         (write_request(event(content_type="text/csv")), 422, "text/csv"),
         (write_request(event({"order": "o" * 400, "customer": "a"})), 413, "over the limit of 300"),
-        (write_request(event({"order": "o" * 1_000, "customer": "a"})), 413, "over 1000 bytes"),
+        (write_request(event({"order": "o" * 1_000, "customer": "a"})), 413, "At most 1000 bytes"),
         (write_batch([event(), event({"order": 5}, id="2")]), 422, "event '2'"),
     ],
 )
@@ -158,8 +159,8 @@ async def test_what_is_refused_says_why_and_what_to_do_and_nothing_is_stored(
     service, harness = shop
     answer = await service.post(*sent)
     assert answer.status_code == status
-    assert why in answer.json()["error"]
-    assert answer.json()["remedy"]
+    assert why in answer.json()["detail"]
+    assert answer.headers["content-type"] == "application/problem+json"
     await harness.settle()
     assert service.handled == []
 
@@ -216,7 +217,7 @@ async def test_a_topic_at_its_bound_is_told_with_the_time_to_come_back(
 ):
     service, _ = shop
 
-    async def full(events: object) -> None:
+    async def full(events: object, **_: object) -> None:
         raise BackPressure("Full.", retry_after_seconds=2.1)
 
     monkeypatch.setattr(service.app, "relay", full)
@@ -236,7 +237,7 @@ async def test_served_on_its_own_it_starts_and_stops_the_app(tmp_path: Path):
     request = write_request(event())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
         refused = await client.post("/", headers=request.headers, content=request.body)
-        assert (refused.status_code, "not running" in refused.json()["error"]) == (503, True)
+        assert (refused.status_code, "not running" in refused.json()["detail"]) == (503, True)
         async with web.router.lifespan_context(web):
             taken = await client.post("/", headers=request.headers, content=request.body)
             assert taken.status_code == 202
@@ -262,6 +263,65 @@ async def test_only_this_machine_is_served_until_somebody_says_who_sends() -> No
         refused = await web.post("/", headers=event)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
         assert (await web.post("/", headers={**event, "x-who": "anna"})).status_code == 503  # nobody runs the app
+
+
+async def test_a_path_that_names_a_topic_takes_events_of_that_alone() -> None:
+    ledger = CommandTopic("ledger", owner="shop")
+    app = App("shop", owns=[orders, trips, ledger])
+    web = receiver(app, path="/events/{topic}")
+    async with TestApp(app), httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as pos:
+        headers, body = write_request(event())
+        assert (await pos.post("/events/shop.orders", headers=headers, content=body)).status_code == 202
+        refused = await pos.post("/events/shop.trips", headers=headers, content=body)
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:postline:problem:invalid")
+        assert refused.json()["detail"].endswith("Send one of shop.TripMade.")
+        for unknown in ("shop.nothing", "ledger.commands", "ledger.replies"):
+            nowhere = await pos.post(f"/events/{unknown}", headers=headers, content=body)
+            assert (nowhere.status_code, nowhere.json()["instance"]) == (404, f"/events/{unknown}")
+
+
+async def test_a_sender_has_a_rate() -> None:
+    app = App("shop", owns=[orders])
+    web = receiver(app, rate=(1, 2), authenticate=lambda request: request.headers.get("x-who"))
+    async with TestApp(app), httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as pos:
+        headers, body = write_request(event())
+        said = [await pos.post("/", headers={**headers, "x-who": "ann"}, content=body) for _ in range(3)]
+        assert [each.status_code for each in said] == [202, 202, 429]
+        assert said[2].headers["retry-after"] == "1"
+        assert (await pos.post("/", headers={**headers, "x-who": "bob"}, content=body)).status_code == 202
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    app = App("shop", owns=[orders])
+    web = receiver(app)
+    sent: list[Any] = []
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/",
+        "raw_path": b"/",
+        "query_string": b"",
+        "scheme": "http",
+        "headers": [(b"host", b"localhost")],
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 80),
+    }
+    waiting = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        waiting.set()
+        await asyncio.Event().wait()
+        raise AssertionError("nothing comes")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async with TestApp(app) as harness:
+        asked = asyncio.create_task(web(scope, receive, send))
+        await waiting.wait()
+        await harness.advance(seconds=31)
+        await asked
+    assert sent[0]["status"] == 408
 
 
 async def test_nobody_outside_can_forge_what_the_library_keeps_for_itself():
