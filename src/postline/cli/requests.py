@@ -30,7 +30,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     subscription: str
     action: str
-    #: "done", "asked" (no worker runs: the next one does it), "unanswered" (workers run, but did not get to it
+    #: "done", "told" (of a call: its worker knows, and does not begin it if it has not), "asked" (no worker runs: the next one does it), "unanswered" (workers run, but did not get to it
     #: in time), "missed" (a record that was to be discarded was being handled) or "nothing" (there was nothing to
     #: ask for).
     status: str
@@ -57,6 +57,7 @@ def tell(answer: Answer, what: str, json: bool) -> int:
     """Say what became of it: one line for people, the answer for programs. Gives the exit code."""
     said = {
         "done": f"{what}: done.",
+        "told": f"{what}: its worker knows. Unless it has begun, its ticket says `cancelled` once its turn has come.",
         "asked": f"{what}: takes effect when a worker runs (none does now).",
         "unanswered": f"{what}: asked for durably, but the workers have not come to it yet.",
         "missed": f"{what}: what `postline subscriptions show` still lists as held is not discarded, since it was "

@@ -189,6 +189,8 @@ def cancel(
         if task.state != "open":
             return answer
         request = await opened.operations.cancel_task(task.queue, task)
-        return msgspec.structs.replace(answer, status=await await_owner(opened, request, wait_seconds))
+        status = await await_owner(opened, request, wait_seconds)
+        # Whoever obeys keeps the wish. Whether the call is in hand already is no part of the log.
+        return msgspec.structs.replace(answer, status="told" if status == "done" else status)
 
     return tell(with_log(url, work), f"Cancelling {request_id} in {queue}", wants_json(as_json))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -106,6 +107,48 @@ def test_tasks_are_listed_shown_and_cancelled(images: Project) -> None:
     assert images.run("tasks", "show", "images.tasks", waiting, "--json").json["task"]["state"] == "cancelled"
     assert images.run("tasks", "cancel", "images.tasks", done).code == 1
     assert queues(images)["images.tasks"]["cancelled"] == 1
+
+
+HELD = """
+import threading
+from postline import App
+
+app = App("images")
+begun, go_on, leave = threading.Event(), threading.Event(), threading.Event()
+
+@app.task
+def hold() -> str:
+    begun.set()
+    go_on.wait()
+    return "ran"
+"""
+
+
+def test_a_call_that_is_being_run_is_not_said_to_be_cancelled(project: Project) -> None:
+    project.write("images_app.py", HELD)
+    (request,) = send(project, ("images.hold", "{}"))
+    held = importlib.import_module("images_app")
+
+    async def work() -> None:
+        environment = open_environment()
+        await held.app.start(environment)
+        await asyncio.to_thread(held.leave.wait)
+        while not await held.app.caught_up():
+            await asyncio.sleep(0)
+        await held.app.stop()
+        await environment.log.close()
+
+    worker = threading.Thread(target=asyncio.run, args=(work(),))
+    worker.start()
+    try:
+        assert held.begun.wait(60)
+        cancelled = project.run("tasks", "cancel", "images.tasks", request, "--json", "--wait", "60")
+    finally:
+        held.go_on.set()
+        held.leave.set()
+        worker.join()
+    assert (cancelled.code, cancelled.json["status"]) == (0, "told")
+    assert project.run("tasks", "show", "images.tasks", request, "--json").json["task"]["state"] == "succeeded"
 
 
 def test_what_is_not_there_is_told(images: Project) -> None:
