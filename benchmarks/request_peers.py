@@ -96,7 +96,7 @@ def celery_requests(port: int, number: int) -> float | None:
         path.write_text(_CELERY.format(port=port))
         environment = {**os.environ, "PYTHONPATH": place}
         command = [sys.executable, "-m", "celery", "-A", "bench_celery", "worker", "--concurrency", "2", "-l", "ERROR"]
-        with subprocess.Popen(command, env=environment, cwd=place) as worker:
+        with subprocess.Popen(command, env=environment, cwd=place, stdout=subprocess.DEVNULL) as worker:
             try:
                 asked = [sys.executable, "-c", _ASKING, str(number)]
                 return float(
