@@ -68,6 +68,16 @@ async def test_a_call_goes_to_the_checked_address_under_its_own_name():
         assert hook.headers["host"] == f"partner.example:{server.port}"
 
 
+async def test_a_second_answer_is_not_taken_for_the_answer_to_the_next_call():
+    taken = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+    async def twice(writer: asyncio.StreamWriter) -> None:
+        writer.write(taken + taken)
+
+    async with receiving(Receiver(twice, then=answering(500))) as server, calling(resolving(HERE)[0]) as caller:
+        assert [(await caller.post(server.url, {}, b"")).status for _ in range(3)] == [204, 500, 500]
+
+
 async def test_a_name_that_is_bound_anew_leads_to_no_private_address():
     """Each connection resolves once and goes where was checked; the second one of this name is refused."""
     addresses, asked = resolving(HERE, ["10.0.0.1"], ["169.254.169.254"])

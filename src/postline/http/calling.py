@@ -20,8 +20,6 @@ __all__ = ["Answer", "Caller"]
 _TIMEOUT_SECONDS = 20.0
 _ANSWER_BYTES_MAX = 4_096
 _CONNECTIONS_MAX = 200
-_IDLE_CONNECTIONS_MAX = 64
-_IDLE_SECONDS = 30.0
 
 
 class Answer(NamedTuple):
@@ -75,7 +73,11 @@ class _Checked(httpcore.AsyncNetworkBackend):
 
 
 class Caller:
-    """Posts to others' servers: no redirects, no proxies, no cookies. Event loop only; `close` it."""
+    """Posts to others' servers: no redirects, no proxies, no cookies. Event loop only; `close` it.
+
+    Each call has a connection of its own. On one that is used again, what a server sent after its answer would be taken
+    for the answer to the next call, which may not have arrived.
+    """
 
     def __init__(
         self,
@@ -92,8 +94,7 @@ class Caller:
             self._pool = httpcore.AsyncConnectionPool(
                 ssl_context=self._tls(),
                 max_connections=_CONNECTIONS_MAX,
-                max_keepalive_connections=_IDLE_CONNECTIONS_MAX,
-                keepalive_expiry=_IDLE_SECONDS,
+                max_keepalive_connections=0,
                 network_backend=_Checked(self.addresses),
             )
         return self._pool
@@ -114,7 +115,7 @@ class Caller:
             raise DeliveryFailed(f"{place} could not be called: {type(error).__name__}: {error}.") from error
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        sent = [(b"connection", b"close"), *((name.encode(), value.encode()) for name, value in headers.items())]
         async with self._opened().stream("POST", url, headers=sent, content=body) as response:
             heard = bytearray()
             async for chunk in response.aiter_stream():
