@@ -30,9 +30,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     subscription: str
     action: str
-    #: "done", "told" (of a call: its worker knows, and does not begin it if it has not), "asked" (no worker runs: the next one does it), "unanswered" (workers run, but did not get to it
-    #: in time), "missed" (a record that was to be discarded was being handled) or "nothing" (there was nothing to
-    #: ask for).
+    #: "done", "told" (of a call: its worker knows, and does not begin it if it has not), "asked" (no worker runs: the
+    #: next one does it), "unanswered" (workers run, but did not get to it in time), "missed" (a record that was to be
+    #: discarded was being handled) or "nothing" (there was nothing to ask for).
     status: str
     #: Which; [] for more than 1,000.
     records: list[str] = []
