@@ -15,7 +15,7 @@ from postline.cli.opening import Opened, url_option, with_log
 from postline.contracts import Topic
 from postline.contracts.checking import broken_promises, findings, topic_changes, undeclared
 from postline.contracts.compatibility import Finding, Level
-from postline.contracts.formats import format_named
+from postline.contracts.formats import format_named, format_of_type
 from postline.contracts.schema import Schema
 from postline.contracts.snapshot import Snapshot, owner_and_topic, read_snapshot, snapshot_of
 from postline.errors import ContractError, UnknownTopic, UsageError
@@ -56,6 +56,8 @@ class TypeBefore(NamedTuple):
 
     versions: Mapping[int, Schema] = {}
     findings: Sequence[Finding] = ()
+    #: What the newest that is registered is written as; "" where a snapshot says it of the topic.
+    encoding: str = ""
 
     @property
     def newest(self) -> Schema | None:
@@ -298,7 +300,8 @@ async def _registered(opened: Opened, apps: Sequence[App]) -> Compared:
         # Who publishes to another's topic need not declare all of it.
         gone = undeclared(known, snapshot_of(topic)) if topic in owned else []
         types = {name: await _type_registered(opened, full, topic, name) for name in topic.contracts}
-        found.append(Before(topic, types, gone, views=[view for view in views if view.topic == full]))
+        views_here = [view for view in views if view.topic == full]
+        found.append(Before(topic, types, gone, changes=_encodings(topic, types.values()), views=views_here))
     _tell_what_is_new(found)
     return Compared(
         found, [ForeignBefore(who, of, await registered_versions(opened.registry, of)) for who, of in foreign]
@@ -317,7 +320,14 @@ def _require_any(opened: Opened, topics: Sequence[str], names: set[str]) -> None
 async def _type_registered(opened: Opened, full: str, topic: Topic, name: str) -> TypeBefore:
     reading = topic.contracts[name].reading
     standing = await standing_of(opened.registry, full, reading, topic.schemas.evolution)
-    return TypeBefore(standing.meanings, standing.findings)
+    newest = [format_of_type(each.document.schema_type).name for each in standing.there[-1:]]
+    return TypeBefore(standing.meanings, standing.findings, "".join(newest))
+
+
+def _encodings(topic: Topic, types: Iterable[TypeBefore]) -> list[str]:
+    """What changed of the format, which the registry knows of each type, as sentences on the topic."""
+    before = sorted({each.encoding for each in types} - {"", topic.format.name})
+    return [f"its encoding was {each!r} and is {topic.format.name!r}." for each in before]
 
 
 def _tell_what_is_new(found: Sequence[Before]) -> None:

@@ -11,7 +11,18 @@ import msgspec
 from postline.contracts.readability import Break, Found, found_between
 from postline.contracts.schema import Schema
 
-__all__ = ["Break", "Broken", "Finding", "Level", "breaks", "breaks_others", "judge", "judge_by", "report"]
+__all__ = [
+    "Break",
+    "Broken",
+    "Finding",
+    "Level",
+    "breaks",
+    "breaks_others",
+    "judge",
+    "judge_by",
+    "other_formats",
+    "report",
+]
 
 VersionT = TypeVar("VersionT")
 
@@ -107,6 +118,16 @@ def judge_by(
         if level.forward and (why := [each.for_writers() for each in rules(versions[number], new)]):
             found.append(Finding(number, "forward", f"services that read with version {number}", why))
     return found
+
+
+def other_formats(new: str, versions: Mapping[int, str], level: Level) -> list[Finding]:
+    """What a new version breaks by its format alone: nobody reads values of another one, by no rule and no upcast."""
+    return judge_by(_other_format, new, versions, level)
+
+
+def _other_format(reader: str, writer: str) -> list[Found]:
+    said = f"the reader reads {reader}, the writer writes {writer}"
+    return [] if reader == writer else [Found("", "format", said)]
 
 
 def report(findings: Sequence[Broken], subject: str) -> str:

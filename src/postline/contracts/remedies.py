@@ -10,6 +10,7 @@ _READERS = {
     "field-may-be-absent": "Give {field} a default, or write an upcast.",
     "field-without-default": 'Give {field} a default, or `Annotated[…, was("old")]` if it had another name, or write '
     "an upcast.",
+    "format": "Keep the format, or declare a topic of another name for the new one.",
     "layout": "Keep the layout, or write an upcast.",
     "limit": "Take as much as the writer may write, or write an upcast.",
     "name": "Keep the name, or give the reader's type the writer's as an alias.",
@@ -25,6 +26,7 @@ _WRITERS = {
     "closed": "Leave {field} out until those who read have a class that takes it.",
     "field-may-be-absent": "Keep {field} without a default until those who read have one.",
     "field-without-default": "Write {field} until nobody reads it, beside what takes its place.",
+    "format": "Keep the format, or declare a topic of another name for the new one.",
     "layout": "Keep the layout.",
     "limit": "Keep to the limit until those who read take more.",
     "name": "Keep the name until those who read have the new one.",

@@ -9,7 +9,8 @@ import msgspec
 
 from postline.contracts import Reading
 from postline.contracts.checking import findings, read_by_upcast
-from postline.contracts.compatibility import Finding, Level, report
+from postline.contracts.compatibility import Finding, Level, other_formats, report
+from postline.contracts.formats import format_of_type
 from postline.contracts.schema import Schema
 from postline.contracts.topics import Evolution
 from postline.registry.model import Document, IncompatibleSchema, Registry, Version
@@ -59,8 +60,17 @@ async def standing_of(registry: Registry, topic: str, reading: Reading, evolutio
             each.document.schema_type == document.schema_type and meanings.get(each.number) == reading.schema
         ):
             return Standing(document, there, meanings, each.id, [])
-    found = [_named(each, numbered) for each in findings(reading, meanings, evolution)]
+    formats = {number: _format(each) for number, (_, each) in numbered.items()} | {
+        each.number: _format(each) for each in there
+    }
+    alike = {number: each for number, each in meanings.items() if formats[number] == reading.format.name}
+    broken = other_formats(reading.format.name, formats, Level(evolution)) + findings(reading, alike, evolution)
+    found = [_named(each, numbered) for each in broken]
     return Standing(document, there, meanings, None, found)
+
+
+def _format(version: Version) -> str:
+    return format_of_type(version.document.schema_type).name
 
 
 def _named(finding: Finding, former: Mapping[int, tuple[str, Version]]) -> Finding:
@@ -82,9 +92,8 @@ async def enroll(registry: Registry, topic: str, reading: Reading, evolution: Ev
         raise IncompatibleSchema(report(found, subject), found)
     if await registry.level(subject) is not (level := Level(evolution)):
         await registry.set_level(subject, level)
-    agreed = frozenset(
-        each.id for each in there if each.number in meanings and read_by_upcast(reading, meanings[each.number])
-    )
+    alike = [each for each in there if _format(each) == reading.format.name and each.number in meanings]
+    agreed = frozenset(each.id for each in alike if read_by_upcast(reading, meanings[each.number]))
     return await registry.register(subject, document, agreed=agreed)
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from postline.contracts.compatibility import Finding, Level, judge, judge_by, report
+from postline.contracts.compatibility import Finding, Level, judge, judge_by, other_formats, report
 from postline.contracts.formats import format_of_type
 from postline.contracts.frame import guid_behind
 from postline.contracts.readability import Found, found_between
@@ -250,7 +250,14 @@ class LogRegistry:
 
     def _judged(self, document: Document, versions: Sequence[Version], level: Level) -> list[Finding]:
         compared = versions if level.transitive else versions[-1:]
-        if level is Level.NONE or not compared or (meaning := self._meaning(document)) is None:
+        if level is Level.NONE or not compared:
+            return []
+        types = {each.number: each.document.schema_type for each in compared}
+        alike = [each for each in compared if each.document.schema_type == document.schema_type]
+        return other_formats(document.schema_type, types, level) + self._content_judged(document, alike, level)
+
+    def _content_judged(self, document: Document, compared: Sequence[Version], level: Level) -> list[Finding]:
+        if not compared or (meaning := self._meaning(document)) is None:
             return []
         meanings = {each.number: self._meaning(each.document) for each in compared}
         read = {number: each for number, each in meanings.items() if each is not None}

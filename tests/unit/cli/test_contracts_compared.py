@@ -104,6 +104,15 @@ def test_what_breaks_nobody_passes_and_shows_as_a_difference(registered: Project
     assert records(registered) == before
 
 
+def test_another_format_is_refused_as_nobody_reads_it_and_shows_as_a_difference(registered: Project) -> None:
+    rule = 'schemas=Schemas(format="avro", evolution="BACKWARD_TRANSITIVE")'
+    registered.write("next.py", LOOSE.replace('schemas=Schemas(evolution="NONE")', rule))
+    result = registered.run("contracts", "check", "next.py", "--registry")
+    assert (result.code, "the reader reads avro, the writer writes json" in result.err) == (1, True)
+    (changed,) = registered.run("contracts", "diff", "next.py", "--registry").json
+    assert [each["said"] for each in changed["changes"]] == ["its encoding was 'json' and is 'avro'"]
+
+
 @pytest.mark.parametrize(("rule", "code"), [("BACKWARD", 0), ("BACKWARD_TRANSITIVE", 1), ("NONE", 0)])
 def test_versions_count_as_the_topics_rule_says(project: Project, rule: str, code: int) -> None:
     # The first version is of no rule and text, the second a number, which the third reads alone.

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from postline.clock import SystemClock
+from postline.contracts import Schemas, Topic
 from postline.contracts.compatibility import Level
 from postline.contracts.formats import format_named
 from postline.contracts.frame import number_of_guid
@@ -136,6 +137,38 @@ async def test_documents_of_another_format_are_kept_apart(log: SqliteLog) -> Non
     found = await registry.schemas([first, second])
     assert found[first].record is not None
     assert found[second].record is not None
+
+
+@pytest.mark.parametrize(("level", "broken"), [("FULL", ["backward", "forward"]), ("FORWARD", ["forward"])])
+async def test_another_format_breaks_who_reads_the_former_one(log: SqliteLog, level: str, broken: list[str]) -> None:
+    registry = registry_on(log)
+    await registry.set_level("orders", Level(level))
+    await registry.register("orders", document(format="avro"))
+    with pytest.raises(IncompatibleSchema, match="the message: the reader reads") as refused:
+        await registry.register("orders", V1)
+    assert [each.direction for each in refused.value.findings] == broken
+    await registry.set_level("orders", Level.NONE)
+    await registry.register("orders", V1)
+    await registry.set_level("orders", Level.BACKWARD)
+    await registry.register("orders", V2)  # only the last version counts, which is of the same format
+    with pytest.raises(IncompatibleSchema):
+        await registry.register("orders", document(("currency", str), format="avro"))
+
+
+@pytest.mark.parametrize(("rule", "refused"), [("FULL_TRANSITIVE", True), ("BACKWARD", True), ("NONE", False)])
+async def test_a_topics_format_stays_unless_there_is_no_rule(log: SqliteLog, rule: Any, refused: bool) -> None:
+    def reading(format: Any) -> Any:
+        topic = Topic("shop.o", owner="shop", key="k", schemas=Schemas(format=format, evolution=rule))
+        topic.event("shop.O")(msgspec.defstruct("O", [("k", str)]))
+        return topic.reading_of("shop.O")
+
+    registry = registry_on(log)
+    first = await enroll(registry, "shop.o", reading("json"), rule)
+    if refused:
+        with pytest.raises(IncompatibleSchema, match="the reader reads avro, the writer writes json"):
+            await enroll(registry, "shop.o", reading("avro"), rule)
+    else:
+        assert await enroll(registry, "shop.o", reading("avro"), rule) > first
 
 
 async def test_records_of_other_programs_in_its_topic_are_passed_over(log: SqliteLog) -> None:
