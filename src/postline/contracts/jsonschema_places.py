@@ -7,7 +7,13 @@ from urllib.parse import unquote
 
 from postline.errors import ContractError
 
-__all__ = ["Places", "step", "wrong"]
+__all__ = ["Places", "WrongJsonSchema", "step", "wrong"]
+
+_REMEDY = "Correct it, or declare a class."
+
+
+class WrongJsonSchema(ContractError):
+    """A JSON Schema that nobody could read, rather than one that is more than the type model can say."""
 
 
 class Places:
@@ -30,7 +36,8 @@ class Places:
         if pointer is None:
             if not base:
                 raise wrong(at, f"{reference} is not there")
-            raise wrong(at, f"it refers to another document, {reference!r:.200}; put that one into this")
+            said = f"it refers to another document, {reference!r:.200}; put that one into this"
+            raise ContractError(_worded(at, said), remedy=_REMEDY)
         part = self._document
         pointer += fragment
         for each in pointer.split("/")[1:]:
@@ -66,9 +73,13 @@ def step(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def wrong(at: str, said: str) -> ContractError:
+def wrong(at: str, said: str) -> WrongJsonSchema:
     """The error for a document that can't be read at a pointer."""
-    return ContractError(f"The JSON Schema can't be read: {at:.300}: {said}.", remedy="Correct it, or declare a class.")
+    return WrongJsonSchema(_worded(at, said), remedy=_REMEDY)
+
+
+def _worded(at: str, said: str) -> str:
+    return f"The JSON Schema can't be read: {at:.300}: {said}."
 
 
 def _index(key: str) -> int:

@@ -12,19 +12,29 @@ from postline.contracts.schema import Schema
 from postline.errors import ContractError
 from postline.registry.model import Document, meaning_of
 
-__all__ = ["meaning_with", "readable"]
+__all__ = ["meaning_with", "readable", "why_unread"]
 
 _NAMED = {"record", "error", "enum", "fixed"}
 _REFERENCES_MAX = 1_000
+#: Anybody may have registered anything: a gap in a parser must not keep everybody from reading the registry.
+_UNSAID = (ContractError, RecursionError, TypeError, ValueError, LookupError, AttributeError)
 
 
 def readable(document: Document, referenced: Mapping[str, Document]) -> Schema | None:
     """See `meaning_with`; None for what can't be said in the type model, such as many JSON Schemas of others."""
     try:
         return meaning_with(document, referenced)
-    except (ContractError, RecursionError, TypeError, ValueError, LookupError, AttributeError):
-        # Anybody may have registered anything: a gap in a parser must not keep everybody from reading the registry.
+    except _UNSAID:
         return None
+
+
+def why_unread(document: Document, referenced: Mapping[str, Document]) -> Exception | None:
+    """Why it is not `readable`; None if it is."""
+    try:
+        meaning_with(document, referenced)
+    except _UNSAID as error:
+        return error
+    return None
 
 
 def meaning_with(document: Document, referenced: Mapping[str, Document]) -> Schema:

@@ -1,7 +1,8 @@
 """The registry over HTTP, with the REST interface that clients of Confluent's registry use.
 
 Source: Confluent Schema Registry's API reference, as far as its clients and serializers ask for it. Documents that the
-type model can't say, as JSON Schemas that refer to others, are kept all the same; only those that it can are judged.
+type model can't say, as JSON Schemas that refer to documents elsewhere, are kept all the same; only those that it can
+are judged, which the verbose answer on compatibility says.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from postline.contracts.compatibility import Break, Level
 from postline.errors import ContractError, LogUnavailable, PostlineError, SettingsError
 from postline.message import UNREADABLE
 from postline.registry.model import Document, IncompatibleSchema, Version, guid_of
+from postline.registry.referencing import why_unread
 from postline.registry.rest_documents import TYPES, as_posted, checked, described, posted, same_as
 from postline.registry.store import LogRegistry
 
@@ -300,20 +302,22 @@ async def _types(rest: _Rest, request: Request) -> list[str]:
 
 
 async def _check_one(rest: _Rest, request: Request) -> dict[str, Any]:
-    document, _ = await rest.posted(request)
-    return await _checked(rest, request, document, [await rest.version(request)])
+    return await _checked(rest, request, [await rest.version(request)])
 
 
 async def _check_all(rest: _Rest, request: Request) -> dict[str, Any]:
-    document, _ = await rest.posted(request)
-    return await _checked(rest, request, document, await rest.registry.versions(_subject(request)))
+    return await _checked(rest, request, await rest.registry.versions(_subject(request)))
 
 
-async def _checked(rest: _Rest, request: Request, document: Document, versions: list[Version]) -> dict[str, Any]:
+async def _checked(rest: _Rest, request: Request, versions: list[Version]) -> dict[str, Any]:
+    document, referenced = await rest.posted(request)
     found = await rest.registry.findings(_subject(request), document, versions)
     answer: dict[str, Any] = {"is_compatible": not found}
     if _flag(request, "verbose"):
-        answer["messages"] = [f"{each.broken}: {_worded(found_break)}" for each in found for found_break in each.breaks]
+        said = [f"{each.broken}: {_worded(found_break)}" for each in found for found_break in each.breaks]
+        if why := why_unread(document, referenced):
+            said.append(f"Its content was not judged. {why}")
+        answer["messages"] = said
     return answer
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.jsonschema_places import WrongJsonSchema
 from postline.errors import ContractError
 from postline.message import UNREADABLE
 from postline.registry.model import Document, Reference, Version, meaning_of
+from postline.registry.referencing import why_unread
 from postline.registry.rest_protobuf import as_descriptor, as_text, check_protobuf, same_protobuf
 
 __all__ = ["TYPES", "as_posted", "checked", "described", "posted", "same_as"]
@@ -53,13 +55,16 @@ def posted(body: bytes) -> Document:
 def checked(document: Document, referenced: Mapping[str, Document]) -> None:
     """Refuse what its own format's rules refuse. Raises ContractError.
 
-    JSON Schemas of any content pass, because there are many that the type model can't say.
+    JSON Schemas pass that the type model can't say, such as those that refer to documents elsewhere.
     """
     if document.schema_type == "PROTOBUF":
         check_protobuf(document.text, _texts(referenced))
-    elif document.schema_type == "JSON" and document.text[:1] not in ("{", "t", "f"):
-        raise ContractError("A JSON Schema is an object, or true or false.", remedy="Send one.")
-    elif document.schema_type == "AVRO" and not document.references:
+    elif document.schema_type == "JSON":
+        if document.text[:1] not in ("{", "t", "f"):
+            raise ContractError("A JSON Schema is an object, or true or false.", remedy="Send one.")
+        if isinstance(why := why_unread(document, referenced), WrongJsonSchema):
+            raise why
+    elif not document.references:
         meaning_of(document)
 
 

@@ -184,6 +184,38 @@ async def test_schemas_that_cannot_be_judged_are_kept_in_versions(registry: Regi
     assert first != second
 
 
+async def test_that_a_schema_was_not_judged_is_said(registry: Registry) -> None:
+    await registry.register(exotic(), "json", schemaType="JSON")
+    body = {"schema": exotic("id"), "schemaType": "JSON"}
+    status, answer = await registry.ask("POST", "/compatibility/subjects/json/versions?verbose=true", body)
+    (said,) = answer["messages"]
+    assert (status, answer["is_compatible"], "was not judged" in said) == (200, True, True)
+    assert "it refers to another document, 'https://elsewhere/x'" in said
+
+
+def nested(depth: int) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": "string"}
+    for _ in range(depth):
+        made = {"type": "array", "items": made}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}, "refers to itself"),
+        ({"type": "object", "properties": {"x": {"$ref": "#/$defs/none"}}}, "#/$defs/none is not there"),
+        (nested(900), "it nests types deeper"),
+        ({"type": "record"}, "there is no type 'record'"),
+    ],
+)
+async def test_json_schemas_that_nobody_can_read_are_refused(registry: Registry, wrong: Any, said: str) -> None:
+    body = {"schema": json.dumps(wrong), "schemaType": "JSON"}
+    for path in ("/subjects/json/versions", "/compatibility/subjects/json/versions"):
+        status, answer = await registry.ask("POST", path, body)
+        assert (status, answer["error_code"], said in answer["message"]) == (422, 42201, True)
+
+
 async def test_a_version_that_cannot_be_judged_does_not_hide_a_break_with_another(registry: Registry) -> None:
     plain = {"title": "T", "type": "object", "properties": {"id": {"type": "string"}}}
     await registry.register(json.dumps(plain), "json", schemaType="JSON")
