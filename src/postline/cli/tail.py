@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -114,14 +114,19 @@ class _Tail:
 
     async def show_last(self, count: int, *, everything: bool) -> None:
         """Show the last records there are, and stand behind them; `everything`: none is left out."""
-        bounds = await self._opened.log.bounds(self._topic)
-        self._offsets = {
-            number: max(each.start, each.end - count) if everything else each.start
-            for number, each in enumerate(bounds)
-        }
-        last = deque[RecordView](maxlen=count)
-        while page := await self._page():
-            last += [view for view in page if self._chosen(view)]
+        bounds = dict(enumerate(await self._opened.log.bounds(self._topic)))
+        back = count
+        while True:
+            starts = {n: max(each.start, each.end - back) if everything else each.start for n, each in bounds.items()}
+            self._offsets = dict(starts)
+            last, found = deque[RecordView](maxlen=count), Counter[int]()
+            while page := await self._page():
+                found.update(view.partition for view in page)
+                last += [view for view in page if self._chosen(view)]
+            # Of some offsets there is no record: ends of transactions on Kafka, what compaction took away.
+            if all(found[number] >= count or starts[number] == each.start for number, each in bounds.items()):
+                break
+            back *= 10
         for view in last:
             self._write(view)
 

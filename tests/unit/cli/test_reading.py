@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from postline.log.port import Assignment, GroupSpec, PartitionCommit, StartAt
+from postline.log.port import Append, Assignment, GroupSpec, PartitionCommit, StartAt, TopicSpec
 from postline.log.sqlite import SqliteLog
+from postline.message import Envelope
 from postline.runtime.outcomes import Outcome
 from postline.runtime.progress import Progress
 from tests.unit.cli.conftest import Project
@@ -214,6 +215,18 @@ def test_subscriptions_show_what_they_hold(broken: Project) -> None:
 
 def totals(result_out: str) -> list[int]:
     return [json.loads(line)["data"]["total"] for line in result_out.splitlines()]
+
+
+def test_tail_shows_so_many_where_offsets_have_no_record(project: Project) -> None:
+    async def compacted(log: SqliteLog) -> None:
+        await log.create_topic(TopicSpec(name="prices", partitions=1, owner="shop", key="", compacted=True))
+        keys = [b"first", b"second", *[b"third"] * 40]
+        await log.append([Append("prices", 0, key, b"1", Envelope(id=str(n))) for n, key in enumerate(keys)])
+        await log.run_maintenance()
+
+    project.on_log(compacted)
+    shown = [json.loads(line) for line in project.run("tail", "prices", "-n", "2").out.splitlines()]
+    assert [(each["offset"], each["key"]) for each in shown] == [(1, "second"), (41, "third")]
 
 
 def test_tail_begins_and_ends_where_it_is_told(broken: Project) -> None:
