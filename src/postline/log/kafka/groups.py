@@ -114,21 +114,27 @@ class Groups:
                 self._described_soon.pop(group, None)
             raise
 
-    def committed_at_once(self, wanted: Mapping[str, Sequence[TopicPartition]]) -> dict[str, list[Committed]]:
-        """What is committed for these partitions of many groups; those that don't tell at once are left out."""
-        told = self._lookers.look_at_many(wanted)
-        return {group: sorted(_committed(group, place) for place in found) for group, found in told.items()}
+    def at_once(
+        self, wanted: Mapping[str, Sequence[TopicPartition]]
+    ) -> tuple[dict[str, list[Committed]], dict[str, list[LiveMember]]]:
+        """What is committed for these partitions of many groups, and their live members.
 
-    def members_at_once(self, groups: Iterable[str]) -> dict[str, list[LiveMember]]:
-        """The live members of many groups; those that don't tell at once are left out."""
+        Those that don't tell at once are left out. What was asked of members never times out, and is waited for again.
+        """
+        answers = self._asked_for_members(wanted)  # they answer while offsets are looked at
+        told = self._lookers.look_at_many(wanted)
+        committed = {group: sorted(_committed(group, place) for place in found) for group, found in told.items()}
+        found = {group: _live_at_once(answer) for group, answer in answers.items()}
+        return committed, {group: live for group, live in found.items() if live is not None}
+
+    def _asked_for_members(self, groups: Iterable[str]) -> dict[str, Any]:
         with self._lock:
             wanted = list(groups)
             new = [each for each in wanted if (soon := self._described_soon.get(each)) is None or soon.done()]
             if new:
                 asked = self._cluster.admin.describe_consumer_groups(new, request_timeout=_NEVER_SECONDS)
                 self._described_soon.update(asked)
-            answers = {group: self._described_soon[group] for group in wanted}
-        return {group: live for group, answer in answers.items() if (live := _live_at_once(answer)) is not None}
+            return {group: self._described_soon[group] for group in wanted}
 
     def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
         """Give group `new` the offsets of `old`, stamps included."""

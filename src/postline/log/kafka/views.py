@@ -116,8 +116,7 @@ class Views:
             name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
             for name, entry in entries.items()
         }
-        committed = self._parts.groups.committed_at_once(places)
-        live = self._parts.groups.members_at_once(entries)
+        committed, live = self._parts.groups.at_once(places)
         said = self._parts.catalog.all_members()
         return [self._group(entry, committed.get(name), live.get(name), said) for name, entry in entries.items()]
 
