@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -10,8 +9,9 @@ from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 from postline.errors import ForbiddenAddress, SettingsError
+from postline.http.resolving import SystemResolver
 
-__all__ = ["Addresses", "IpAddress", "Resolve", "resolve_by_system"]
+__all__ = ["Addresses", "IpAddress", "Resolve"]
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,12 +42,6 @@ _DENIED: tuple[Network, ...] = tuple(
 _URL_CHARACTERS_MAX = 2_000
 
 
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """What the system's resolver says; in a thread of the loop's."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
-
-
 class Addresses:
     """Where calls may go: to public addresses over https, and to the networks that are allowed besides.
 
@@ -56,10 +50,9 @@ class Addresses:
     moment later leads nowhere. Raises SettingsError for a network that is none.
     """
 
-    def __init__(
-        self, *, allow: Iterable[str] = (), plain_http: bool = False, resolve: Resolve = resolve_by_system
-    ) -> None:
-        self._resolve, self._schemes = resolve, ("https", "http") if plain_http else ("https",)
+    def __init__(self, *, allow: Iterable[str] = (), plain_http: bool = False, resolve: Resolve | None = None) -> None:
+        self._resolve: Resolve = resolve or SystemResolver()
+        self._schemes = ("https", "http") if plain_http else ("https",)
         self._allowed: list[Network] = []
         for each in allow:
             try:
