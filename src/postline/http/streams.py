@@ -56,6 +56,7 @@ class Streams:
         # Of a topic with priorities each is a topic of its own.
         spread = [each for topic in topics for each in (topic.siblings.values() or (topic,))]
         self._readers = {topic.name: TopicReader(topic, reveal=reveal) for topic in spread}
+        self._turns = asyncio.Lock()
         self._open = 0
 
     async def events(self, request: Request, principal: str) -> Response:
@@ -75,7 +76,7 @@ class Streams:
         # Browsers send the header by themselves; a new EventSource can only be given a URL.
         place = request.headers.get("last-event-id", "").strip() or query.get("last-event-id", "")
         offsets = _offsets(place, start, bounds)
-        stream = _Stream(self._app, reader, chosen, offsets)
+        stream = _Stream(self._app, reader, chosen, offsets, self._turns)
         return _Bounded(self._told(stream), self._slow_seconds, reader.topic.name)
 
     async def _told(self, stream: _Stream) -> AsyncGenerator[bytes, None]:
@@ -106,8 +107,8 @@ class Streams:
 class _Stream:
     """One client's place in a topic."""
 
-    def __init__(self, app: App, reader: TopicReader, chosen: Chosen, offsets: list[int]) -> None:
-        self._app, self._reader, self._chosen, self._offsets = app, reader, chosen, offsets
+    def __init__(self, app: App, reader: TopicReader, chosen: Chosen, offsets: list[int], turns: asyncio.Lock) -> None:
+        self._app, self._reader, self._chosen, self._offsets, self._turns = app, reader, chosen, offsets, turns
         self.topic = app.spec_of(reader.topic).name
 
     @property
@@ -129,6 +130,10 @@ class _Stream:
         if offset < bounds.start:
             self._offsets[partition] = bounds.start
             yield self._marked(_named("lost", {"partition": partition, "from": offset, "to": bounds.start}))
+        # Neither a log nor a client that keeps up makes a stream wait, so it has to let others go ahead; and so many
+        # streams as there are do so one after another, or there would be a page of each before anybody else's turn.
+        async with self._turns:
+            await asyncio.sleep(0)
         log = self._app.log
         records = await log.read(
             self.topic, partition, self._offsets[partition], limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES

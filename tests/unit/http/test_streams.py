@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
@@ -91,6 +92,17 @@ async def test_a_stream_goes_on_where_it_broke_with_nothing_twice_and_nothing_mi
             heard = orders_in(events[: place + 1]) + orders_in(rest)
             assert sorted(heard) == sorted({f"o-{number}" for number in range(52)})
             await again.close()
+
+
+async def test_streams_with_much_to_tell_leave_room_for_others():
+    async with following() as followed:
+        await followed.shop.app.publish_many([followed.shop.OrderPlaced(f"o-{n}", "ann") for n in range(1_000)])
+        streams = [followed.listen("from=earliest") for _ in range(5)]
+        told = [0]
+        while told[-1] < 5_000:
+            await asyncio.sleep(0)
+            told.append(sum(stream.heard.count(b"data: ") for stream in streams))
+        assert max(after - before for before, after in pairwise(told)) <= 100  # a page of one
 
 
 async def test_who_breaks_off_before_the_first_event_misses_none():
