@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from postline.contracts.json_documents import json_document
 from postline.contracts.jsonschema_places import WrongJsonSchema
 from postline.errors import ContractError
 from postline.message import UNREADABLE
@@ -105,10 +106,7 @@ def _compact(kind: str, text: str) -> str:
     """JSON without what does not count, so that one schema has one id."""
     if kind == "AVRO" and text.strip() in _AVRO_NAMES - {"null"}:
         return f'"{text.strip()}"'  # a primitive's bare name, as some clients send it
-    try:
-        return msgspec.json.encode(msgspec.json.decode(text)).decode()
-    except UNREADABLE as error:
-        raise ContractError(f"It is no JSON: {error}", remedy="Correct it.") from error
+    return msgspec.json.encode(json_document(text)).decode()
 
 
 def _sorted(text: str) -> bytes:

@@ -112,6 +112,12 @@ async def test_protobuf_and_json_are_named_by_their_type(registry: Registry) -> 
         ("POST", "/subjects/orders/versions", {"schema": "", "schemaType": "PROTOBUF"}, 42201),
         ("POST", "/subjects/orders/versions", {"schema": "AAAA", "schemaType": "PROTOBUF"}, 42201),
         ("POST", "/subjects/orders/versions", {"schema": "[]", "schemaType": "JSON"}, 42201),
+        (
+            "POST",
+            "/subjects/orders/versions",
+            {"schema": '{"type":"null","type":"string"}', "schemaType": "JSON"},
+            42201,
+        ),
         ("POST", "/subjects/orders/versions", {}, 42201),
         ("POST", "/subjects/orders/versions", [], 42201),
         ("GET", "/subjects/orders/versions/%C2%B2", None, 42202),
