@@ -100,7 +100,7 @@ def read_batch(document: bytes) -> list[Parts]:
 def to_structured(parts: Parts) -> tuple[bytes, dict[str, str]]:
     """The event as one document, and those of its headers that are no attributes and travel beside it.
 
-    Raises EncodeError for what is no event, since it has no id, source or type.
+    Raises EncodeError for what is no event: it has no id, source or type, or an attribute that is no text.
     """
     members, beside = _split(parts)
     return msgspec.json.encode(members), beside
@@ -180,11 +180,26 @@ def is_json(content_type: str) -> bool:
 
 
 def require_event(parts: Parts) -> None:
-    """Raise EncodeError for what is no event, since it has no id, source or type."""
+    """Raise EncodeError for what is no event: it has no id, source or type, or an attribute that is no text."""
     if any(not parts.headers.get(name) for name in REQUIRED):
         raise EncodeError(
             "A message without id, source or type is no CloudEvent.", remedy="Send it as it is, not as an event."
         )
+    for name, value in parts.headers.items():
+        if not (value.isascii() or _is_text(value)) and (name.startswith(_PREFIX) or name == CONTENT_TYPE):
+            raise EncodeError(
+                f"The message's header {name:.100} is no UTF-8, so it is no CloudEvent.",
+                remedy="Have its producer write text there.",
+            )
+
+
+def _is_text(value: str) -> bool:
+    """Whether it is text, and not bytes of others that were kept as they came."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _split(parts: Parts) -> tuple[dict[str, Any], dict[str, str]]:

@@ -9,7 +9,7 @@ import msgspec
 
 from postline.contracts import Rule, Topic
 from postline.contracts.json_faults import reading_fault
-from postline.errors import ContractError, DecodeError
+from postline.errors import ContractError, DecodeError, EncodeError
 from postline.http.outgoing import EventWriter
 from postline.log.port import SCHEMA_ID_SHIFT, Log, Record
 from postline.runtime.handlers import Handler
@@ -84,7 +84,10 @@ class TopicReader:
         await self._versions.learn(records)
 
     def event(self, record: Record, place: str, log: Log, chosen: Chosen) -> bytes | None:
-        """A record as an event, if it was chosen; of records that were `learn`ed. Raises DecodeError."""
+        """A record as an event, if it was chosen; of records that were `learn`ed.
+
+        Raises DecodeError for what can't be read, or can't be an event as it is.
+        """
         handler, value = self._handlers.get(record[3]), record[4]
         if handler is None or value is None or handler.reading.cls not in chosen.kinds:
             return None
@@ -94,4 +97,7 @@ class TopicReader:
                 return None
         except Exception as error:
             raise DecodeError(f"{place} can't be read: {reading_fault(error, value)[0]}.") from error
-        return self._writer.write(message, log.envelope(record), place)
+        try:
+            return self._writer.write(message, log.envelope(record), place)
+        except EncodeError as error:
+            raise DecodeError(f"{place} can't be told as an event: {error.message}", remedy=error.remedy) from error

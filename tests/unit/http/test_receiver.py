@@ -207,6 +207,12 @@ async def test_relaying_in_a_handler_is_refused_like_publishing(shop: tuple[Shop
     assert len(refused) == 1
 
 
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_bytes_that_are_no_text_can_not_be_sent_as_an_attribute(mode: Any):
+    with pytest.raises(EncodeError, match="header ce_subject is no UTF-8"):
+        write_request(event(headers={"ce_subject": "\udcff"}), mode=mode)
+
+
 def test_a_message_without_an_identity_can_not_be_sent_as_an_event():
     with pytest.raises(EncodeError, match="no CloudEvent"):
         write_request(CloudEvent(Envelope(), b"{}"))

@@ -6,17 +6,22 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from msgspec import Struct
 
+from postline import App, Topic
 from postline.errors import SettingsError
 from postline.http.limits import Limits
 from postline.http.notifications import notifications
 from postline.http.streams import Streams
+from postline.log.port import Append
+from postline.message import Envelope
 from postline.testing import TestApp
 from tests.unit.http.asgi import Listening
 from tests.unit.http.shop import Shop
@@ -114,6 +119,29 @@ async def test_who_breaks_off_before_the_first_event_misses_none():
         assert orders_in(await followed.listen(last_event_id=first.last_id).wait_for(1)) == ["o-1"]
         by_url = followed.listen(f"last-event-id={first.last_id}")
         assert orders_in(await by_url.wait_for(1)) == ["o-1"]
+
+
+async def test_what_no_event_can_say_is_left_out_and_does_not_end_the_stream():
+    bills = Topic("shop.bills", owner="shop", key="bill", partitions=1)
+
+    @bills.event("shop.Billed")
+    class Billed(Struct, frozen=True):
+        bill: str
+        total: Decimal
+
+    app = App("shop", owns=[bills])
+    web = notifications(app, streams=[bills])
+    async with TestApp(app) as harness:
+        envelope = Envelope(id="1", source="others", type="shop.Billed")
+        value = b'{"bill":"b-1","total":"NaN"}'  # which may be read, and not be written
+        await harness.log.append([Append(bills.name, 0, b"b-1", value, envelope)])
+        await app.publish(Billed("b-2", Decimal(5)))
+        stream = Listening(web, "/topics/shop.bills/events", "from=earliest")
+        left_out, told = await stream.wait_for(2)
+        assert (left_out["event"], json.loads(left_out["data"])) == ("unreadable", {"partition": 0, "offset": 0})
+        assert json.loads(told["data"])["data"] == {"bill": "b-2", "total": "5"}
+        web.let_go()
+        await stream.close()
 
 
 async def test_only_what_was_chosen_is_told_and_the_place_moves_on_all_the_same():
