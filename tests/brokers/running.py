@@ -18,7 +18,7 @@ __all__ = ["run_with"]
 
 #: Longer than a cluster with short time limits takes to give a dead broker's partitions to others.
 _DOWN_SECONDS = 5.0
-_UP_SECONDS = 15.0
+_UP_SECONDS = 5.0
 
 
 def run_with(cluster: Cluster, command: Sequence[str], *, kill_brokers: bool, say: Callable[[str], None]) -> int:

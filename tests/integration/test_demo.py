@@ -99,7 +99,7 @@ def demo_on_three_brokers(command: list[str]) -> Any:
 @pytest.mark.timeout(900)
 def test_a_shop_proves_itself_while_each_of_three_brokers_is_killed():
     program = "import sys; from postline.cli import main; sys.exit(main())"
-    arguments = ["demo", "--json", "--orders", "4000", "--kills", "5"]
+    arguments = ["demo", "--json", "--orders", "9000", "--kills", "5"]
     assert failed(demo_on_three_brokers([sys.executable, "-X", "faulthandler", "-c", program, *arguments])) == []
 
 
