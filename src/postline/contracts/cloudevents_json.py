@@ -39,6 +39,8 @@ _PACKED = "application/cloudevents"
 _ATTRIBUTE = re.compile("[a-z0-9]+")
 _DATA = ("data", "data_base64")
 _PREFIX = "ce_"
+#: Attributes of the specification, which are text; extensions may be booleans and integers.
+_TEXTUAL = frozenset((*REQUIRED, CONTENT_TYPE, "ce_dataschema", "ce_subject", "ce_time"))
 #: An integer attribute is of 32 bits.
 _INTEGERS = range(-(1 << 31), 1 << 31)
 _Members = dict[str, msgspec.Raw]
@@ -138,11 +140,13 @@ def _attribute(name: str, raw: msgspec.Raw) -> list[tuple[str, str]]:
     match _json(raw):
         case None:
             return []
-        case bool(value):
-            return [(header, "true" if value else "false")]
         case str(value):
             return [(header, value)]
-        case int(value) if value in _INTEGERS and header not in REQUIRED:
+        case _ if header in _TEXTUAL:
+            raise _no_event(f"attribute {name} is no text")
+        case bool(value):
+            return [(header, "true" if value else "false")]
+        case int(value) if value in _INTEGERS:
             return [(header, str(value))]
     raise _no_event(f"attribute {name} is neither text, nor a boolean, nor an integer of 32 bits")
 
