@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, TypeVar, Unpack
@@ -20,7 +20,7 @@ from postline.contracts.relaying import CloudEvent
 from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need, TopicSpec
-from postline.log.port import Log
+from postline.log.port import Append, Log
 from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
@@ -255,17 +255,17 @@ class App(Routing, Queueing):
                 error.published = len(published)
             raise
 
-    async def relay(self, events: Iterable[CloudEvent], *, topic: str = "") -> list[Published]:
+    async def relay(
+        self, events: Iterable[CloudEvent], *, topic: str = "", beside: Sequence[Append] = ()
+    ) -> list[Published]:
         """Publish events that came from elsewhere, with their own ids, sources, times and extensions.
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by; with `topic` it has to
         be one of that topic. Nothing comes so into what the library keeps for itself. All are durable when this
-        returns; if it raises a ContractError none is. Repeating is safe: of events with the same source and id every
-        subscription handles the first. Raises ContractError and LogError; BackPressure with nothing stored.
+        returns, and the records `beside` them; if it raises a ContractError none is. Repeating is safe: of events with
+        the same source and id every subscription handles the first. Raises LogError; BackPressure with nothing stored.
         """
-        running = self._for_publishing()
-        appends = [running.outlet.relayed(running.relaying.message(event, topic), event.envelope) for event in events]
-        return await running.store(appends) if appends else []
+        return await self._for_publishing().relay(events, topic, beside)
 
     # -- commands -----------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from postline.clock import Clock
 from postline.commands import Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
-from postline.contracts.relaying import Relaying
+from postline.contracts.relaying import CloudEvent, Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
 from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
@@ -355,6 +355,12 @@ class Running:
         if self.gates.bounded:
             await self.gates.room_for(appends)
         return await append_all(self.log, appends)
+
+    async def relay(self, events: Iterable[CloudEvent], topic: str, beside: Sequence[Append]) -> list[Published]:
+        """Store events of others, and records beside them, in one step. Raises as `App.relay`."""
+        appends = [self.outlet.relayed(self.relaying.message(event, topic), event.envelope) for event in events]
+        published = await self.store((*appends, *beside)) if appends or beside else []
+        return published[: len(appends)]
 
     async def put_off(
         self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool

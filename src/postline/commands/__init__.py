@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from postline.commands.acceptances import Acceptances
 from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering, Times
 from postline.commands.claims import Claims
@@ -12,6 +13,7 @@ from postline.commands.tokens import ReplyToken
 from postline.commands.writing import ReplyWriter
 
 __all__ = [
+    "Acceptances",
     "Accepted",
     "Claims",
     "Leaving",

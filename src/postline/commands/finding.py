@@ -64,7 +64,8 @@ class Tickets:
     It remembers 16 bytes and an offset of each for as long as it is kept.
     """
 
-    def __init__(self, log: Log, reader: ReplyReader, spec: TopicSpec) -> None:
+    def __init__(self, log: Log, reader: ReplyReader | None, spec: TopicSpec) -> None:
+        """`reader` reads outcomes; None where the topic has none, but acceptances alone."""
         self._log, self._reader, self._name = log, reader, spec.name
         self._partitions = spec.partitions
         self._seen: dict[int, _Seen] = {}
@@ -78,7 +79,7 @@ class Tickets:
         record = await self._at(partition, seen.outcomes.get(mark)) or await self._at(partition, seen.gone.get(mark))
         note = await self._at(partition, seen.notes.get(mark))
         told = (note[4] or b"").decode("utf-8", "replace") if note is not None else ""
-        if record is None:
+        if record is None or self._reader is None:
             return None, told
         await self._reader.learn((record,))
         return self._reader.outcome(record, self._log.envelope(record)), told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from starlette.applications import Starlette
@@ -38,6 +38,11 @@ class Served:
     app. An app that runs already is left alone.
     """
 
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The OpenAPI 3.1 document of what it answers; None if there is none."""
+        return None
+
     def __init__(
         self,
         app: App,
@@ -45,7 +50,9 @@ class Served:
         callers: Callers,
         ending: asyncio.Event,
         middleware: Sequence[Middleware] = (),
+        open_routes: Sequence[Route] = (),
     ) -> None:
+        """`open_routes` are asked by anybody, whether the app runs or not."""
         self.app = app
         #: Whether somebody says who asks; else only this machine is served.
         self.authenticates = callers.authenticates
@@ -55,7 +62,10 @@ class Served:
             for each in (path, path + "/"):  # with and without a slash behind it
                 routes.setdefault(each, {})[method] = endpoint
         self._web = Starlette(
-            routes=[_route(path, methods, callers, self._hosting) for path, methods in routes.items()],
+            routes=[
+                *(_route(path, methods, callers, self._hosting) for path, methods in routes.items()),
+                *open_routes,
+            ],
             middleware=list(middleware),
             exception_handlers={HTTPException: _no_such, Exception: _failed},
             lifespan=lambda _: self.running(),

@@ -77,8 +77,7 @@ class Gateway(Served):
         document: dict[str, Any],
         origins: tuple[str, ...],
     ) -> None:
-        #: The OpenAPI 3.1 document of what it answers.
-        self.document = document
+        self._document = document
         callers, self._intake, tracking, ending = parts
         endpoints: list[Endpoint] = [
             ("/commands/{name}", "POST", self._intake.post),
@@ -88,6 +87,11 @@ class Gateway(Served):
             ("/openapi.json", "GET", self._describe),
         ]
         super().__init__(app, endpoints, callers, ending, [_cors(origins)] if origins else [])
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of what it answers."""
+        return self._document
 
     async def _describe(self, request: Request, principal: str) -> Response:
         servers = [{"url": self._intake.url(request, "") or "/"}]

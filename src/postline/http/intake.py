@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -27,6 +28,7 @@ from postline.http.locating import Locating
 from postline.http.patience import unless_gone, within
 from postline.http.preferences import Preferences, read_preferences
 from postline.http.problems import Problem, invalid, slow
+from postline.http.repeating import Repeating
 from postline.http.statuses import JSON, RETRY_SECONDS, StatusWriter, links, status_response
 from postline.logs.events import event
 
@@ -47,8 +49,7 @@ class Intake:
         self._app, self._limits, self._key_required = app, limits, key_required
         self._exposure, self._locating, self._ending = parts
         self._statuses = StatusWriter(self._exposure)
-        #: Ids of keyed requests that are being stored.
-        self._accepting: set[str] = set()
+        self._repeating = Repeating("command")
 
     def clock(self) -> Clock:
         """The running app's clock."""
@@ -100,27 +101,13 @@ class Intake:
     async def _keyed(self, arrival: _Arrival) -> Response:
         """Take a request whose key may have been used before."""
         request_id = arrival.name.request_id
-        if request_id in self._accepting:
-            raise Problem(
-                409,
-                "being-accepted",
-                "The first request with this key is being accepted",
-                "Send it again in a moment.",
-                headers={"Retry-After": str(RETRY_SECONDS)},
-            )
-        self._accepting.add(request_id)
-        try:
-            known = (await arrival.requests.standing(request_id)).accepted
-            accepted = known or await self._stored(arrival)
-        finally:
-            self._accepting.discard(request_id)
-        if accepted.fingerprint != arrival.fingerprint:
-            raise Problem(
-                422,
-                "key-reused",
-                f"The {IDEMPOTENCY_KEY} was used for another command",
-                "Repeat the first one unchanged, or use a new key.",
-            )
+
+        async def known() -> Accepted | None:
+            return (await arrival.requests.standing(request_id)).accepted
+
+        accepted = await self._repeating.accepted(
+            request_id, arrival.fingerprint, known, partial(self._stored, arrival)
+        )
         # It may have been answered before, to another process: so the ticket is looked up if it is waited for.
         return await self._answer(arrival, arrival.requests.ticket(request_id), accepted)
 

@@ -5,25 +5,24 @@ Source: OpenAPI Specification 3.1.1, whose schemas are JSON Schema 2020-12, whic
 
 from __future__ import annotations
 
-import inspect
 from contextlib import suppress
 from typing import Any
 
 from postline.contracts.examples import examples_of
-from postline.contracts.jsonschema import MODEL
-from postline.contracts.jsonschema import document as json_document
-from postline.contracts.reading import Reading
 from postline.contracts.replies import Done, built_in_name
 from postline.errors import ContractError
 from postline.http.exposed import Exposed, Exposure
 from postline.http.openapi_parts import (
     COMPONENTS,
+    DESCRIPTION,
     ID,
     TRACKED,
+    described,
     header_parameters,
     refusals,
     status_schema,
 )
+from postline.http.openapi_schemas import component, explained, placed
 
 __all__ = ["document"]
 
@@ -42,29 +41,21 @@ def document(title: str, exposure: Exposure, *, key_required: bool, challenge: s
         if name == exposed.spec.name:
             paths[f"/commands/{name}"] = {"post": _operation(exposed, schemas, key_required=key_required)}
     components = {**COMPONENTS, "schemas": {**schemas, **COMPONENTS["schemas"]}}
-    made: dict[str, Any] = {
-        "openapi": "3.1.1",
-        "info": {"title": title, "version": "1.0.0"},
-        "paths": {**paths, **TRACKED},
-    }
-    if challenge:
-        components["securitySchemes"] = {"caller": {"type": "http", "scheme": challenge.split(maxsplit=1)[0].lower()}}
-        made["security"] = [{"caller": []}]
-    return {**made, "components": components}
+    return described(title, {**paths, **TRACKED, **DESCRIPTION}, components, challenge)
 
 
 def _operation(exposed: Exposed, schemas: dict[str, Any], *, key_required: bool) -> dict[str, Any]:
     spec, reading = exposed.spec, exposed.reading
     kept = exposed.topic.tickets.retention.age
     required = key_required and not spec.is_query
-    body: dict[str, Any] = {"schema": _placed(reading, schemas)}
+    body: dict[str, Any] = {"schema": placed(reading, schemas)}
     _say_that_keys_are_not_empty(exposed, schemas)
     with suppress(ContractError):  # nothing can be made up that its limits take
         body["example"] = examples_of(reading.schema, 1)[0]
     return {
         "operationId": spec.name,
         "tags": [exposed.topic.name],
-        **_explained(spec.cls),
+        **explained(spec.cls),
         "parameters": header_parameters(
             f"{kept}" if kept else "", exposed.topic.priorities_of(spec), required=required
         ),
@@ -80,7 +71,7 @@ def _operation(exposed: Exposed, schemas: dict[str, Any], *, key_required: bool)
 
 def _say_that_keys_are_not_empty(exposed: Exposed, schemas: dict[str, Any]) -> None:
     field = exposed.topic.commands.key
-    part = schemas.get(_component(exposed.spec.name), {}).get("properties", {}).get(field)
+    part = schemas.get(component(exposed.spec.name), {}).get("properties", {}).get(field)
     if part is not None and part.get("type") == "string":
         part.setdefault("minLength", 1)
 
@@ -101,51 +92,5 @@ def _replies(exposed: Exposed, classes: tuple[type, ...], schemas: dict[str, Any
             found[name] = {"type": "object"}
             continue
         name = replies.type_name_of(cls)
-        found[name] = _placed(replies.reading_of(name).as_json(), schemas)
+        found[name] = placed(replies.reading_of(name).as_json(), schemas)
     return found
-
-
-def _explained(cls: Any) -> dict[str, str]:
-    said = inspect.cleandoc(cls.__dict__.get("__doc__") or "")
-    first, _, rest = said.partition("\n")
-    if not first or first.startswith(f"{cls.__name__}("):
-        return {}
-    return {"summary": first, **({"description": said} if rest else {})}
-
-
-# -- schemas ------------------------------------------------------------------------------------------
-
-
-def _placed(reading: Reading, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A schema that refers to what it puts among the document's."""
-    content = json_document(reading.schema)
-    definitions: dict[str, Any] = content.pop("$defs", {})
-    del content["$schema"], content[MODEL]
-    names = {
-        name: _component(reading.name if name == reading.name else f"{reading.name}.{name}") for name in definitions
-    }
-    for name, part in definitions.items():
-        schemas[names[name]] = _referring(part, names)
-    return _referring(content, names)
-
-
-def _component(name: str) -> str:
-    """A name as components may have it."""
-    return "".join(each if each.isascii() and (each.isalnum() or each in "_.-") else "-" for each in name)
-
-
-def _referring(part: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for word, value in part.items():
-        match word, value:
-            case "$ref", str():
-                made[word] = f"#/components/schemas/{names[value.removeprefix('#/$defs/')]}"
-            case "properties", dict():
-                made[word] = {name: _referring(each, names) for name, each in value.items()}
-            case "items" | "additionalProperties", dict():
-                made[word] = _referring(value, names)
-            case "anyOf" | "prefixItems", list():
-                made[word] = [_referring(each, names) for each in value]
-            case _:
-                made[word] = value
-    return made

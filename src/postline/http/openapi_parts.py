@@ -9,7 +9,17 @@ from typing import Any
 from postline.http.idempotency import IDEMPOTENCY_KEY, KEY_PATTERN, NAME_PATTERN
 from postline.http.problems import PROBLEM_TYPE
 
-__all__ = ["COMPONENTS", "ID", "TRACKED", "header_parameters", "refusals", "status_schema"]
+__all__ = [
+    "COMPONENTS",
+    "DESCRIPTION",
+    "ID",
+    "TRACKED",
+    "described",
+    "header_parameters",
+    "key_parameter",
+    "refusals",
+    "status_schema",
+]
 
 _JSON = "application/json"
 _STATES = ["pending", "running", "succeeded", "refused", "failed", "timed-out", "cancelled"]
@@ -28,25 +38,39 @@ _PREFER = {
 }
 
 
-def header_parameters(kept: str, priorities: list[str], *, required: bool) -> list[dict[str, Any]]:
-    """The headers of a command."""
+def key_parameter(what: str, kept: str, *, required: bool) -> dict[str, Any]:
+    """The `Idempotency-Key` of what is sent, as it is called; `kept` is for how long keys are remembered."""
     remembered = f"Keys are remembered for {kept}." if kept else "Keys are remembered."
-    key = {
+    return {
         "name": IDEMPOTENCY_KEY,
         "in": "header",
         "required": required,
         "schema": {"type": "string", "pattern": f"^({KEY_PATTERN})$"},
-        "description": "Names this command among the caller's: sent again under the same key it gives the first answer "
+        "description": f"Names this {what} among the caller's: sent again under the same key it gives the first answer "
         f"and does nothing twice; another body under the same key is refused. {remembered}",
         "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     }
+
+
+def header_parameters(kept: str, priorities: list[str], *, required: bool) -> list[dict[str, Any]]:
+    """The headers of a command."""
     priority = {
         "name": "Postline-Priority",
         "in": "header",
         "schema": {"enum": priorities},
         "description": "How urgent the command is, the highest first; `normal` if it is left out.",
     }
-    return [key, _PREFER, *([priority] if priorities else [])]
+    return [key_parameter("command", kept, required=required), _PREFER, *([priority] if priorities else [])]
+
+
+def described(title: str, paths: dict[str, Any], components: dict[str, Any], challenge: str) -> dict[str, Any]:
+    """The whole document; `challenge` is how clients are asked who they are, "" if they are not."""
+    made: dict[str, Any] = {"openapi": "3.1.1", "info": {"title": title, "version": "1.0.0"}, "paths": paths}
+    if challenge:
+        scheme = {"caller": {"type": "http", "scheme": challenge.split(maxsplit=1)[0].lower()}}
+        components = {**components, "securitySchemes": scheme}
+        made["security"] = [{"caller": []}]
+    return {**made, "components": components}
 
 
 def refusals(statuses: Iterable[int]) -> dict[str, Any]:
@@ -185,6 +209,10 @@ TRACKED: dict[str, Any] = {
             },
         },
     },
+}
+
+#: The path of the document itself.
+DESCRIPTION: dict[str, Any] = {
     "/openapi.json": {
         "get": {
             "operationId": "getDescription",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import jsonschema  # type: ignore[import-untyped]
+import pytest
 from msgspec import Struct
 from openapi_spec_validator import validate
 from pydantic import BaseModel
 
-from postline import App, CommandTopic, Schemas
+from postline import App, CommandTopic, Schemas, Topic
 from postline.http.gateway import gateway
+from postline.http.receiver import receiver
+from postline.testing import TestApp
 from tests.unit.commands.ledger import Ledger
 from tests.unit.http.web import PAY, TRANSFER, running_web
 
@@ -74,3 +78,69 @@ async def test_answers_are_as_the_document_says() -> None:
         checked(document, status, (await web.http.get(accepted.headers["location"])).json())
         refused = await web.http.post(TRANSFER, json=PAY | {"amount": "x"})
         checked(document, "components schemas postline.Problem", refused.json())
+
+
+def till() -> App:
+    """An app with topics that take events, and others that take none."""
+    sales = Topic("shop.sales", owner="shop", key="till", schemas=Schemas(format="avro"))
+
+    @sales.event("shop.Sold", aliases=["shop.Sale"])
+    class Sold(Struct):
+        """Something was sold."""
+
+        till: str
+        parts: list[Part] = []
+
+    @sales.event("shop.Returned")
+    class Returned(BaseModel):
+        till: str
+
+    visits = Topic("shop.visits", owner="other")
+
+    @visits.event("shop.Visited")
+    class Visited(Struct):
+        door: int
+
+    return App("shop", owns=[sales], publishes_to=[visits, Ledger().topic])
+
+
+def test_each_topic_that_takes_events_has_an_operation() -> None:
+    document = receiver(till(), path="/events/{topic}", authenticate=lambda _: "anna").document
+    validate(document)
+    assert set(document["paths"]) == {"/events/shop.sales", "/events/shop.visits", "/openapi.json"}
+    assert document["security"] == [{"caller": []}]
+    operation = document["paths"]["/events/shop.sales"]["post"]
+    assert {each["name"] for each in operation["parameters"]} > {"Idempotency-Key", "ce-id"}
+    assert {"202", "401", "409", "422", "429", "503"} <= set(operation["responses"])
+    structured = "paths /events/shop.sales post requestBody content application/cloudevents+json schema"
+    event = {"specversion": "1.0", "id": "1", "source": "/tills/1", "type": "shop.Sold", "data": {"till": "1"}}
+    checked(document, structured, event)
+    checked(document, structured, {**event, "type": "shop.Sale", "subject": "s", "time": None, "tenant": "t"})
+    checked(
+        document, structured.replace("events+json", "events-batch+json"), [event, {**event, "type": "shop.Returned"}]
+    )
+    checked(document, "paths /events/shop.visits post requestBody content application/json schema", {"door": 1})
+    for wrong in ({**event, "type": "shop.Visited"}, {**event, "data": {}}, {"data": {"till": "1"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            checked(document, structured, wrong)
+    checked(document, structured, operation["requestBody"]["content"]["application/cloudevents+json"]["example"])
+
+
+def test_a_path_for_all_topics_is_one_operation_and_no_topic_is_none() -> None:
+    document = receiver(till(), path="/in").document
+    validate(document)
+    schema = document["paths"]["/in"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert len(schema["anyOf"]) == 3
+    nothing = receiver(App("empty", owns=[])).document
+    validate(nothing)
+    assert set(nothing["paths"]) == {"/openapi.json"}
+
+
+async def test_a_receiver_answers_with_its_document() -> None:
+    app = till()
+    web = receiver(app, path="/events/{topic}")
+    transport = httpx.ASGITransport(web, root_path="/api")
+    async with TestApp(app), httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        document = (await client.get("/openapi.json")).json()
+    validate(document)
+    assert document["servers"] == [{"url": "/api"}]

@@ -242,23 +242,22 @@ async def test_served_on_its_own_it_starts_and_stops_the_app(tmp_path: Path):
     web = receiver(app)
     request = write_request(event())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
-        refused = await client.post("/", headers=request.headers, content=request.body)
-        assert (refused.status_code, "not running" in refused.json()["detail"]) == (503, True)
-        async with web.router.lifespan_context(web):
+        async with web.running():
             taken = await client.post("/", headers=request.headers, content=request.body)
             assert taken.status_code == 202
-        assert (await client.post("/", headers=request.headers, content=request.body)).status_code == 503
+        refused = await client.post("/", headers=request.headers, content=request.body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
 
 
 async def test_an_app_that_runs_already_is_left_alone(shop: tuple[Shop, TestApp]):
     service, _ = shop
-    async with service.web.router.lifespan_context(service.web):
+    async with service.web.running():
         assert (await service.post(*write_request(event()))).status_code == 202
     assert (await service.post(*write_request(event(id="2")))).status_code == 202
 
 
 async def test_only_this_machine_is_served_until_somebody_says_who_sends() -> None:
-    shop = App("shop", owns=[])
+    shop = App("shop", owns=[], url="sqlite://")
     event = {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "s", "ce-type": "t"}
     transport = httpx.ASGITransport(receiver(shop), client=("203.0.113.9", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as web:
@@ -268,7 +267,9 @@ async def test_only_this_machine_is_served_until_somebody_says_who_sends() -> No
     async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as web:
         refused = await web.post("/", headers=event)
         assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
-        assert (await web.post("/", headers={**event, "x-who": "anna"})).status_code == 503  # nobody runs the app
+        known = await web.post("/", headers={**event, "x-who": "anna"})
+        assert (known.status_code, known.json()["type"]) == (422, "urn:postline:problem:invalid")
+    await shop.stop()
 
 
 async def test_a_path_that_names_a_topic_takes_events_of_that_alone() -> None:
@@ -350,3 +351,174 @@ async def test_nobody_outside_can_forge_what_the_library_keeps_for_itself():
             with pytest.raises(ContractError, match=f"No topic of the app takes {kind!r}") as refused:
                 await app.relay([event(type=kind)])
             assert refused.value.remedy == "Send one of shop.OrderPlaced, shop.Ordered."
+
+
+# -- Idempotency-Key ----------------------------------------------------------------------------------
+
+
+KEY = {"Idempotency-Key": '"sale-1"'}
+
+
+def sent_anew(number: int, mode: Any = "binary", order: str = "o-1") -> tuple[dict[str, str], bytes]:
+    """The request of a sender that makes a fresh id, time and trace each time it sends, under one key."""
+    trace = {"traceparent": f"00-{number:032x}-{number:016x}-01"}
+    made = event({"order": order, "customer": "ann"}, id=f"fresh-{number}", time_ms=number, headers=trace)
+    headers, body = write_request(made, mode)
+    return {**headers, **KEY}, body
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+async def test_a_repetition_under_its_key_stores_nothing_and_is_answered_as_the_first(
+    shop: tuple[Shop, TestApp], mode: Any
+):
+    service, harness = shop
+    answers = [await service.post(*sent_anew(number, mode)) for number in range(3)]
+    assert {(each.status_code, each.content) for each in answers} == {(202, b"")}
+    await harness.settle()
+    ((message, envelope),) = service.handled
+    assert (message.order, envelope.id) == ("o-1", "fresh-0")
+    assert harness.audit()["shop.orders"] == {"done": 1}
+
+
+async def test_other_events_under_a_used_key_are_refused(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    assert (await service.post(*sent_anew(1))).status_code == 202
+    changed = await service.post(*sent_anew(1, order="o-2"))
+    assert (changed.status_code, changed.json()["type"]) == (422, "urn:postline:problem:key-reused")
+    one_more = await service.post(*sent_many_under_the_key(2))
+    assert one_more.status_code == 422
+    await harness.settle()
+    assert [message.order for message, _ in service.handled] == ["o-1"]
+
+
+def sent_many_under_the_key(count: int) -> tuple[dict[str, str], bytes]:
+    headers, body = write_batch([event(id=f"b-{number}", headers={}) for number in range(count)])
+    return {**headers, **KEY}, body
+
+
+async def test_a_batch_under_a_key_is_taken_once_as_a_whole(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    for _ in range(2):
+        assert (await service.post(*sent_many_under_the_key(3))).status_code == 202
+    await harness.settle()
+    assert harness.audit()["shop.orders"] == {"done": 3}
+    assert (await service.post(*sent_many_under_the_key(2))).status_code == 422
+
+
+async def test_a_refused_request_has_not_used_its_key(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    headers, body = write_request(event({"order": 5}))
+    assert (await service.post({**headers, **KEY}, body)).status_code == 422
+    assert (await service.post(*sent_anew(1))).status_code == 202
+    await harness.settle()
+    assert len(service.handled) == 1
+
+
+async def test_a_key_that_can_not_be_read_is_refused(shop: tuple[Shop, TestApp]):
+    headers, body = write_request(event())
+    refused = await shop[0].post({**headers, "Idempotency-Key": "two words"}, body)
+    assert (refused.status_code, refused.json()["type"]) == (400, "urn:postline:problem:idempotency-key")
+
+
+async def test_a_repetition_is_told_to_wait_while_the_first_is_being_stored(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    service, harness = shop
+    append, storing, go_on = service.app.log.append, asyncio.Event(), asyncio.Event()
+
+    async def slow(appends: Any) -> list[int]:
+        storing.set()
+        await go_on.wait()
+        return await append(appends)
+
+    monkeypatch.setattr(service.app.log, "append", slow)
+    first = asyncio.create_task(service.post(*sent_anew(1)))
+    await storing.wait()
+    second = await service.post(*sent_anew(2))
+    assert (second.status_code, second.headers["retry-after"]) == (409, "1")
+    go_on.set()
+    assert ((await first).status_code, (await service.post(*sent_anew(3))).status_code) == (202, 202)
+    await harness.settle()
+    assert len(service.handled) == 1
+
+
+async def test_a_repetition_of_what_was_stored_and_not_confirmed_does_nothing(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    service, harness = shop
+    append = service.app.log.append
+
+    async def lost(appends: Any) -> list[int]:
+        await append(appends)
+        raise LogFull("The answer was lost.", remedy="Ask again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.app.log, "append", lost)
+        assert (await service.post(*sent_anew(1))).status_code == 503
+    assert (await service.post(*sent_anew(2))).status_code == 202
+    await harness.settle()
+    assert [envelope.id for _, envelope in service.handled] == ["fresh-1"]
+
+
+async def test_keys_are_each_principal_s_own_and_each_path_s() -> None:
+    app = App("shop", owns=[orders, trips])
+    web = receiver(app, path="/events/{topic}", authenticate=lambda request: request.headers.get("x-who"))
+    taken: list[Any] = []
+    app.subscribe("orders", orders, start="earliest").on(OrderPlaced)(taken.append)
+    app.subscribe("trips", trips, start="earliest").on(TripMade)(taken.append)
+    async with (
+        TestApp(app) as harness,
+        httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as pos,
+    ):
+        for who in ("ann", "bob", "ann"):
+            headers, body = sent_anew(len(taken) + ord(who[0]))
+            answer = await pos.post("/events/shop.orders", headers={**headers, "x-who": who}, content=body)
+            assert answer.status_code == 202
+        headers, body = write_request(event({"trip": "t-1"}, type="shop.TripMade"))
+        trip = await pos.post("/events/shop.trips", headers={**headers, **KEY, "x-who": "ann"}, content=body)
+        assert trip.status_code == 202
+        await harness.settle()
+    assert sorted(type(each).__name__ for each in taken) == ["OrderPlaced", "OrderPlaced", "TripMade"]
+
+
+async def test_another_process_knows_the_keys_of_one_that_is_gone(tmp_path: Path) -> None:
+    for number in range(2):
+        app = App("shop", owns=[orders], url=f"sqlite:///{tmp_path}/shop.db")
+        web = receiver(app)
+        async with (
+            web.running(),
+            httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as pos,
+        ):
+            headers, body = sent_anew(number)
+            assert (await pos.post("/", headers=headers, content=body)).status_code == 202
+            changed, body = sent_anew(number, order="o-2")
+            assert (await pos.post("/", headers=changed, content=body)).status_code == 422
+            stored = [bound.end for bound in await app.log.bounds("shop.orders")]
+    assert sum(stored) == 1
+
+
+async def test_two_receivers_of_an_app_share_what_they_know(tmp_path: Path) -> None:
+    app = App("shop", owns=[orders])
+    doors = [receiver(app), receiver(app, path="/again")]
+    async with TestApp(app):
+        for web, path in zip(doors, ("/", "/again"), strict=True):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as pos:
+                headers, body = sent_anew(1)
+                assert (await pos.post(path, headers=headers, content=body)).status_code == 202
+        assert sum(bound.end for bound in await app.log.bounds("shop.orders")) == 1
+
+
+async def test_a_receiver_that_is_made_too_late_is_refused(shop: tuple[Shop, TestApp]):
+    with pytest.raises(UsageError, match="runs already"):
+        receiver(shop[0].app)
+
+
+async def test_a_key_is_forgotten_in_the_end(shop: tuple[Shop, TestApp]):
+    service, harness = shop
+    assert (await service.post(*sent_anew(1))).status_code == 202
+    await harness.advance(days=6)
+    assert (await service.post(*sent_anew(2, order="o-2"))).status_code == 422
+    await harness.advance(days=3)
+    while not any(each.start for each in await harness.log.bounds("shop.intake")):
+        await harness.advance(minutes=1)
+    assert (await service.post(*sent_anew(3, order="o-2"))).status_code == 202

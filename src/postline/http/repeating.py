@@ -1,0 +1,58 @@
+"""`Repeating`: a request under an `Idempotency-Key` is stored once; its repetitions find the note of the first.
+
+Source: draft-ietf-httpapi-idempotency-key-header-07, section 2.7: 409 while the first is under way, 422
+for another body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from postline.commands import Accepted
+from postline.http.idempotency import IDEMPOTENCY_KEY
+from postline.http.problems import RETRY_SECONDS, Problem
+
+__all__ = ["Repeating"]
+
+
+class Repeating:
+    """Tells first requests from repeated ones. Event loop only."""
+
+    def __init__(self, what: str) -> None:
+        """`what` is asked for under keys, as problems call it."""
+        self._what = what
+        #: Ids of requests that are being stored.
+        self._accepting: set[str] = set()
+
+    async def accepted(
+        self,
+        request_id: str,
+        fingerprint: bytes,
+        known: Callable[[], Awaitable[Accepted | None]],
+        store: Callable[[], Awaitable[Accepted]],
+    ) -> Accepted:
+        """The note of the first request of this id: the one that is `known`, else what `store` has stored now.
+
+        Raises Problem: 409 while another one is being stored here, 422 if the first one had another fingerprint.
+        """
+        if request_id in self._accepting:
+            raise Problem(
+                409,
+                "being-accepted",
+                "The first request with this key is being accepted",
+                "Send it again in a moment.",
+                headers={"Retry-After": str(RETRY_SECONDS)},
+            )
+        self._accepting.add(request_id)
+        try:
+            accepted = await known() or await store()
+        finally:
+            self._accepting.discard(request_id)
+        if accepted.fingerprint != fingerprint:
+            raise Problem(
+                422,
+                "key-reused",
+                f"The {IDEMPOTENCY_KEY} was used for another {self._what}",
+                "Repeat the first one unchanged, or use a new key.",
+            )
+        return accepted
