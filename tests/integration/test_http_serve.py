@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
@@ -56,6 +57,58 @@ async def test_another_process_finds_what_a_killed_one_accepted(shop: Path) -> N
         assert (await web.get(first.headers["location"])).status_code == 401
 
 
+def sold(number: int, balance: int = 5) -> tuple[dict[str, str], dict[str, object]]:
+    """An event of a till that makes a fresh id each time it sends, under one key."""
+    headers = {
+        "Idempotency-Key": '"sale-1"',
+        "Ce-Specversion": "1.0",
+        "Ce-Id": f"fresh-{number}",
+        "Ce-Source": "/tills/3",
+        "Ce-Type": "ledger.BalanceChanged",
+    }
+    return headers, {"source": "anna", "balance": balance}
+
+
+async def test_a_till_whose_server_was_killed_before_it_answered_sells_once(shop: Path) -> None:
+    place = "/events/ledger.balances"
+    async with serving(shop, "shop:service", "--consume"):  # owns the topic
+        async with (
+            serving(shop, "shop:events", DIES_UNANSWERED="1") as (process, url),
+            httpx.AsyncClient(base_url=url) as till,
+        ):
+            headers, body = sold(1)
+            with pytest.raises(httpx.TransportError):
+                await till.post(place, headers=headers, json=body)
+            assert await process.wait() == -signal.SIGKILL
+        async with serving(shop, "shop:events") as (process, url), httpx.AsyncClient(base_url=url) as till:
+            headers, body = sold(2)
+            assert (await till.post(place, headers=headers, json=body)).status_code == 202
+            headers, body = sold(3, balance=6)
+            assert (await till.post(place, headers=headers, json=body)).status_code == 422
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        reading = await process_of(shop, "tail", "ledger.balances", "--from", "earliest", "--json")
+        told, _ = await reading.communicate()
+    assert [json.loads(line)["id"] for line in told.decode().splitlines()] == ["fresh-1"]
+
+
+async def test_it_serves_notifications_and_stops_in_order_with_a_stream_open(shop: Path) -> None:
+    async with (
+        serving(shop, "shop:service", "--consume") as (_, ledger),
+        serving(shop, "shop:news") as (process, url),
+        httpx.AsyncClient(base_url=url) as web,
+    ):
+        assert (await web.get("/readyz")).json()["status"] == "ready"
+        async with web.stream("GET", "/topics/ledger.balances/events?from=earliest", timeout=30) as stream:
+            async with httpx.AsyncClient(base_url=ledger) as client:
+                await client.post("/commands/ledger.Transfer", json=PAY)
+            lines = stream.aiter_lines()
+            while not (await anext(lines)).startswith("data:"):
+                pass
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -63,6 +116,9 @@ async def test_another_process_finds_what_a_killed_one_accepted(shop: Path) -> N
         (("shop:nothing",), 2, "has no 'nothing'"),
         (("shop:app", "--host", "192.0.2.1"), 2, "nobody says who may ask"),
         (("shop:web", "--host", "192.0.2.1"), 2, "Can't listen"),
+        (("shop:events", "--host", "0.0.0.0"), 2, "nobody says who may ask"),
+        (("shop:news", "--host", "0.0.0.0"), 2, "nobody says who may ask"),
+        (("shop:news", "--openapi"), 2, "has no OpenAPI document"),
     ],
 )
 async def test_what_can_not_be_served_is_refused(shop: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -80,11 +136,14 @@ async def test_the_openapi_document_is_written(shop: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_nothing_that_schemathesis_makes_up_is_answered_otherwise_than_the_document_says(shop: Path) -> None:
+@pytest.mark.parametrize("served", ["shop:service", "shop:events"])
+async def test_nothing_that_schemathesis_makes_up_is_answered_otherwise_than_the_document_says(
+    shop: Path, served: str
+) -> None:
     """Data that fits and data that doesn't, sequences of requests by the document's links; no answer is a 500."""
     # A key that is used for two bodies is refused, however right the bodies are: that no schema can say.
     options = ("--max-examples", "25", "--seed", "1", "--no-color", "--exclude-checks", "positive_data_acceptance")
-    async with serving(shop, "shop:service", "--consume") as (_, url):
+    async with serving(shop, "shop:service", "--consume"), serving(shop, served) as (_, url):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
             *("run", f"{url}/openapi.json", *options),

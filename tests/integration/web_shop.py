@@ -14,9 +14,14 @@ from tests.integration.processes import ROOT
 __all__ = ["PAY", "SHOP", "process_of", "serving"]
 
 SHOP = """
+import os
+import signal
+
 from msgspec import Struct
 from postline import App, CommandTopic, Context, Topic
 from postline.http.gateway import gateway
+from postline.http.notifications import notifications
+from postline.http.receiver import receiver
 
 ledger = CommandTopic("ledger", owner="ledger", key="source")
 
@@ -49,17 +54,30 @@ async def transfer(command: Transfer, ctx: Context) -> None:
 
 app = App("shop", publishes_to=[ledger])
 web = gateway(app, authenticate=lambda request: request.headers.get("x-user"))
+
+tills = App("tills", publishes_to=[balances])
+events = receiver(tills, path="/events/{topic}")
+news = notifications(tills, streams=[balances])
+
+if os.environ.get("DIES_UNANSWERED"):
+    relay = tills.relay
+
+    async def dying(*events, **options):
+        await relay(*events, **options)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    tills.relay = dying
 """
 
 PAY = {"source": "anna", "amount": 1}
 
 
-async def process_of(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
+async def process_of(folder: Path, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
     """`postline` with these arguments."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "postline", *arguments),
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -67,10 +85,10 @@ async def process_of(folder: Path, *arguments: str) -> asyncio.subprocess.Proces
 
 @asynccontextmanager
 async def serving(
-    folder: Path, *arguments: str, port: int = 0
+    folder: Path, *arguments: str, port: int = 0, **environment: str
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """`postline serve`, and where it listens; killed at the end if it still runs."""
-    process = await process_of(folder, "serve", *arguments, "--port", str(port))
+    process = await process_of(folder, "serve", *arguments, "--port", str(port), **environment)
     try:
         assert process.stdout is not None
         assert process.stderr is not None

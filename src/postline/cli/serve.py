@@ -1,4 +1,4 @@
-"""`postline serve`: the HTTP gateway of an app, in this process."""
+"""`postline serve`: an app over HTTP, in this process: its gateway, its receiver of events, or its notifications."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from postline.runtime.loop_watch import LoopWatch
 from postline.settings import Settings
 
 if TYPE_CHECKING:
-    from postline.http.gateway import Gateway
+    from postline.http.doors import Served
 
 __all__ = ["command"]
 
@@ -31,6 +31,8 @@ _EPILOG = """\b
 Examples:
   postline serve shop:app                            on http://127.0.0.1:8080, for this machine alone
   postline serve shop:web --host 0.0.0.0 --port 80   web = gateway(app, authenticate=…)
+  postline serve shop:events --port 8081             events = receiver(app, path="/events/{topic}")
+  postline serve shop:news --port 8082               news = notifications(app, streams=[orders])
   postline serve shop:app --openapi -o openapi.json
 
 \b
@@ -57,10 +59,10 @@ def command(
     grace: float,
     url: str | None,
 ) -> int:
-    """Take commands over HTTP: 202 once stored, then a status to poll or to watch.
+    """Take commands over HTTP: 202 once stored, then a status to poll or to watch; or events, or tell of them.
 
-    APP is module:name of an app, or of a gateway that was made of it to say who may ask. Without one that does, only
-    this machine is served.
+    APP is module:name of an app, or of what was made of it to say who may ask: a gateway, a receiver of events, or
+    notifications. Without one that does, only this machine is served.
 
     \b
     Example:
@@ -68,32 +70,37 @@ def command(
       curl -i -H 'Content-Type: application/json' -H 'Idempotency-Key: "1"' \\
         -d '{"source": "anna", "target": "bob", "amount": 30}' http://127.0.0.1:8080/commands/ledger.Transfer
     """
-    web = _gateway_of(target)
+    web = _served(target)
     if openapi:
-        return _write(web, output)
+        return _write(web, target, output)
     _require_closed(web, host)
     require_uvicorn()
     return asyncio.run(_serve(web, settings_for(url, web.app.url), (host, port), grace, consume=consume))
 
 
-def _gateway_of(target: str) -> Gateway:
-    from postline.http.gateway import Gateway, gateway
+def _served(target: str) -> Served:
+    from postline.http.doors import Served
+    from postline.http.gateway import gateway
 
     found = load_attribute(target)
-    return found if isinstance(found, Gateway) else gateway(load_app(target))
+    return found if isinstance(found, Served) else gateway(load_app(target))
 
 
-def _require_closed(web: Gateway, host: str) -> None:
+def _require_closed(web: Served, host: str) -> None:
     from postline.http.callers import is_loopback
 
     if not (web.authenticates or is_loopback(host)):
         raise UsageError(
-            f"The gateway would listen on {host}, and nobody says who may ask there.",
-            remedy="Serve one that knows, web = gateway(app, authenticate=…), as module:web; or leave --host out.",
+            f"It would listen on {host}, and nobody says who may ask there.",
+            remedy="Serve what knows, as web = gateway(app, authenticate=…), by module:web; or leave --host out.",
         )
 
 
-def _write(web: Gateway, output: Path | None) -> int:
+def _write(web: Served, target: str, output: Path | None) -> int:
+    if web.document is None:
+        raise UsageError(
+            f"{target!r} has no OpenAPI document.", remedy="Name a gateway or a receiver; notifications have none."
+        )
     text = msgspec.json.format(msgspec.json.encode(web.document), indent=2)
     if output is None:
         click.echo(text)
@@ -103,7 +110,7 @@ def _write(web: Gateway, output: Path | None) -> int:
     return OK
 
 
-async def _serve(web: Gateway, settings: Settings, place: tuple[str, int], grace: float, *, consume: bool) -> int:
+async def _serve(web: Served, settings: Settings, place: tuple[str, int], grace: float, *, consume: bool) -> int:
     clock = SystemClock()
     log = open_log(settings, clock)
     try:
@@ -119,7 +126,7 @@ async def _serve(web: Gateway, settings: Settings, place: tuple[str, int], grace
     return OK
 
 
-async def _answer(web: Gateway, listener: socket.socket, clock: SystemClock, grace: float, *, consume: bool) -> None:
+async def _answer(web: Served, listener: socket.socket, clock: SystemClock, grace: float, *, consume: bool) -> None:
     from postline.http.health import Health
 
     leaving = asyncio.Event()
