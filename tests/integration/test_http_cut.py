@@ -6,8 +6,12 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+from postline import App
+from postline.app import open_environment
 from postline.contracts.cloudevents import CLIENT_ID, REQUEST_ID
-from tests.integration.web_server import Server, posted, running_server
+from postline.http.receiver import receiver
+from tests.integration.notifying import OrderPlaced, orders
+from tests.integration.web_server import Server, Wire, listening, posted, running_server
 
 TRANSFER = "/commands/ledger.Transfer"
 PAY = {"source": "anna", "target": "bob", "amount": 0}
@@ -65,3 +69,45 @@ async def test_a_connection_cut_at_each_byte_of_the_request_ends_with_one_execut
         counts = await executions(server)
         assert set(counts.values()) == {1}
         assert len(counts) == length
+
+
+async def test_events_of_a_phone_that_is_cut_off_at_each_byte_and_makes_fresh_ids_are_handled_once(
+    tmp_path: Path,
+) -> None:
+    app, handled = App("shop", owns=[orders]), Counter[str]()
+
+    @app.subscribe("billing", orders, start="earliest").on(OrderPlaced)
+    def bill(order: OrderPlaced) -> None:
+        handled[order.order] += 1
+
+    def sale(name: str, time: str) -> bytes:
+        told = {"specversion": "1.0", "id": f"{name}-{time}", "source": "/phone", "type": "shop.OrderPlaced"}
+        attributes = {f"Ce_{attribute}": value for attribute, value in told.items()}
+        content = {"order": name, "customer": "anna"}
+        return posted("/events/shop.orders", content, Idempotency_Key=f'"{name}"', **attributes)
+
+    web, environment = receiver(app, path="/events/{topic}"), open_environment(f"sqlite:///{tmp_path}/shop.db")
+    await app.start(environment)
+    async with listening(web) as port:
+        wire = Wire(port)
+        answer = len((await wire.ask(sale("whole", "first"))).raw)
+        request = len(sale("request-100", "first"))
+        for read in range(answer + 1):
+            await wire.send(sale(f"answer-{read}", "first"), read=read)
+            await until_taken(wire, sale(f"answer-{read}", "again"))
+        for sent in range(request):
+            await wire.send(sale(f"request-{sent:03}", "first"), sent=sent, read=0)
+            await until_taken(wire, sale(f"request-{sent:03}", "again"))
+        while not await app.caught_up():
+            await asyncio.sleep(0.01)
+    await app.stop()
+    await environment.log.close()
+    assert set(handled.values()) == {1}
+    assert len(handled) == 1 + answer + 1 + request
+
+
+async def until_taken(wire: Wire, request: bytes) -> None:
+    """Send it again until the first one is no longer being stored."""
+    while (again := await wire.ask(request)).status == 409:
+        pass
+    assert again.status == 202

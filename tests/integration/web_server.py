@@ -12,10 +12,11 @@ import msgspec
 import uvicorn
 
 from postline.app import Environment, open_environment
+from postline.http.doors import Served
 from postline.http.gateway import gateway
 from tests.unit.commands.ledger import Ledger
 
-__all__ = ["Answer", "Server", "posted", "running_server"]
+__all__ = ["Answer", "Server", "Wire", "listening", "posted", "running_server"]
 
 
 class Answer(NamedTuple):
@@ -32,11 +33,11 @@ class Answer(NamedTuple):
         return msgspec.json.decode(self.body)
 
 
-class Server:
-    """A gateway that listens, the ledger behind it, and the log below both."""
+class Wire:
+    """A place where a server listens, and what goes there and comes back, byte by byte."""
 
-    def __init__(self, ledger: Ledger, environment: Environment, port: int) -> None:
-        self.ledger, self.environment, self.port = ledger, environment, port
+    def __init__(self, port: int) -> None:
+        self.port = port
 
     async def send(self, request: bytes, *, sent: int | None = None, read: int | None = None) -> bytes:
         """Send so many bytes of a request, read so many of the answer, and break the connection off."""
@@ -55,6 +56,14 @@ class Server:
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return Answer(int(first.split()[1]), headers, body, raw)
+
+
+class Server(Wire):
+    """A gateway that listens, the ledger behind it, and the log below both."""
+
+    def __init__(self, ledger: Ledger, environment: Environment, port: int) -> None:
+        super().__init__(port)
+        self.ledger, self.environment = ledger, environment
 
 
 def posted(path: str, content: Any, **headers: str) -> bytes:
@@ -82,23 +91,32 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
+async def listening(web: Served) -> AsyncIterator[int]:
+    """An application on a port of this machine; its app is somebody else's to start and stop."""
+    config = uvicorn.Config(web, port=0, lifespan="off", log_level="error", server_header=False, date_header=False)
+    server = _Server(config)
+    serving = asyncio.ensure_future(server._serve())
+    try:
+        await server.ready.wait()
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        web.let_go()
+        server.should_exit = True
+        await serving
+
+
+@asynccontextmanager
 async def running_server(folder: Path, *, serves: bool = True, **options: Any) -> AsyncIterator[Server]:
     """A gateway over a ledger, on a file; with `serves` the ledger's service runs, too."""
     ledger = Ledger()
     environment = open_environment(f"sqlite:///{folder}/ledger.db")
     web = gateway(ledger.client, **options)
-    config = uvicorn.Config(web, port=0, lifespan="off", log_level="error", server_header=False, date_header=False)
-    server = _Server(config)
     await ledger.service.start(environment, consume=serves)
     await ledger.client.start(environment)
-    serving = asyncio.ensure_future(server._serve())
     try:
-        await server.ready.wait()
-        yield Server(ledger, environment, server.servers[0].sockets[0].getsockname()[1])
+        async with listening(web) as port:
+            yield Server(ledger, environment, port)
     finally:
-        web.let_go()
-        server.should_exit = True
-        await serving
         await ledger.client.stop()
         await ledger.service.stop()
         await environment.log.close()

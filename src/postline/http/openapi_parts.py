@@ -40,7 +40,7 @@ _PREFER = {
 
 def key_parameter(what: str, kept: str, *, required: bool) -> dict[str, Any]:
     """The `Idempotency-Key` of what is sent, as it is called; `kept` is for how long keys are remembered."""
-    remembered = f"Keys are remembered for {kept}." if kept else "Keys are remembered."
+    remembered = f"Keys are remembered for {kept.removesuffix(', 0:00:00')}." if kept else "Keys are remembered."
     return {
         "name": IDEMPOTENCY_KEY,
         "in": "header",
