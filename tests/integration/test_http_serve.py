@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.integration.hook_receiver import Receiver, receiving
 from tests.integration.web_shop import PAY, SHOP, process_of, serving
 
 
@@ -107,6 +108,22 @@ async def test_it_serves_notifications_and_stops_in_order_with_a_stream_open(sho
                 pass
             process.send_signal(signal.SIGTERM)
             assert await process.wait() == 0
+
+
+async def test_webhooks_that_clients_make_are_posted_by_the_process_that_serves_and_consumes(shop: Path) -> None:
+    async with (
+        receiving(Receiver()) as partner,
+        serving(shop, "shop:service", "--consume") as (_, ledger),
+        serving(shop, "shop:news", "--consume") as (process, url),
+        httpx.AsyncClient() as web,
+    ):
+        wanted = {"url": partner.url, "topic": "ledger.balances"}
+        assert (await web.post(f"{url}/webhooks", json=wanted)).status_code == 201
+        assert (await web.post(f"{ledger}/commands/ledger.Transfer", json=PAY)).status_code == 202
+        await partner.wait_for(1)
+        assert json.loads(partner.hooks[0].body)["data"] == {"source": "anna", "balance": 1}
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
 
 
 @pytest.mark.parametrize(

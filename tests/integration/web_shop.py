@@ -19,8 +19,9 @@ import signal
 
 from msgspec import Struct
 from postline import App, CommandTopic, Context, Topic
+from postline.http.addresses import Addresses
 from postline.http.gateway import gateway
-from postline.http.notifications import notifications
+from postline.http.notifications import Webhooks, notifications
 from postline.http.receiver import receiver
 
 ledger = CommandTopic("ledger", owner="ledger", key="source")
@@ -57,7 +58,8 @@ web = gateway(app, authenticate=lambda request: request.headers.get("x-user"))
 
 tills = App("tills", publishes_to=[balances])
 events = receiver(tills, path="/events/{topic}")
-news = notifications(tills, streams=[balances])
+here = Addresses(allow=["127.0.0.1"], plain_http=True)
+news = notifications(tills, streams=[balances], webhooks=Webhooks(topics=[balances], addresses=here))
 
 if os.environ.get("DIES_UNANSWERED"):
     relay = tills.relay
