@@ -144,7 +144,7 @@ def _field(draw: st.DrawFn, name: str, wild: bool) -> Field:
         type=part,
         required=required,
         default=default,
-        aliases=tuple(draw(st.lists(_NAMES, max_size=2))),
+        aliases=tuple(draw(st.lists(_NAMES, max_size=2, unique=not wild))),
         sensitive=draw(st.booleans()),
         number=draw(st.integers(0, 2)),
     )
