@@ -36,6 +36,8 @@ _ENUMERATIONS = ("Enum0", "Enum1")
 _NAMES = st.sampled_from(
     ["a", "b-c", "class", "int", "topic", "field", "Record0", "Enum1", "__x", "1", "é", "", "'", "\x7f\u2028", "was"]
 ) | st.text(st.characters(codec="utf-8", min_codepoint=32, exclude_characters='"\\'), max_size=5)
+#: Of a class whose fields happen to follow a style, former names stand for those in that style, too: these are both.
+_CASELESS = st.sampled_from(["1", "23", "'", "\x7f\u2028", ""])
 _TAGS = st.text(max_size=3) | st.integers()
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
@@ -144,7 +146,7 @@ def _field(draw: st.DrawFn, name: str, wild: bool) -> Field:
         type=part,
         required=required,
         default=default,
-        aliases=tuple(draw(st.lists(_NAMES, max_size=2, unique=not wild))),
+        aliases=tuple(draw(st.lists(_NAMES if wild else _CASELESS, max_size=2, unique=not wild))),
         sensitive=draw(st.booleans()),
         number=draw(st.integers(0, 2)),
     )
