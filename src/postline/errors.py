@@ -8,6 +8,7 @@ PostlineError
 │       ├── DecodeError      bytes that can't be read as the declared type
 │       └── MessageTooLarge  over the size limit
 ├── UsageError               a call in the wrong place or of the wrong shape
+│   └── RequestIdReused      a request id that another command has already
 ├── LogError                 the durable log could not do what was asked
 │   ├── LogUnavailable       locked, unreachable, closed; asking again may help
 │   ├── BackPressure         the topic's bound is reached: nothing stored, publish again later
@@ -61,6 +62,7 @@ __all__ = [
     "PostlineError",
     "PublishTimeout",
     "Refused",
+    "RequestIdReused",
     "RequestTimeout",
     "SettingsError",
     "SignatureRefused",
@@ -121,6 +123,21 @@ class MessageTooLarge(MessageError):
 
 class UsageError(PostlineError):
     """A call in the wrong place, or a handler of the wrong shape."""
+
+
+class RequestIdReused(UsageError):
+    """A request id that was used before, for another command, key or content: this command was not sent.
+
+    `request_id` is that id. What the first command does, and its outcome, are not touched.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", request_id: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.request_id = request_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copied and pickled whole."""
+        return partial(RequestIdReused, remedy=self.remedy, request_id=self.request_id), (self.message,)
 
 
 class LogError(PostlineError):

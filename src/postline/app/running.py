@@ -331,6 +331,7 @@ class Running:
             placed_by=contract.placed_by,
             partition_of=Partitioner(spec.partitions).partition_of,
             content_type=topic.format.content_type,
+            schema_id=schema_id,
             flags=(0 if framed else schema_id << SCHEMA_ID_SHIFT) | FLAG_STRUCTURED * topic.schemas.structured,
             **self.commanding.sending(sibling, contract.cls),
             bytes_max=min(topic.message_bytes_max, spec.message_bytes_max or topic.message_bytes_max),
@@ -340,8 +341,7 @@ class Running:
         self, messages: Iterable[Any], id_of: Callable[[Any], str] | None, priority: str | None = None
     ) -> Iterator[list[Append]]:
         """The records of messages, as many together as one commit takes."""
-        fresh, rest = partial(self.outlet.fresh, priority=priority), iter(messages)
-        number = self.at_once
+        fresh, rest, number = partial(self.outlet.fresh, priority=priority), iter(messages), self.at_once
         while some := list(islice(rest, number)):
             yield [fresh(message, id_of(message)) for message in some] if id_of else [fresh(each) for each in some]
 

@@ -41,7 +41,8 @@ Examples:
   postline request app.py ledger.Transfer --request-id monday-17 < transfer.json
 
 The exit code is 0 for a success, 1 for a refusal, 4 for a fault or a timeout. Asked again with the same
---request-id (and --as) it gives the first outcome and does nothing twice.
+--request-id (and --as) it gives the first outcome and does nothing twice; another command, key or content under that id
+is refused with exit code 2, and not sent.
 """
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from postline.commands.accepting import ACCEPTED, ACCEPTED_SUFFIX, Standing, read_accepted
-from postline.commands.first_priority import PRIORITY, request_of_note
+from postline.commands.first_sent import FIRST_SENT, FirstSent, read_first_sent, request_of_note
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.commands.writing import GONE_SUFFIX, PROGRESS
@@ -27,7 +27,7 @@ _WAIT_SECONDS = 1.0
 class _Seen:
     """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("accepted", "forgot_at", "gone", "next_offset", "notes", "outcomes", "priorities", "reading")
+    __slots__ = ("accepted", "firsts", "forgot_at", "gone", "next_offset", "notes", "outcomes", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
@@ -36,8 +36,8 @@ class _Seen:
         self.outcomes: dict[bytes, int] = {}
         self.notes: dict[bytes, int] = {}
         self.accepted: dict[bytes, int] = {}
-        #: The oldest note of each request's priority, and what it says.
-        self.priorities: dict[bytes, tuple[int, str]] = {}
+        #: The oldest note of what each request was first sent as.
+        self.firsts: dict[bytes, int] = {}
         #: What tells that an outcome is not kept; counts only where there is none.
         self.gone: dict[bytes, int] = {}
         #: Resolved, with whether it came to the end, by whoever reads on now.
@@ -52,7 +52,7 @@ class _Seen:
         self.outcomes = {mark: offset for mark, offset in self.outcomes.items() if offset >= start}
         self.notes = {mark: offset for mark, offset in self.notes.items() if offset >= start}
         self.accepted = {mark: offset for mark, offset in self.accepted.items() if offset >= start}
-        self.priorities = {mark: note for mark, note in self.priorities.items() if note[0] >= start}
+        self.firsts = {mark: offset for mark, offset in self.firsts.items() if offset >= start}
         self.gone = {mark: offset for mark, offset in self.gone.items() if offset >= start}
         self.forgot_at = self.next_offset
 
@@ -94,16 +94,28 @@ class Tickets:
         accepted = read_accepted(record[4] or b"") if record is not None else None
         return Standing(accepted, outcome, note, seen.version(mark) if accepted or outcome or note else -1)
 
-    async def priority(self, client_id: str, request_id: str, since: int = -1) -> str | None:
-        """What the first note says of a request's priority, once all up to the offset `since` is seen; None without."""
+    async def before(self, client_id: str, request_id: str) -> tuple[FirstSent | None, Outcome | None]:
+        """What a request was first sent as, by the first note of it, and its outcome; each None without one.
+
+        There is no outcome here whose note has not been seen. Raises LogUnavailable.
+        """
+        outcome, _ = await self.find(client_id, request_id)
+        partition, mark = self._place(ticket_key(client_id, request_id))
+        return await self._first(partition, mark), outcome
+
+    async def first_of(self, client_id: str, request_id: str, noted: tuple[int, FirstSent]) -> FirstSent | None:
+        """What the first note says of a request, of which `noted`, with its offset, was stored just now."""
         partition, mark = self._place(ticket_key(client_id, request_id))
         seen = self._seen.setdefault(partition, _Seen())
         await self._catch_up(partition, seen)
-        while seen.next_offset <= since:  # an engine may show it only once what is stored before it is committed
+        while seen.next_offset <= noted[0]:  # an engine may show it only once what is stored before it is committed
             await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
             await self._catch_up(partition, seen)
-        note = seen.priorities.get(mark)
-        return None if note is None else note[1]
+        return noted[1] if seen.firsts.get(mark) == noted[0] else await self._first(partition, mark)
+
+    async def _first(self, partition: int, mark: bytes) -> FirstSent | None:
+        record = await self._at(partition, self._seen[partition].firsts.get(mark))
+        return None if record is None else read_first_sent(record[4] or b"")
 
     async def versions(self, client_id: str, request_ids: Iterable[str]) -> dict[str, int]:
         """Of each request a number that grows with everything that is said of it; -1 if nothing is."""
@@ -136,17 +148,15 @@ class Tickets:
         while records := await self._log.read(
             self._name, partition, seen.next_offset, limit=_PAGE_RECORDS, max_bytes=_PAGE_BYTES
         ):
-            for offset, _, key, kind, value, _, _ in records:
+            for offset, _, key, kind, *_ in records:
                 if key is None:
                     continue
                 if kind == PROGRESS:
                     seen.notes[_mark(key.removesuffix(b"#progress"))] = offset
                 elif kind == ACCEPTED:
                     seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
-                elif kind == PRIORITY:
-                    seen.priorities.setdefault(
-                        _mark(request_of_note(key)), (offset, (value or b"").decode("utf-8", "replace"))
-                    )
+                elif kind == FIRST_SENT:
+                    seen.firsts.setdefault(_mark(request_of_note(key)), offset)
                 elif key.endswith(GONE_SUFFIX):
                     seen.gone[_mark(key.removesuffix(GONE_SUFFIX))] = offset
                 else:

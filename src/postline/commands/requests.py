@@ -11,21 +11,21 @@ from typing import Any, NamedTuple
 from postline.clock import Clock
 from postline.commands.accepting import Accepted, Standing, accepted_record
 from postline.commands.finding import Tickets
-from postline.commands.first_priority import priority_note
+from postline.commands.first_sent import FirstSent
+from postline.commands.first_uses import FirstUses, Use
 from postline.commands.inbox import Inbox
 from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
 from postline.commands.watching import Watching
 from postline.contracts.cloudevents import CALLBACK
 from postline.contracts.commands import CommandTopic
-from postline.contracts.priorities import priority_in
 from postline.errors import BackPressure, RequestTimeout, UnknownSubscription
 from postline.log.needs import TopicSpec
 from postline.log.port import Append, Log
 from postline.message import Envelope
 from postline.runtime.context import milliseconds_of
 from postline.runtime.control import ControlOp, control_record
-from postline.runtime.outlet import Outlet, Route
+from postline.runtime.outlet import Outlet
 from postline.runtime.plan import CONTROL_SUFFIX
 from postline.runtime.versions import SchemaSource
 
@@ -61,6 +61,7 @@ class Requests:
         self._kept = tickets
         reader = ReplyReader(topic, schemas)
         self._tickets = Tickets(log, reader, tickets)
+        self._uses = FirstUses(topic, tickets, (outlet, log, self._tickets))
         self._inbox = Inbox(outlet.service, log, clock, reader, replies, self._find)
         self._watching = Watching(outlet.service, self._tickets, tickets.name, (log, clock))
 
@@ -79,10 +80,15 @@ class Requests:
         if not self._inbox.listening:
             await self._inbox.open()
         ticket = Ticket(append.envelope.id, self, self._inbox.expect(append.envelope.id))
-        if request_id is not None and self._topic.commands.siblings:
-            if await self._recall(ticket):
+        if request_id is not None:
+            use = self._uses.use(command, append, priority)
+            first, outcome = await self._uses.before(use)
+            if outcome is not None:
+                self._inbox.take(outcome)
                 return ticket
-            append = await self._as_first_sent(append, self._outlet.command_route(command, priority), make)
+            first = first or await self._uses.note(use)
+            is_own = first is not use.sent  # nobody sent the first one before, whose outcome there could be
+            append = self._as_first(first, use, append, make)
         if leaving is None:
             await self._log.append((append,))
         else:
@@ -91,17 +97,12 @@ class Requests:
             await self._recall(ticket)
         return ticket
 
-    async def _as_first_sent(self, append: Append, route: Route, make: Callable[[str], tuple[Append, bool]]) -> Append:
+    def _as_first(
+        self, first: FirstSent, use: Use, append: Append, make: Callable[[str], tuple[Append, bool]]
+    ) -> Append:
         """The command as it is to be stored: with the priority that its request was first sent with."""
-        client_id, request_id = self._outlet.service, append.envelope.id
-        first: str | None = priority_in(request_id)
-        if first not in self._topic.commands.siblings:
-            first = await self._tickets.priority(client_id, request_id)
-        if first is None:
-            note = priority_note(self._kept, append, route.priority, self._outlet.fresh_id())
-            (offset,) = await self._log.append((note,))
-            first = await self._tickets.priority(client_id, request_id, since=offset)
-        return append if first in (None, route.priority) else make(first)[0]
+        priority = self._uses.other_priority(first, use)
+        return append if priority is None else make(priority)[0]
 
     async def send_many(
         self,
@@ -155,7 +156,9 @@ class Requests:
         make = partial(self._made, command, request_id, (None, None))
         append, _ = make(priority)
         if self._topic.commands.siblings:
-            append = await self._as_first_sent(append, self._outlet.command_route(command, priority), make)
+            use = self._uses.use(command, append, priority)
+            first, _ = await self._uses.before(use)
+            append = self._as_first(first or await self._uses.note(use), use, append, make)
         if accepted.callback_url:
             append.envelope.headers[CALLBACK] = accepted.callback_url
         await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
@@ -177,11 +180,10 @@ class Requests:
         """A new request id, after all before it from this client in order of time."""
         return self._outlet.fresh_id()
 
-    async def _recall(self, ticket: Ticket) -> bool:
+    async def _recall(self, ticket: Ticket) -> None:
         """It may be the repetition of a request that was answered before, perhaps to a process that is gone."""
         if (outcome := await self._find(ticket.request_id)) is not None:
             self._inbox.take(outcome)
-        return outcome is not None
 
     async def _find(self, request_id: str) -> Outcome | None:
         outcome, _ = await self._tickets.find(self._outlet.service, request_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from postline.commands import Accepted
+from postline.errors import RequestIdReused
 from postline.http.idempotency import IDEMPOTENCY_KEY
 from postline.http.problems import RETRY_SECONDS, Problem
 
@@ -46,13 +47,18 @@ class Repeating:
         self._accepting.add(request_id)
         try:
             accepted = await known() or await store()
+        except RequestIdReused as error:  # by one that another process accepts now
+            raise self._reused() from error
         finally:
             self._accepting.discard(request_id)
         if accepted.fingerprint != fingerprint:
-            raise Problem(
-                422,
-                "key-reused",
-                f"The {IDEMPOTENCY_KEY} was used for another {self._what}",
-                "Repeat the first one unchanged, or use a new key.",
-            )
+            raise self._reused()
         return accepted
+
+    def _reused(self) -> Problem:
+        return Problem(
+            422,
+            "key-reused",
+            f"The {IDEMPOTENCY_KEY} was used for another {self._what}",
+            "Repeat the first one unchanged, or use a new key.",
+        )

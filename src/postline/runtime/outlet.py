@@ -53,6 +53,8 @@ class Route:
     content_type: str = JSON_CONTENT_TYPE
     #: The id of the schema that values are written under, where records carry it, and how they are written.
     flags: int = 0
+    #: The same id, also where values carry it in a frame of their own; 0 without one.
+    schema_id: int = 0
     #: A command or query: it is sent, not published.
     is_command: bool = False
     #: Of a command and the time: its id, where its sender gives none; and how long it may wait to be begun.

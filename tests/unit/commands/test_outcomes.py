@@ -172,7 +172,7 @@ async def test_every_record_that_a_command_causes_names_client_and_request() -> 
         told = [event.headers]
         for topic in ledger.topic.topics:
             told += [envelope.headers for _, envelope in t.log_records(topic)]
-        assert len(told) == 4
+        assert len(told) == 5  # the note of what the request was first sent as, too
         assert {(each[CLIENT_ID], each[REQUEST_ID]) for each in told} == {("shop", "r-1")}
 
 
