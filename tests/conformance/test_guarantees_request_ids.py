@@ -114,7 +114,8 @@ async def test_another_command_under_a_used_id_is_refused_and_not_stored(
     for each in (asking, asking, await trial.client()):
         with pytest.raises(RequestIdReused, match=said) as refused:
             await each.request(other, request_id="order-17")
-        assert "'order-17'" in refused.value.message and "'ledger.Pay'" in refused.value.message
+        assert "'order-17'" in refused.value.message
+        assert "'ledger.Pay'" in refused.value.message
         assert await ticket.outcome(60) == Paid("anna", 1)
     assert trial.ran == [Pay("anna", 5)]
     assert await trial.stored() == 1

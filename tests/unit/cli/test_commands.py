@@ -76,6 +76,20 @@ def test_a_refusal_has_an_exit_code_of_its_own(project: Project) -> None:
     assert (result.code, result.out.strip()) == (1, 'refused: ledger.Overdrawn {"missing":5}')
 
 
+def test_an_id_that_another_command_has_is_refused(project: Project) -> None:
+    project.write("ledger_app.py", LEDGER)
+    asked = ("ledger_app:app", "ledger.Deposit", '{"account": "bob", "amount": 5}', "--request-id", "r-1")
+    assert project.run("send", *asked).code == 0
+    for other in ('{"account": "carl", "amount": 5}', '{"account": "bob", "amount": 6}'):
+        for command in ("send", "request"):
+            refused = project.run(command, *asked[:2], other, *asked[3:])
+            assert refused.code == 2
+            assert "'r-1'" in refused.err
+            assert "an id of its own" in refused.err
+    handle_what_waits(project)
+    assert project.run("request", *asked, "--json").json["reply"] == {"balance": 5}
+
+
 def test_wrong_commands_are_refused_before_anything_is_sent(project: Project) -> None:
     project.write("ledger_app.py", LEDGER)
     unknown = project.run("send", "ledger_app:app", "ledger.Withdraw", "{}")
