@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -76,3 +77,17 @@ async def test_the_document_names_the_priorities_of_each_command() -> None:
 
         assert told(SCALE) == ["high", "normal"]
         assert told(INDEX) == ["normal"]
+
+
+async def test_of_two_gateways_that_accept_a_key_with_two_bodies_at_once_one_refuses() -> None:
+    async with running() as (t, http, made):
+        other = httpx.ASGITransport(gateway(made.app), client=("127.0.0.1", 4712))
+        async with httpx.AsyncClient(transport=other, base_url="http://localhost") as second:
+            key = {"Idempotency-Key": "k"}
+            posts = [each.post(SCALE, json={"path": path}, headers=key) for each, path in ((http, "a"), (second, "b"))]
+            answers = await asyncio.gather(*posts)
+        assert sorted(each.status_code for each in answers) == [202, 422]
+        (refused,) = [each.json() for each in answers if each.status_code == 422]
+        assert refused["type"].endswith("key-reused")
+        await t.settle()
+        assert sum(outcomes.get("done", 0) for outcomes in t.audit().values()) == 1
