@@ -281,8 +281,8 @@ class App(Routing, Queueing):
 
         After `timeout` (seconds or timedelta) the command expires, unless an attempt is running then, and
         RequestTimeout is raised with the ticket left open. Repeating a request with its `request_id`, in any process of
-        this service, gives the first outcome and does nothing twice. Raises Refused for a business refusal, HandlerFault
-        if it could not be done, RequestIdReused where another command has the id, and as `publish`, with nothing stored.
+        this service, gives the first outcome and does nothing twice. Raises Refused for a business refusal,
+        HandlerFault if the service could not do it, RequestIdReused if another command has that id, and as `publish`.
         """
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         ticket = await self.send(command, request_id=request_id, timeout=seconds, priority=priority)
