@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from msgspec import Struct
@@ -151,6 +151,17 @@ async def test_of_two_commands_sent_at_once_under_one_id_exactly_one_runs(trial:
     assert sorted(each.amount for each in trial.ran) == list(numbers)
 
 
+async def test_one_that_is_answered_while_another_looks_is_compared_all_the_same(trial: Trial) -> None:
+    await trial.serve()
+    first = await trial.client()
+    log = _LooksTooEarly(await trial.world._another_handle(), lambda: first.request(Pay("anna", 5), request_id="r-1"))
+    late = await trial.client(log)  # type: ignore[arg-type]
+    with pytest.raises(RequestIdReused, match="another key"):
+        await late.request(Pay("bob", 5), request_id="r-1")
+    assert log.looked
+    assert trial.ran == [Pay("anna", 5)]
+
+
 async def test_the_same_command_sent_at_once_by_two_processes_runs_once_and_both_have_its_outcome(
     trial: Trial,
 ) -> None:
@@ -237,3 +248,21 @@ class _DiesAfterNote:
             raise ConnectionError("the process is gone")
         self._left -= 1
         return await self._log.append(appends)  # type: ignore[arg-type]
+
+
+class _LooksTooEarly:
+    """A log in which something happens right after its process has first read tickets."""
+
+    def __init__(self, log: Log, then: Callable[[], Awaitable[object]]) -> None:
+        self._log, self._then, self.looked = log, then, False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._log, name)
+
+    async def read(self, topic: str, *args: object, **options: object) -> object:
+        """What there was before it happened."""
+        found = await self._log.read(topic, *args, **options)  # type: ignore[arg-type]
+        if topic == LEDGER.tickets.name and not self.looked:
+            self.looked = True
+            await self._then()
+        return found
