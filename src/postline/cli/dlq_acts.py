@@ -159,14 +159,17 @@ def _answer(action: str, done: Disposed, records: list[str]) -> Answer:
 
 
 class _Progress:
-    """Says on a terminal's standard error how far it is; the redrive's name comes first, for whoever interrupts it."""
+    """Says on a terminal's standard error how far it is.
+
+    The redrive's name comes first, terminal or not: whoever interrupts it goes on by it.
+    """
 
     def __init__(self, action: str, run: str) -> None:
         self._says = sys.stderr.isatty()
         self._action, self._run, self._asked = action, run, 0
 
     def __enter__(self) -> Callable[[int], None]:
-        if self._says and self._run:
+        if self._run:
             click.echo(f"run {self._run}", err=True)
         return self
 

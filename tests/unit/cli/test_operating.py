@@ -24,6 +24,11 @@ def test_without_a_worker_a_redrive_takes_effect_when_one_runs(broken: Project) 
     assert outcomes(broken) == {"done": 5}
 
 
+def test_a_redrive_names_its_run_at_once_where_no_terminal_reads_too(broken: Project) -> None:
+    result = broken.run("dlq", "redrive", "billing", "--all", "--json")
+    assert result.err == f"run {result.json['run']}\n"
+
+
 def test_dead_letters_are_redriven_by_key_or_id(broken: Project) -> None:
     letter = broken.run("dlq", "list").json[0]["dead_letters"][0]["id"]
     assert broken.run("dlq", "redrive", "billing", letter).json["records"] == [letter]
