@@ -45,6 +45,7 @@ EVENTS: dict[str, Event] = {
     "records.lost_to_retention": Event("error", "retention took records before they were handled: keep them longer"),
     "type.filtered": Event("warning", "records of a type that no version ever handled are filtered; once for each"),
     "partition.full_of_held": Event("error", "so many records are held that a partition pauses: redrive or discard"),
+    "log.leaving_out": Event("warning", "further lines about failed records are left out for up to a minute"),
     "log.left_out": Event("warning", "so many lines about failed records were left out in the last minute"),
     "log.suppressed": Event("info", "so many lines of a logger were over the limit; at the level of those lines"),
     # -- dead letters, control

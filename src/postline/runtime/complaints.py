@@ -31,8 +31,9 @@ class Place(NamedTuple):
 class Complaints:
     """Says which records of a subscription are retried, done after that, given up or discarded.
 
-    A flood of failures must not become a flood of lines: each minute has twenty, and the first of
-    the next says how many were left out. Lists and counts are complete; the log is a hint to look.
+    A flood of failures must not become a flood of lines: each minute has twenty; then one
+    says that more are left out, and the first of the next how many. Lists and counts are complete; the log is a hint
+    to look.
     Keys and contents stay out of it, since they may be personal.
     """
 
@@ -78,8 +79,17 @@ class Complaints:
                 )
             self._window_ends, self._lines, self._left_out = now + _WINDOW_SECONDS, 0, 0
         if self._lines == _LINES_MAX:
-            self._left_out += 1
+            self._leave_out()
             return
         self._lines += 1
         told = event(name, subscription=self._subscription, **place._asdict(), **fields)
         _log.log(level, "subscription %s %s", self._subscription, what, extra=told)
+
+    def _leave_out(self) -> None:
+        self._left_out += 1
+        if self._left_out == 1:
+            _log.warning(
+                "subscription %s leaves out further lines like these for up to a minute: `postline lag` has the counts",
+                self._subscription,
+                extra=event("log.leaving_out", subscription=self._subscription),
+            )
