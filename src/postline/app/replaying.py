@@ -15,6 +15,7 @@ from postline.app.running import Declared, Lifespan, Running
 from postline.errors import UsageError
 from postline.log.port import Log, Record, StartAt
 from postline.runtime.consumer import Consumer
+from postline.runtime.entries import REPLAY
 from postline.runtime.gates import Gates
 from postline.runtime.outcomes import Outcome
 from postline.runtime.plan import REPLAY_INFIX, Plan
@@ -119,6 +120,8 @@ class Replaying:
                 f"{name!r} is being replayed by another process.",
                 remedy="Wait for it, or give this one another --name.",
             )
+        if exists and self._stretch.asked:
+            await _require_same(log, self._stretch)
         _require_order(self._since_ms, self._stretch.until_ms)
         if self._since_ms is not None and not exists:
             await require_kept(log, self._plan.topic, self._since_ms)
@@ -163,6 +166,18 @@ class Replaying:
             dropped=dict(self.log.dropped),
         )
         return found, waits
+
+
+async def _require_same(log: Log, stretch: Stretch) -> None:
+    """Raise UsageError if the shadow that is there replays something else: its answer would be another question's."""
+    for each in await log.partitions(stretch.name):
+        for _, asked in await log.peek_state(stretch.name, each.partition, REPLAY, limit=1):
+            if asked.decode() != stretch.asked:
+                raise UsageError(
+                    f"{stretch.name!r} was begun as `{asked.decode()}`, not as `{stretch.asked}`.",
+                    remedy=f"Say the same to go on with it, give this one another --name, or give it up by"
+                    f" `postline subscriptions remove {stretch.name}`.",
+                )
 
 
 def _require_order(since_ms: int | None, until_ms: int | None) -> None:

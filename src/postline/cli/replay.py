@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from random import Random
 from typing import Any
 
@@ -83,7 +84,15 @@ def _meant(name: str, said: dict[str, Any], now_ms: int) -> tuple[int | None, St
         keys=frozenset([key.encode() for key in said["keys"]]) or None,
         rate=said["rate"],
         publishes=said["publish"],
+        asked=_in_words(said),
     )
+
+
+def _in_words(said: dict[str, Any]) -> str:
+    """What is to be replayed, as it was typed: the same whenever the same command goes on."""
+    words = ["--from", said["since"]] + (["--until", said["until"]] if said["until"] is not None else [])
+    words += [word for key in sorted(set(said["keys"])) for word in ("--key", key)]
+    return shlex.join([*words, "--publish"] if said["publish"] else words)
 
 
 def _tell(app: App, stretch: Stretch) -> None:

@@ -28,6 +28,8 @@ __all__ = [
     "OFFSET_BYTES",
     "PRIORITY",
     "PRIORITY_KEY",
+    "REPLAY",
+    "REPLAY_KEY",
     "SCHEDULES",
     "TIMERS",
     "TIMER_NOTES",
@@ -71,13 +73,16 @@ EARLY = "early"
 #: Which priority of which declaration the subscription is, for whoever looks on.
 PRIORITY, PRIORITY_KEY = "priority", b"priority"
 
+#: What a shadow was asked to replay, for whoever goes on with it.
+REPLAY, REPLAY_KEY = "replay", b"asked"
+
 #: Samples of how the partition stood, for operators.
 HISTORY = "history"
 
 #: The highest version of each namespace that this code reads, told to the group when joining.
 FORMATS = {HELD: 1, DEAD: 1, DEDUP: 1, DEDUP_ORDER: 1, TYPES: 1, CONTROL: 1, USER_STATE: 1}
 FORMATS |= dict.fromkeys((CANCELLED, LATER, ANSWERED, TIMERS, TIMER_NOTES, SCHEDULES), 1)
-FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1, EDITS: 1, HISTORY: 1}
+FORMATS |= {PRIORITY: 1, UNIQUE: 1, JOINED: 1, EARLY: 1, EDITS: 1, HISTORY: 1, REPLAY: 1}
 
 
 class PriorityEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):

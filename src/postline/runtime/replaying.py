@@ -21,6 +21,7 @@ from postline.log.port import (
     PartitionCommit,
     PartitionOwner,
 )
+from postline.runtime.entries import REPLAY, REPLAY_KEY
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 
 __all__ = ["ReplayLog", "Stretch"]
@@ -42,6 +43,8 @@ class Stretch:
     rate: float | None = None
     #: Whether what handlers publish is published.
     publishes: bool = False
+    #: What it was asked to replay, in words; what goes on with it has to say the same. "" says nothing.
+    asked: str = ""
 
     def is_own(self, topic: str) -> bool:
         """Whether a topic is the shadow's own."""
@@ -138,11 +141,14 @@ class _ReplayMembership:
     async def commit(self, unit: CommitUnit) -> list[Assignment]:
         """As `Membership.commit`, with what may leave."""
         kept = [self._log.kept(each.appends) for each in unit]
-        refused = await self._membership.commit(
-            [msgspec.structs.replace(each, appends=some) for each, some in zip(unit, kept, strict=True)]
-        )
+        refused = await self._membership.commit([self._cleared(*each) for each in zip(unit, kept, strict=True)])
         self._note(unit, kept, refused)
         return refused
+
+    def _cleared(self, commit: PartitionCommit, kept: list[Append]) -> PartitionCommit:
+        asked = self._log.stretch.asked
+        puts = [*commit.puts, (REPLAY, REPLAY_KEY, asked.encode())] if asked else commit.puts
+        return msgspec.structs.replace(commit, appends=kept, puts=puts)
 
     def _note(self, unit: Sequence[PartitionCommit], kept: Sequence[list[Append]], refused: list[Assignment]) -> None:
         gone = {each.partition for each in refused}

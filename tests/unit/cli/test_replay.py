@@ -50,6 +50,18 @@ def test_the_same_command_again_finds_nothing_left_to_do(shop: Project) -> None:
     assert first == second
 
 
+@pytest.mark.parametrize("other", [("--key", "ann"), ("--until", "1s"), ("--publish",)], ids=lambda each: each[0])
+def test_a_shadow_that_replayed_something_else_is_no_answer(shop: Project, other: tuple[str, ...]) -> None:
+    (shop.folder / "mended").touch()
+    asked = (*BILLING, "--yes", "--keep", "--key", "bob")
+    assert shop.run(*asked).code == 0
+    result = shop.run(*asked, *other)
+    assert result.code == 2
+    assert "was begun as `--from earliest --key bob`" in result.err
+    assert "another --name" in result.err
+    assert shop.run(*asked, *other, "--name", "other").code == 0
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
