@@ -166,10 +166,10 @@ class Migration:
         if theirs is not None and theirs.phase is Phase.FILLING:
             self._require_same(theirs, self._target.address, self._source.address)
             self._mark = theirs
-        elif theirs is not None and ours is not None and theirs.id == ours.id:
+        elif theirs is not None and theirs.phase is Phase.FILLED and ours is not None and theirs.id == ours.id:
             self._mark = theirs
         else:
-            await self._require_empty()
+            await self._require_empty(theirs)
             self._mark = Mark(
                 phase=Phase.FILLING,
                 id=self._new_id(),
@@ -186,8 +186,13 @@ class Migration:
                 remedy="End that one first, or take it back with --abandon.",
             )
 
-    async def _require_empty(self) -> None:
-        """Raise TopicMismatch if the target has something that would be in the way."""
+    async def _require_empty(self, theirs: Mark | None) -> None:
+        """Raise UsageError if the target was moved itself, TopicMismatch if it has what would be in the way."""
+        if theirs is not None and theirs.phase in (Phase.MOVING, Phase.MOVED):
+            raise UsageError(
+                f"{self._target.address} is closed: what it had was moved to {theirs.other}.",
+                remedy="Name an empty log as the target: a new file, or a cluster or namespace without these topics.",
+            )
         there = {spec.name for spec in await self._target.topics()}
         names = {each.name for each in await self._target.subscriptions()}
         taken = sorted(names & {each.name for each in await self._source.subscriptions()})

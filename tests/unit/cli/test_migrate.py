@@ -51,3 +51,12 @@ def test_a_source_whose_target_is_gone_is_opened_again_by_force(broken: Project)
     assert broken.run("migrate", SOURCE, gone, "--abandon").code == 3
     assert broken.run("migrate", SOURCE, gone, "--abandon", "--force").code == 0
     assert "has moved" not in broken.run("lag", "--url", SOURCE).err
+
+
+def test_back_into_the_log_that_was_left_is_refused_and_the_present_one_stays_open(broken: Project) -> None:
+    assert broken.run("migrate", SOURCE, TARGET, "--cut-over").code == 0
+    for more in ((), ("--cut-over",)):
+        back = broken.run("migrate", TARGET, SOURCE, *more)
+        assert (back.code, "postline.db is closed: what it had was moved to" in back.err) == (2, True)
+    assert "has moved" not in broken.run("lag", "--url", TARGET).err
+    assert "has moved to" in broken.run("lag", "--url", SOURCE).err
