@@ -126,6 +126,19 @@ def book(command: Book, ctx: Context) -> Booked:
     return Booked(ctx.state.get())
 
 
+mailer = App("mailer")
+
+
+def deliver(customer: str) -> None:
+    with Path("mailed").open("a") as mailed:
+        mailed.write(customer)
+
+
+@mailer.task()
+async def mail(customer: str) -> None:
+    deliver(customer)
+
+
 broken = App("shop", owns=[ORDERS, BILLS])
 
 
@@ -170,6 +183,18 @@ def test_commands_are_done_once(crash_points: Callable[..., CrashReport]) -> Non
     report = crash_points(f"{HERE}:bank", ask, max_points=5)
     assert len(report.killed) >= 4
     assert any(f"{HERE}.book" in each.place for each in report.killed)
+
+
+def test_tasks_which_lie_elsewhere_in_each_run_are_killed_at_each_boundary_all_the_same() -> None:
+    async def one(app: App) -> None:
+        await mail.send("ann")
+
+    report = crash_points(f"{HERE}:mailer", one, lambda directory: (directory / "mailed").read_text())
+    assert report.missed == []
+    assert {"after the handler", "before the commit"} <= set(kinds(report))
+    found = next(each.point for each in report.findings if each.point.kind == "after the handler")
+    assert found.record == "mailer.tasks.commands without a key"
+    assert found.place.startswith(f"{HERE}.mail ({__file__}:")
 
 
 def test_an_app_that_fails_by_itself_is_no_finding() -> None:

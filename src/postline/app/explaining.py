@@ -211,7 +211,7 @@ def _dedup(plan: Plan) -> str:
 
 
 def _handler(app: App, subscription: Subscription, plan: Plan, handler: Handler) -> HandlerFacts:
-    kind, function = _kind(app, subscription, handler), _function(subscription, handler)
+    kind, function = _kind(app, subscription, handler), function_of(subscription, handler)
     timeout = handler.timeout_seconds or plan.timeout_seconds
     retry = _retry(handler.retry or plan.retry, timeout)
     limit = handler.limit
@@ -280,7 +280,8 @@ def _retry(retry: Retry, timeout_seconds: float | None) -> RetryFacts:
 # -- functions ----------------------------------------------------------------------------------------------
 
 
-def _function(subscription: Subscription, handler: Handler) -> Callable[..., Any]:
+def function_of(subscription: Subscription, handler: Handler) -> Callable[..., Any]:
+    """The function that somebody wrote: a task's own, not what calls it."""
     if isinstance(subscription, Queue):
         return subscription.tasks[handler.type_name][0].function
     return handler.function

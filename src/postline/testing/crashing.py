@@ -19,7 +19,9 @@ from typing import Any, cast
 import msgspec
 
 from postline.app import App, open_environment
+from postline.app.explaining import function_of
 from postline.errors import UsageError
+from postline.events import Subscription
 from postline.log.port import Assignment, CommitUnit, GroupSpec, Log, Membership, PartitionOwner
 from postline.logs.handled import HANDLED
 from postline.runtime.handlers import Handler
@@ -38,7 +40,8 @@ class Point(msgspec.Struct, frozen=True):
     kind: str
     #: Of a commit "".
     subscription: str
-    #: Topic, partition and offset of the record; of a commit, topics, partitions and the positions that it stores.
+    #: Topic, partition and offset of the record; of a commit, topics, partitions and the positions that it stores. Of
+    #: topics without keys partitions are left out: their records go where their fresh ids say.
     record: str
     #: Of a commit 0.
     attempt: int
@@ -87,6 +90,8 @@ class Boundaries:
         self._file = os.open(orders.told, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         self._seen = Counter[tuple[str, str, str, int]]()
         self.places: dict[str, str] = {}
+        #: Topics whose records have no key.
+        self.keyless: set[str] = set()
 
     def reach(self, kind: str, committed: str = "") -> None:
         """This boundary; the record is that of the attempt that runs here, if one does."""
@@ -95,7 +100,8 @@ class Boundaries:
         key = (kind, "", committed, 0)
         if "offset" in at:
             subscription, topic = self.short(at["subscription"]), self.short(at["topic"])
-            key = (kind, subscription, f"{topic} {at['partition']}:{at['offset']}", at["attempt"])
+            place = "without a key" if at["topic"] in self.keyless else f"{at['partition']}:{at['offset']}"
+            key = (kind, subscription, f"{topic} {place}", at["attempt"])
         self._seen[key] += 1
         point = Point(*key, self._seen[key], self.places.get(f"{key[1]} {at.get('handler')}", ""))
         os.write(self._file, msgspec.json.encode(point) + b"\n")
@@ -108,8 +114,15 @@ class Boundaries:
 
     def named(self, unit: CommitUnit) -> str:
         """A commit by where partitions stand after it: how many there are before it is not the same in each run."""
-        places = sorted((self.short(part.assignment.topic), part.assignment.partition, part.position) for part in unit)
-        return ", ".join(f"{topic} {partition} to {position}" for topic, partition, position in places)
+        places, sums = list[tuple[str, int, int]](), Counter[str]()
+        for part in unit:
+            topic = self.short(part.assignment.topic)
+            if part.assignment.topic in self.keyless:
+                sums[topic] += part.position
+            else:
+                places.append((topic, part.assignment.partition, part.position))
+        named = [f"{topic} {partition} to {position}" for topic, partition, position in sorted(places)]
+        return ", ".join([*named, *(f"{topic} to {passed} in all" for topic, passed in sorted(sums.items()))])
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, with a boundary before and after each call that returns."""
@@ -140,14 +153,19 @@ class Boundaries:
 def watch_handlers(app: App, boundaries: Boundaries) -> None:
     """Make a boundary of the beginning and the end of each handler, and let one run at a time."""
     for subscription in app.subscriptions.values():
-        subscription.plan = functools.partial(_watched_plan, subscription.plan, boundaries)  # type: ignore[method-assign]
+        watched = functools.partial(_watched_plan, subscription, subscription.plan, boundaries)
+        subscription.plan = watched  # type: ignore[method-assign]
 
 
-def _watched_plan(made: Callable[..., Plan], boundaries: Boundaries, service: str, topic: str, name: str) -> Plan:
+def _watched_plan(
+    subscription: Subscription, made: Callable[..., Plan], boundaries: Boundaries, service: str, topic: str, name: str
+) -> Plan:
     plan = made(service, topic, name)
     watched: dict[int, Handler] = {}
+    if not plan.keyed:
+        boundaries.keyless.add(plan.topic)
     for handler in plan.handlers.values():
-        function = inspect.unwrap(handler.function)
+        function = inspect.unwrap(function_of(subscription, handler))
         code = getattr(function, "__code__", None)
         line = f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else ""
         called = f"{function.__module__}.{getattr(function, '__qualname__', handler.type_name)}"
