@@ -68,6 +68,7 @@ class _Shadowing(Running):
     async def shadow(self, plan: Plan, lifespan: Lifespan | None, *, publishes: bool) -> Consumer:
         """Begin to read again, under the plan's name; of the app only its lifespan is entered."""
         await self.topology.look()
+        await self.topology.make_own(plan)
         await self.topology.prepare_more([plan])
         if publishes:
             await self._enroll()

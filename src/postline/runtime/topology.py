@@ -141,6 +141,14 @@ class Topology:
         else:
             self._refuse(await self._log.plan(self.need(plans)))
 
+    async def make_own(self, plan: Plan) -> None:
+        """Make a shadow's own topics where `apply` would have to: no deployment knows it. Raises what that does."""
+        if Capability.CREATES_TOPICS not in self._log.capabilities:
+            changes = await self._log.plan(self.need([plan]))
+            await self._log.apply(
+                [each for each in changes if each.kind is ChangeKind.CREATE and each.name.startswith(f"{plan.name}.")]
+            )
+
     def _refuse(self, changes: Sequence[Change]) -> None:
         bad = [change for change in changes if change.open and change.binding]
         opening = f"App {self._service!r} can't start: {self._log.address} is not as it needs it:"
