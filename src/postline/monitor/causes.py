@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from postline.log.port import PartitionInfo
+from postline.monitor.statuses import HELD
 from postline.monitor.views import CauseView, SubscriptionView
 from postline.runtime.progress import Cause, Standing
 
@@ -43,7 +44,14 @@ def standing_causes(view: SubscriptionView) -> list[CauseView]:
     if view.unserved:
         held = [each.partition for each in view.partitions if each.unserved]
         found.append(_simple("unserved", held, f"{view.unserved} records wait for a version with a handler for them"))
-    return found or [_simple("unknown", [each.partition for each in lagging], "nothing is known to stand in its way")]
+    # What is held keeps back later records of its keys alone, unless a partition holds as much as it may.
+    known = {number for cause in found if cause.kind not in ("held", "unserved") for number in cause.partitions}
+    stopped = known | {each.partition for each in view.partitions if each.held and each.status == HELD}
+    unknown = [each.partition for each in lagging if each.partition not in stopped]
+    if unknown or not found:
+        where = f" in partitions {', '.join(map(str, unknown))}" if found else ""
+        found.append(_simple("unknown", unknown, f"nothing is known to stand in its way{where}"))
+    return found
 
 
 def _simple(kind: str, partitions: list[int], detail: str = "") -> CauseView:

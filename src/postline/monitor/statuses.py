@@ -11,7 +11,7 @@ from postline.runtime.holding import HELD_RECORDS
 from postline.runtime.progress import Standing
 from postline.runtime.restraint import REASON as BOUND
 
-__all__ = ["GONE", "Status", "is_paused", "partition_status", "subscription_status"]
+__all__ = ["GONE", "HELD", "Status", "is_paused", "partition_status", "subscription_status"]
 
 
 class Status(NamedTuple):
@@ -37,7 +37,10 @@ def partition_status(
     if not owned:
         return Status(NO_MEMBER, "no worker has it", 7)
     if HELD_RECORDS in standing.pauses:
-        return Status(HELD, f"it holds {standing.held:,} records, as many as it may: redrive or discard", 6)
+        what = (
+            "redrive or discard" if standing.holding else "they wait for retries, or for a version that has a handler"
+        )
+        return Status(HELD, f"it holds {standing.held:,} records, as many as it may: {what}", 6)
     if BOUND in standing.pauses:
         return Status(WAITS, "a topic that its handlers publish to is over its bound", 4)
     for cause in standing.causes:
@@ -52,7 +55,9 @@ def partition_status(
     if trend is Trend.GROWING:
         return Status("growing", f"{lag_records:,} records wait, and more come than are settled", 3)
     if standing.holding:
-        return Status(HELD, f"dead letters hold {standing.holding:,} keys: redrive or discard", 1)
+        return Status(
+            HELD, f"dead letters hold {standing.holding:,} key{'s' * (standing.holding != 1)}: redrive or discard", 1
+        )
     return OK
 
 
