@@ -98,6 +98,7 @@ def test_every_error_has_its_exit_code() -> None:
         "EncodeError",
         "MessageError",
         "MessageTooLarge",
+        "RequestIdReused",
         "SettingsError",
         "UsageError",
     }
