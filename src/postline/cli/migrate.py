@@ -15,7 +15,7 @@ from postline.cli.failures import OK, alarm
 from postline.cli.opening import require_existing, settings_for
 from postline.cli.output import console, emit_json, json_option, number, table, wants_json
 from postline.clock import Clock, SystemClock
-from postline.errors import LogUnavailable, UsageError
+from postline.errors import LogError, UsageError
 from postline.ids import IdSource
 from postline.log.transfer import MovableLog
 from postline.migration import Migration, Progress, Report
@@ -71,18 +71,23 @@ async def _migrate(source: str, target: str, cut_over: bool, abandon: bool, forc
         other = open_log(settings_for(target), clock)
         stack.push_async_callback(other.close)
         migration = Migration(one, other, clock, ids.next_id, _Told(clock).hear)
-        try:
-            await other.start()
-        except LogUnavailable as error:
-            if not (abandon and force):
-                raise
-            alarm(f"{error.message} It stays as it is.")
-            await migration.reopen()
-            return None
         if abandon:
-            await migration.abandon(force=force)
+            await _take_back(migration, other, force)
             return None
+        await other.start()
         return await (migration.cut_over() if cut_over else migration.copy())
+
+
+async def _take_back(migration: Migration, target: MovableLog, force: bool) -> None:
+    try:
+        await target.start()
+        await migration.abandon(force=force)
+    except LogError as error:
+        # A target that is away, full or damaged must not keep the source closed.
+        if not force:
+            raise
+        alarm(f"{error.message} It stays as it is.")
+        await migration.reopen()
 
 
 def _refuse_memory(url: LogUrl) -> None:

@@ -60,3 +60,12 @@ def test_back_into_the_log_that_was_left_is_refused_and_the_present_one_stays_op
         assert (back.code, "postline.db is closed: what it had was moved to" in back.err) == (2, True)
     assert "has moved" not in broken.run("lag", "--url", TARGET).err
     assert "has moved to" in broken.run("lag", "--url", SOURCE).err
+
+
+def test_a_source_whose_target_is_damaged_is_opened_again_by_force(broken: Project) -> None:
+    assert broken.run("migrate", SOURCE, TARGET, "--cut-over").code == 0
+    (broken.folder / "new.db").write_bytes(b"no log any more" * 1_000)
+    assert broken.run("migrate", SOURCE, TARGET, "--abandon").code == 3
+    forced = broken.run("migrate", SOURCE, TARGET, "--abandon", "--force")
+    assert (forced.code, "It stays as it is." in forced.err) == (0, True)
+    assert "has moved" not in broken.run("lag", "--url", SOURCE).err
