@@ -24,7 +24,7 @@ class Reserve:
     """
 
     def __init__(self, log: Path, size: int) -> None:
-        self._path = log.with_name(log.name + "-reserve")
+        self._log, self._path = log, log.with_name(log.name + "-reserve")
         self._size = size
 
     def give_up(self, connection: apsw.Connection) -> None:
@@ -33,7 +33,7 @@ class Reserve:
             self._path.unlink()
             _logger.warning(
                 "the disk of %s is full: the reserve of %d bytes is in use",
-                self._path,
+                self._log,
                 self._size,
                 extra=event("disk.full", path=self._path),
             )
@@ -45,9 +45,9 @@ class Reserve:
             # A reader is in the way, or others took the room: what comes next will show.
             _logger.warning(
                 "the WAL of %s could not be emptied: %s",
-                self._path,
+                self._log,
                 error,
-                extra=event("file.wal_not_emptied", path=self._path),
+                extra=event("file.wal_not_emptied", path=self._log),
             )
 
     def restore(self) -> bool:
