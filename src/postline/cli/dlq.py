@@ -16,6 +16,9 @@ from postline.monitor import DeadLetterDetail, DeadLetterGroup, DeadLetterView, 
 
 __all__ = ["command"]
 
+#: Rows of a table; a hundred thousand would take minutes to lay out, and nobody reads them.
+_ROWS_MAX = 1_000
+
 _EPILOG = """\b
 Examples:
   postline dlq
@@ -150,9 +153,10 @@ def _draw_groups(found: Sequence[_Groups], now_ms: int) -> None:
 
 
 def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
+    letters = [(each.subscription, letter) for each in found for letter in each.dead_letters]
     rows = [
         (
-            each.subscription,
+            name,
             letter.id,
             letter.key or "-",
             letter.type,
@@ -162,14 +166,17 @@ def _draw_list(found: Sequence[_Letters], now_ms: int) -> None:
             letter.group + (" (edited)" if letter.edited else ""),
             letter.error,
         )
-        for each in found
-        for letter in each.dead_letters
+        for name, letter in letters[:_ROWS_MAX]
     ]
-    if not rows:
+    if not letters:
         click.echo("No dead letters.")
         return
     columns = ("subscription", "id", "key", "type", ">attempts", "failed", "key's later records", "group", "error")
     console().print(table(columns, rows))
+    if more := len(letters) - len(rows):
+        click.echo(
+            f"… and {number(more)} dead letters more; `postline dlq groups` sums them up, --json lists them all."
+        )
 
 
 @command.command("show")

@@ -199,6 +199,15 @@ def test_dead_letters_are_listed_and_shown(broken: Project) -> None:
     assert "No dead letters" in broken.run("dlq", "list", "--key", "bob", "--table").out
 
 
+def test_a_table_of_dead_letters_ends_somewhere_and_says_how_many_more_there_are(
+    broken: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "more;" not in broken.run("dlq", "--table").out
+    monkeypatch.setattr("postline.cli.dlq._ROWS_MAX", 0)
+    assert "1 dead letters more" in broken.run("dlq", "list", "--table").out
+    assert len(broken.run("dlq", "list").json[0]["dead_letters"]) == 1
+
+
 def test_topics_hide_what_is_internal_unless_asked(broken: Project) -> None:
     assert [view["name"] for view in broken.run("topics").json] == ["shop.orders"]
     names = [view["name"] for view in broken.run("topics", "list", "--all").json]
