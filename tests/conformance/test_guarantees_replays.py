@@ -116,7 +116,7 @@ async def test_a_replay_that_is_stopped_goes_on_where_it_ended_and_ends_where_it
         published, first, second = orders(80, customers=CUSTOMERS), Seen(), Seen()
         await handled(world, published)
         app = Billing(before=first).app
-        async with Replaying(app, environment(world), Stretch(name=SHADOW, rate=200), None) as replaying:
+        async with Replaying(app, environment(world), Stretch(name=SHADOW, rate=20), None) as replaying:
             while (await replaying.now()).passed < 10:
                 await world.engine.clock.sleep(0.005)
         assert 0 < sum(map(len, first.numbers.values())) < 80
