@@ -197,3 +197,44 @@ async def test_a_delay_that_a_handler_chose_survives_a_restart_and_ends_when_it_
         assert [order.number for order in third.ran] == [0, 1, 2, 3, 4]
         await world.billed_once_and_in_order([*published, *more])
         await world.balanced(done=60)
+
+
+async def test_what_waits_for_its_next_attempt_is_attempted_when_an_operator_asks(engine: Engine) -> None:
+    moody = Moody(c3_0=ConnectionError("the bank is away"), c4_0=ConnectionError("the bank is away"))
+    async with World(engine) as world:
+        billing = Billing(before=moody, retry=Retry(immediate=0, delays=(HOUR_MS / 1000,)))
+        await world.start(billing.app)
+        published = orders(36)
+        await world.publish(published)
+        await world.until_handled(held=6)
+        moody.errors.clear()
+        await world.obeyed(await world.operations.pause("billing"))
+        await world.obeyed(await world.operations.retry("billing"))
+        assert (await world.view()).held == 6  # a pause is one
+        await world.obeyed(await world.operations.resume("billing"))
+        await world.until_handled()
+        await world.billed_once_and_in_order(published)
+        await world.balanced(done=36)
+
+
+async def test_one_record_alone_is_attempted_when_an_operator_names_it(engine: Engine) -> None:
+    moody = Moody(c3_0=ConnectionError("the bank is away"), c4_0=ConnectionError("the bank is away"))
+    async with World(engine) as world:
+        billing = Billing(before=moody, retry=Retry(immediate=0, delays=(HOUR_MS / 1000, HOUR_MS / 1000)))
+        await world.start(billing.app)
+        published = orders(36)
+        await world.publish(published)
+        await world.until_handled(held=6)
+        del moody.errors["c3_0"]
+        held = await world.monitor.held("billing")
+        heads = [each for each in held if each.attempts]
+        assert len(heads) == 2
+        named = next(each for each in heads if each.key == "c3")
+        await world.obeyed(await world.operations.retry("billing", [RecordId.parse(named.id)]))
+        await world.until_handled(held=3)
+        assert {each.key for each in await world.monitor.held("billing")} == {"c4"}
+        moody.errors.clear()
+        await world.obeyed(await world.operations.retry("billing"))
+        await world.until_handled()
+        await world.billed_once_and_in_order(published)
+        await world.balanced(done=36)

@@ -1,4 +1,4 @@
-"""`postline subscriptions`: listed, shown, paused, resumed, reset and removed."""
+"""`postline subscriptions`: listed, shown, paused, resumed, retried, reset and removed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from postline.cli.output import ago, alone, console, duration, emit_json, json_o
 from postline.cli.requests import Answer, await_owner, confirm, tell, wait_option
 from postline.cli.times import parse_time_ms
 from postline.errors import UnknownTopic, UsageError
-from postline.monitor import HeldKeysView, HeldKeyView, HeldView, SubscriptionView
+from postline.monitor import HeldKeysView, HeldKeyView, HeldView, RecordId, SubscriptionView
 from postline.operations import ResetPlan, ResetTarget
 
 __all__ = ["command"]
@@ -29,6 +29,7 @@ Examples:
   postline subscriptions
   postline subscriptions show billing
   postline subscriptions pause billing
+  postline subscriptions retry billing
   postline subscriptions reset billing --to-time 2h
   postline subscriptions remove old-billing
 
@@ -51,7 +52,7 @@ class _Shown(msgspec.Struct, frozen=True):
 @url_option
 @click.pass_context
 def command(ctx: click.Context, as_json: bool | None, url: str | None) -> int | None:
-    """List, pause, resume, reset and remove subscriptions."""
+    """List, pause, resume, retry, reset and remove subscriptions."""
     return alone(ctx, list_subscriptions, as_json, url)
 
 
@@ -222,6 +223,33 @@ def _switch(action: str, name: str, wait_seconds: float, as_json: bool | None, u
 
     answer = with_log(url, work)
     return tell(answer, f"{action} {answer.subscription}", wants_json(as_json))
+
+
+@command.command("retry")
+@click.argument("name", metavar="SUBSCRIPTION")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@wait_option
+@json_option
+@url_option
+def retry(name: str, ids: tuple[str, ...], wait_seconds: float, as_json: bool | None, url: str | None) -> int:
+    """Attempt at once what waits for its next attempt: all of it, or the records of these ids (PARTITION:OFFSET).
+
+    For when what they failed by is mended. Their ladders go on where they were; a paused subscription
+    comes to it when it is resumed.
+
+    \b
+    Examples:
+      postline subscriptions retry billing
+      postline subscriptions retry billing 3:1042
+    """
+
+    async def work(opened: Opened) -> Answer:
+        full = await opened.subscription_name(name)
+        request = await opened.operations.retry(full, [RecordId.parse(each) for each in ids])
+        return Answer(subscription=full, action="retry", status=await await_owner(opened, request, wait_seconds))
+
+    answer = with_log(url, work)
+    return tell(answer, f"retry {answer.subscription}", wants_json(as_json))
 
 
 def _target_option(name: str, said: str, **how: Any) -> Callable[[CommandT], CommandT]:

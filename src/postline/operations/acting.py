@@ -78,6 +78,16 @@ class Operations(DeadLetterActs):
         """Undo `pause`; what came due meanwhile runs. Raises UnknownSubscription."""
         return await self.ask_all(subscription, ControlOp(op="resume"))
 
+    async def retry(self, subscription: str, records: Sequence[RecordId] = ()) -> Request:
+        """Attempt these records, or all that wait for their next attempt, at once. Raises UnknownSubscription.
+
+        For when what they failed by is mended: their ladders go on where they were. What waits behind another one of
+        its key, or is a dead letter, is left alone.
+        """
+        if not records:
+            return await self.ask_all(subscription, ControlOp(op="retry"))
+        return await self.ask(subscription, [(each, ControlOp(op="retry", offset=each.offset)) for each in records])
+
     async def cancel_task(self, subscription: str, task: TaskView) -> Request:
         """Ask that a task, or any command of a record and a client, not be begun. Raises UnknownSubscription."""
         op = ControlOp(op="cancel", client=task.client, request=task.request_id)

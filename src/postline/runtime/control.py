@@ -45,8 +45,10 @@ _Natural: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 class ControlOp(msgspec.Struct, frozen=True, omit_defaults=True):
     """One request to the owner of one partition."""
 
-    op: Literal["redrive", "discard", "edit", "pause", "resume", "reset", "types", "cancel", "reply", "unschedule"]
-    #: redrive, discard, edit: the record; reset: where to go on.
+    op: Literal[
+        "redrive", "discard", "edit", "pause", "resume", "retry", "reset", "types", "cancel", "reply", "unschedule"
+    ]
+    #: redrive, discard, edit: the record; reset: where to go on; retry: the record, none for all.
     offset: _Natural | None = None
     #: redrive, discard: more records, all of which are meant beside `offset`.
     offsets: tuple[_Natural, ...] = ()
@@ -191,6 +193,8 @@ async def obey(owned: OwnedPartition, op: ControlOp) -> None:
             owned.holding.resume_due()
             owned.unit.delete(CONTROL, PAUSED)
             owned.around.life.resumed(owned.partition)
+        case "retry":
+            owned.holding.retry_now(_letters(op))
         case "types":
             for name in op.names:
                 owned.learn_type(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import NamedTuple
 
 from postline.log.port import Record
@@ -237,6 +237,18 @@ class Holding:
         lanes, self._waiting_for_resume = self._waiting_for_resume, []
         for lane in lanes:
             self._wake(lane)
+
+    def retry_now(self, offsets: Collection[int]) -> None:
+        """Let these records, or all where none is named, wait no longer for their next attempt; their ladder goes on.
+
+        What an operator's pause holds comes at its end. The entries keep their times: where the owner dies before
+        an attempt, the next one waits until then.
+        """
+        for lane in [*self._owned.lanes.values(), *self._solo.values()]:
+            if lane.wait is Wait.DUE and lane.timer is not None and (not offsets or lane.parked[0] in offsets):
+                lane.timer.cancel()
+                lane.timer = None
+                self._wake(lane)
 
     async def unpark(self, lane: Lane) -> None:
         """Bring the next parked records of the lane into memory, in order; under an operator's pause they wait on."""

@@ -75,6 +75,45 @@ def test_a_paused_subscription_reads_nothing_until_it_is_resumed(broken: Project
     assert outcomes(broken) == {"done": 3, "dead-lettered": 1, "held": 2}
 
 
+AWAY = """
+from pathlib import Path
+
+from msgspec import Struct
+
+from postline import App, Retry, Topic
+
+orders = Topic("shop.orders", owner="shop", key="customer")
+
+@orders.event("shop.OrderPlaced")
+class OrderPlaced(Struct, frozen=True):
+    customer: str
+    total: int
+
+app = App("shop", owns=[orders])
+
+@app.subscribe("billing", orders, start="earliest", retry=Retry(immediate=0, delays=(3600,))).on(OrderPlaced)
+async def bill(order: OrderPlaced) -> None:
+    if not Path("backend").exists():
+        raise ConnectionError("the backend is away")
+"""
+
+
+def test_what_waits_an_hour_is_attempted_at_once_when_its_backend_is_back(project: Project) -> None:
+    project.write("app.py", AWAY)
+    project.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given='{"customer":"bob","total":1}')
+    project.handle_all()
+    assert project.run("lag").json[0]["retrying"] == 1
+    project.write("backend", "")
+    asked = project.run("subscriptions", "retry", "billing")
+    assert (asked.code, asked.json["status"]) == (0, "asked")
+    project.handle_all()
+    assert outcomes(project) == {"done": 1}
+
+
+def test_a_record_to_retry_is_named_by_partition_and_offset(broken: Project) -> None:
+    assert broken.run("subscriptions", "retry", "billing", "first").code == 2
+
+
 def test_a_reset_says_what_it_means_and_asks(broken: Project) -> None:
     unasked = broken.run("subscriptions", "reset", "billing", "--to-earliest")
     assert unasked.code == 2
