@@ -214,7 +214,7 @@ class Polling:
         try:
             self._consumer.close()
         except (KafkaException, RuntimeError, SystemError) as error:
-            # The last of these is what the client library makes of an error in a callback that it calls while it closes.
+            # The last is what the client library makes of an error in a callback that it calls while it closes.
             _log.info(
                 "the consumer of %s did not leave its group cleanly: %s",
                 self._topic,
