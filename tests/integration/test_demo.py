@@ -66,6 +66,12 @@ def test_a_shop_whose_log_is_moved_half_way_proves_itself(tmp_path):
     assert (tmp_path / "shop" / "moved.db").exists()
 
 
+def test_a_shop_of_few_orders_is_moved_too():
+    result = demo("--move-to", "sqlite:///moved.db", "--orders", "3", "--kills", "0", "--workers", "1")
+    assert failed(result) == []
+    assert result["move"]["target"].endswith("moved.db")
+
+
 @pytest.mark.timeout(600)
 def test_the_same_shop_proves_itself_on_kafka_and_leaves_nothing_there(kafka_one):
     result = demo("--url", kafka_one.url, "--orders", "60", "--kills", "2", "--seed", "3", "--workers", "1")

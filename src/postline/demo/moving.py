@@ -73,7 +73,11 @@ class Mover:
         until = self._clock.monotonic() + _PATIENCE_SECONDS
         while True:
             process = await self._started(options)
-            told, complaint = await process.communicate()
+            try:
+                told, complaint = await process.communicate()
+            finally:
+                if process.returncode is None:  # the run is broken off
+                    process.kill()
             if process.returncode == 0:
                 return json.loads(told)
             if self._clock.monotonic() > until:

@@ -272,7 +272,7 @@ class _Days:
             await self._operator.look(self.shop)
         look.dead_letter, look.redriven = self._operator.shown, self._operator.obeyed
         idle = all(view.lag_records == 0 and view.held == 0 for view in look.subscriptions)
-        return settled and idle and self._operator.obeyed and not self._due
+        return settled and idle and self._operator.obeyed and not (self._due or self._moves)
 
     def _packing_runs(self) -> bool:
         return any(view.name == "packing" for view in self.look.subscriptions)
