@@ -79,13 +79,14 @@ class Operations(DeadLetterActs):
         return await self.ask_all(subscription, ControlOp(op="resume"))
 
     async def retry(self, subscription: str, records: Sequence[RecordId] = ()) -> Request:
-        """Attempt these records, or all that wait for their next attempt, at once. Raises UnknownSubscription.
+        """Attempt these records, or all that wait for their next attempt, at once.
 
         For when what they failed by is mended: their ladders go on where they were. What waits behind another one of
-        its key, or is a dead letter, is left alone.
+        its key is left alone. Raises UnknownSubscription, and UsageError for a record that is not held.
         """
         if not records:
             return await self.ask_all(subscription, ControlOp(op="retry"))
+        await self._require(subscription, records, (HELD,), "held record")
         return await self.ask(subscription, [(each, ControlOp(op="retry", offset=each.offset)) for each in records])
 
     async def cancel_task(self, subscription: str, task: TaskView) -> Request:

@@ -110,8 +110,10 @@ def test_what_waits_an_hour_is_attempted_at_once_when_its_backend_is_back(projec
     assert outcomes(project) == {"done": 1}
 
 
-def test_a_record_to_retry_is_named_by_partition_and_offset(broken: Project) -> None:
+def test_a_record_to_retry_is_one_that_is_held(broken: Project) -> None:
     assert broken.run("subscriptions", "retry", "billing", "first").code == 2
+    refused = broken.run("subscriptions", "retry", "billing", "0:999")
+    assert (refused.code, "has no held record 0:999" in refused.err) == (2, True)
 
 
 def test_a_reset_says_what_it_means_and_asks(broken: Project) -> None:

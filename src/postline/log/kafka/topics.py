@@ -29,7 +29,8 @@ STATE_SUFFIX = ".state"
 #: What stands for the id that an older broker does not tell.
 _NO_IDS = ("None", "AAAAAAAAAAAAAAAAAAAAAA")
 _ANSWER_SECONDS = 30.0
-#: A leader that is away is waited for in vain when another one has taken over: it is asked for anew.
+#: A leader that is away is waited for in vain when another one has taken over: it is asked for anew, each time with
+#: twice the patience, for brokers may be slow as well.
 _OFFSETS_SECONDS = 3.0
 _LEARN_SECONDS = 0.01
 #: A leader may not have heard yet of a topic that other brokers know.
@@ -378,10 +379,14 @@ class Topics:
         spec: OffsetSpec,
         isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     ) -> list[int]:
+        patience_seconds = _OFFSETS_SECONDS
+
         def ask() -> dict[int, int]:
+            nonlocal patience_seconds
+            seconds, patience_seconds = patience_seconds, 2 * patience_seconds
             asked = self._cluster.admin.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation)
             try:
-                found = {place.partition: future.result(_OFFSETS_SECONDS).offset for place, future in asked.items()}
+                found = {place.partition: future.result(seconds).offset for place, future in asked.items()}
             except KafkaException as error:
                 if error.args[0].code() == KafkaError._NOENT and self._looked_at(name) is None:
                     raise self.unknown(name) from error  # "no leaders found" is also said of a deleted topic
