@@ -16,6 +16,7 @@ from postline.contracts.commands import ReplyTopic
 from postline.contracts.examples import examples_of
 from postline.contracts.jsonschema import MODEL
 from postline.contracts.jsonschema import document as json_document
+from postline.contracts.jsonschema_components import component, referring
 from postline.contracts.reading import Reading
 from postline.contracts.replies import ReplyOutcome
 from postline.contracts.schema import Enumeration, Record, Reference, Scalar, Schema, Type
@@ -152,9 +153,9 @@ def _payload(reading: Reading, key: str, schemas: dict[str, Any]) -> dict[str, A
     for name in content.get("$defs", {}):
         names[name] = _free_name(key if name == reading.name else f"{key}.{name}", {*schemas, *names.values()})
     for name, part in content.pop("$defs", {}).items():
-        schemas[names[name]] = _draft_07(part, names)
+        schemas[names[name]] = referring(part, names, _draft_07)
     del content["$schema"], content[MODEL]
-    return _draft_07(content, names)
+    return referring(content, names, _draft_07)
 
 
 def _without_model(text: str) -> Any:
@@ -163,27 +164,13 @@ def _without_model(text: str) -> Any:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    clean = "".join(each if each.isascii() and (each.isalnum() or each in "_.-") else "-" for each in name)
+    clean = component(name)
     return next(each for each in (clean, *(f"{clean}-{n}" for n in range(2, len(taken) + 3))) if each not in taken)
 
 
-def _draft_07(part: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    """A schema of ours in the older words that AsyncAPI knows, with references into the document's components."""
-    made: dict[str, Any] = {}
-    for word, value in part.items():
-        match word, value:
-            case "$ref", str():
-                made[word] = f"#/components/schemas/{names[value.removeprefix('#/$defs/')]}"
-            case "properties", dict():
-                made[word] = {name: _draft_07(each, names) for name, each in value.items()}
-            case "items" | "additionalProperties", dict():
-                made[word] = _draft_07(value, names)
-            case "anyOf", list():
-                made[word] = [_draft_07(each, names) for each in value]
-            case "prefixItems", list():
-                made["items"] = [_draft_07(each, names) for each in value]
-            case _:
-                made[word] = value
+def _draft_07(made: dict[str, Any]) -> dict[str, Any]:
+    """A schema of ours in the older words that AsyncAPI knows."""
+    made = {"items" if word == "prefixItems" else word: value for word, value in made.items()}
     # Draft 07 knows nothing that stands beside a reference.
     return {"allOf": [{"$ref": made.pop("$ref")}], **made} if "$ref" in made and len(made) > 1 else made
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from postline.contracts.examples import examples_of
+from postline.contracts.jsonschema_components import component
 from postline.contracts.replies import Done, built_in_name
 from postline.errors import ContractError
 from postline.http.exposed import Exposed, Exposure
@@ -22,7 +23,7 @@ from postline.http.openapi_parts import (
     refusals,
     status_schema,
 )
-from postline.http.openapi_schemas import component, explained, placed
+from postline.http.openapi_schemas import explained, placed
 
 __all__ = ["document"]
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from postline.contracts.jsonschema import MODEL
 from postline.contracts.jsonschema import document as json_document
+from postline.contracts.jsonschema_components import component, referring
 from postline.contracts.reading import Reading
 
-__all__ = ["component", "explained", "placed"]
+__all__ = ["explained", "placed"]
 
 
 def explained(cls: Any) -> dict[str, str]:
@@ -30,27 +31,5 @@ def placed(reading: Reading, schemas: dict[str, Any]) -> dict[str, Any]:
         name: component(reading.name if name == reading.name else f"{reading.name}.{name}") for name in definitions
     }
     for name, part in definitions.items():
-        schemas[names[name]] = _referring(part, names)
-    return _referring(content, names)
-
-
-def component(name: str) -> str:
-    """A name as components may have it."""
-    return "".join(each if each.isascii() and (each.isalnum() or each in "_.-") else "-" for each in name)
-
-
-def _referring(part: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for word, value in part.items():
-        match word, value:
-            case "$ref", str():
-                made[word] = f"#/components/schemas/{names[value.removeprefix('#/$defs/')]}"
-            case "properties", dict():
-                made[word] = {name: _referring(each, names) for name, each in value.items()}
-            case "items" | "additionalProperties", dict():
-                made[word] = _referring(value, names)
-            case "anyOf" | "prefixItems", list():
-                made[word] = [_referring(each, names) for each in value]
-            case _:
-                made[word] = value
-    return made
+        schemas[names[name]] = referring(part, names)
+    return referring(content, names)

@@ -250,7 +250,7 @@ class DeadLetterActs(Asking):
         if missing:
             raise UsageError(
                 f"Subscription {subscription!r} has no {what} {', '.join(missing)}.",
-                remedy="`postline dlq list` and `postline subscriptions show` tell what there is; it may have ended since.",
+                remedy="`postline dlq list` and `subscriptions show` tell what there is; it may have ended meanwhile.",
             )
         return found
 
