@@ -24,6 +24,7 @@ from postline.log.port import (
     Record,
     SubscriptionInfo,
     Survey,
+    Tail,
     TopicSpec,
 )
 from postline.message import Envelope
@@ -44,6 +45,28 @@ class Writes:
         self.queue: deque[tuple[str, Callable[[], Any], asyncio.Future[Any]]] = deque()
         #: When the last of them is applied.
         self.last = 0.0
+
+
+class SimulatedTail:
+    """Reads, waits and reads again."""
+
+    def __init__(self, log: SimulatedLog, topic: str, partition: int, offset: int) -> None:
+        self._log, self._topic, self._partition, self._offset = log, topic, partition, offset
+
+    async def read(self, *, limit: int, max_bytes: int, wait_seconds: float) -> list[Record]:
+        """The next records, as soon as there are any, or none after `wait_seconds`."""
+        until = self._log.clock.monotonic() + wait_seconds
+        while True:
+            records = await self._log.read(self._topic, self._partition, self._offset, limit=limit, max_bytes=max_bytes)
+            if records:
+                self._offset = records[-1][0] + 1
+            left = until - self._log.clock.monotonic()
+            if records or left <= 0:
+                return records
+            await self._log.wait_for_appends(self._topic, left)
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 class SimulatedLog:
@@ -70,6 +93,8 @@ class SimulatedLog:
         self.memberships: list[SimulatedMembership] = []
         self.dead = False
         self._open = False
+        #: Of those who wait for appends: the log's end wakes them, too.
+        self._bells: dict[asyncio.Future[None], None] = {}
         if process is not None:
             process.on_death.append(self.die)
 
@@ -86,6 +111,8 @@ class SimulatedLog:
             await membership.leave()
         await self.pause("close", needs_open=False)
         self._open = False
+        for bell in list(self._bells):
+            wake_future(bell)
 
     def die(self) -> None:
         """The process is gone: nothing takes effect any more, and the others notice after a while."""
@@ -274,12 +301,18 @@ class SimulatedLog:
         bell: asyncio.Future[None] = loop.create_future()
         number = self.cluster.number()
         waiters[number] = lambda: self.ring_later(wake_future, bell)
+        self._bells[bell] = None
         timer = loop.call_later(wait_seconds, wake_future, bell)
         try:
             await bell
         finally:
             timer.cancel()
             del waiters[number]
+            del self._bells[bell]
+
+    def tail(self, topic: str, partition: int, offset: int) -> Tail:
+        """The partition from `offset` on, as it grows."""
+        return SimulatedTail(self, topic, partition, offset)
 
     # Subscriptions.
 

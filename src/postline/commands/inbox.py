@@ -15,7 +15,7 @@ from postline.contracts import Partitioner
 from postline.contracts.cloudevents import REQUEST_ID
 from postline.errors import DecodeError, LogError
 from postline.log.needs import TopicSpec
-from postline.log.port import Log, Record
+from postline.log.port import Log, Record, Tail
 from postline.logs.events import event
 
 __all__ = ["Inbox"]
@@ -27,7 +27,6 @@ Find = Callable[[str], Awaitable[Outcome | None]]
 
 _WAIT_SECONDS = 5.0
 _READ_RECORDS = 1_000
-#: Of replies in one read, beside the largest one that there may be.
 _READ_BYTES = 1 << 20
 _RETRY_SECONDS = 0.2
 
@@ -47,9 +46,7 @@ class Inbox:
         self._key = client_id.encode("utf-8", "surrogatepass")
         self._partition = Partitioner(spec.partitions).partition_of(self._key)
         self._expected: weakref.WeakValueDictionary[str, Expected[Outcome]] = weakref.WeakValueDictionary()
-        #: Where less than `_READ_BYTES` come, nothing was left out for want of room.
-        self._read_bytes = _READ_BYTES + reader.reply_bytes_max
-        self._offset = 0
+        self._tail: Tail | None = None
         self._listening: asyncio.Task[None] | None = None
         self._opening: asyncio.Task[None] | None = None
 
@@ -68,8 +65,9 @@ class Inbox:
 
     async def _begin(self) -> None:
         try:
-            self._offset = (await self._log.bounds(self._name))[self._partition].end
-            self._listening = asyncio.create_task(self._listen(), name=f"{self._name} replies")
+            end = (await self._log.bounds(self._name))[self._partition].end
+            self._tail = self._log.tail(self._name, self._partition, end)
+            self._listening = asyncio.create_task(self._listen(self._tail), name=f"{self._name} replies")
         finally:
             self._opening = None
 
@@ -85,18 +83,27 @@ class Inbox:
         if (expected := self._expected.get(outcome.request_id)) is not None:
             expected.resolve(outcome)
 
-    async def _listen(self) -> None:
+    async def _listen(self, tail: Tail) -> None:
+        try:
+            await self._take_on(tail)
+        except Exception as error:  # noqa: BLE001 - raised by all who wait for a reply
+            await tail.close()
+            self._listening = None
+            for expected in list(self._expected.values()):
+                expected.fail(error)
+
+    async def _take_on(self, tail: Tail) -> None:
+        records: list[Record] = []
         while True:
             try:
-                records = await self._log.read(
-                    self._name, self._partition, self._offset, limit=_READ_RECORDS, max_bytes=self._read_bytes
+                records = records or await tail.read(
+                    limit=_READ_RECORDS, max_bytes=_READ_BYTES, wait_seconds=_WAIT_SECONDS
                 )
-                if not records or not await self._take_all(records):
-                    await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
+                await self._take_all(records)
+                records = []
             except LogError as error:
                 if not error.retryable:
-                    self._fail(error)
-                    return
+                    raise
                 _log.warning(
                     "replies on %s can't be read, trying again: %s",
                     self._name,
@@ -105,20 +112,15 @@ class Inbox:
                 )
                 await self._clock.sleep(_RETRY_SECONDS)
 
-    async def _take_all(self, records: list[Record]) -> bool:
-        """Take them in; whether there may be more: a read that was cut short, or what came while the log was asked."""
+    async def _take_all(self, records: list[Record]) -> None:
+        """Take them in; if the log can't answer, they can be given again."""
         ours = [record for record in records if record[2] == self._key] if self._expected else []
-        asks = not self._reader.knows(ours)
-        if asks:
+        if not self._reader.knows(ours):
             await self._reader.learn(ours)
         for record in ours:
             gone = self._take(record)
             if gone is not None:  # by the age of the request; it may have ended so late that its outcome is kept still
                 self.take(await self._find(gone.request_id) or gone)
-                asks = True
-        self._offset = records[-1][0] + 1
-        size = sum(len(record[4] or b"") for record in records)
-        return asks or len(records) == _READ_RECORDS or size > _READ_BYTES
 
     def _take(self, record: Record) -> Outcome | None:
         """Resolve what a reply is to; one that tells that the outcome is not kept is given back."""
@@ -147,17 +149,14 @@ class Inbox:
         expected.resolve(outcome)
         return None
 
-    def _fail(self, error: LogError) -> None:
-        self._listening = None
-        for expected in list(self._expected.values()):
-            expected.fail(error)
-
     async def close(self) -> None:
         """Listen no more; whoever still waits is cancelled. Idempotent."""
         tasks = [task for task in (self._opening, self._listening) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tail is not None:
+            await self._tail.close()
         for expected in list(self._expected.values()):
             expected.cancel()
         self._opening = self._listening = None

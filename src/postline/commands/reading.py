@@ -37,11 +37,6 @@ class ReplyReader:
         }
         self._versions = Versions(self._handlers, schemas)
 
-    @property
-    def reply_bytes_max(self) -> int:
-        """The most bytes that a reply may have."""
-        return self._topic.replies.message_bytes_max
-
     def knows(self, records: Sequence[Record]) -> bool:
         """Whether these can be read without `learn`."""
         return self._versions.knows(records)

@@ -56,6 +56,7 @@ __all__ = [
     "StartAt",
     "SubscriptionInfo",
     "Survey",
+    "Tail",
     "TopicSpec",
     "renamed",
 ]
@@ -318,6 +319,20 @@ class Membership(Protocol):
         """Give up what is owned (after `revoked`) and leave the group; idempotent."""
 
 
+class Tail(Protocol):
+    """One partition read on and on, outside any group. For one reader, on the event loop; ends with its log."""
+
+    async def read(self, *, limit: int, max_bytes: int, wait_seconds: float) -> list[Record]:
+        """The records after those that were given before, in order, as soon as there are any, but after `wait_seconds`.
+
+        At most `limit`, at least one if there is any. What retention took meanwhile is passed. Cancelled, it has given
+        nothing. Raises LogError, after which it can be called again if that is retryable.
+        """
+
+    async def close(self) -> None:
+        """Read no more. Idempotent."""
+
+
 class Log(Protocol):
     """A durable partitioned log. One per process and event loop; not thread-safe."""
 
@@ -403,6 +418,12 @@ class Log(Protocol):
 
     async def wait_for_appends(self, topic: str, wait_seconds: float) -> None:
         """Return when something may have been appended to the topic, or after `wait_seconds`."""
+
+    def tail(self, topic: str, partition: int, offset: int) -> Tail:
+        """The partition from `offset` on, as it grows, for whoever wants each record at once. Close it.
+
+        Raises UnknownTopic, here or at the first read.
+        """
 
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new.

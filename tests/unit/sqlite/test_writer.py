@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from postline.errors import LogUnavailable, UsageError
+from postline.log.sqlite.appending import Appended
 from tests.unit.sqlite.build import opened, record
 
 
@@ -103,12 +104,12 @@ async def test_a_log_in_memory_has_no_thread() -> None:
 
 async def test_the_hook_after_a_commit_names_the_partitions_that_got_records(tmp_path: Path) -> None:
     async with opened(tmp_path / "log.db") as log:
-        heard: list[frozenset[int]] = []
+        heard: list[Appended] = []
         log.storage.writer.after_commit.append(heard.append)
         await log.append([record(1, partition=1)])
         await log.storage.writer.submit(lambda connection: None)
         await log.append([record(1), record(2, partition=1)])
-        assert heard == [{2}, {1, 2}]
+        assert [set(each) for each in heard] == [{2}, {1, 2}]
 
 
 async def test_waiting_readers_are_woken_by_an_append_and_by_nothing_else(place: Path | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 import msgspec
+from confluent_kafka import TopicPartition
 
 from postline.clock import Clock
 from postline.errors import MessageTooLarge, MissingCapability, TopicMismatch, UsageError
@@ -24,6 +25,7 @@ from postline.log.kafka.planning import Planner
 from postline.log.kafka.publishing import Publisher
 from postline.log.kafka.repartition import being_moved, repartition
 from postline.log.kafka.subscribing import ensure_subscription, remove_subscription
+from postline.log.kafka.tailing import KafkaTail
 from postline.log.kafka.transactions import end_left_open
 from postline.log.kafka.transfer import KafkaTransfer
 from postline.log.kafka.views import Views
@@ -41,6 +43,7 @@ from postline.log.port import (
     Record,
     SubscriptionInfo,
     Survey,
+    Tail,
     TopicSpec,
 )
 from postline.message import Envelope
@@ -74,6 +77,7 @@ class KafkaLog:
         self._views = Views(self._parts)
         self._planner = Planner(self._parts)
         self._memberships: list[KafkaMembership] = []
+        self._tails: list[KafkaTail] = []
         #: All topics, and when they were asked for.
         self._specs: tuple[list[TopicSpec], float] | None = None
         self._ends_seen: dict[str, list[Bounds]] = {}
@@ -101,6 +105,7 @@ class KafkaLog:
         if self._cluster.stopping.is_set():
             return
         await asyncio.gather(*(membership.leave() for membership in self._memberships), return_exceptions=True)
+        await asyncio.gather(*(tail.close() for tail in self._tails))
         await self._publisher.close()
         self._cluster.close()
         await asyncio.get_running_loop().run_in_executor(None, self._let_go)
@@ -284,6 +289,14 @@ class KafkaLog:
                 self._ends_seen[topic] = ends
                 return
             await clock.sleep(min(_LOOK_SECONDS, left))
+
+    def tail(self, topic: str, partition: int, offset: int) -> Tail:
+        """The partition from `offset` on, as it grows."""
+        tail = KafkaTail(
+            self._cluster, self._parts.topics, TopicPartition(topic, partition, offset), self._tails.remove
+        )
+        self._tails.append(tail)
+        return tail
 
     # -- subscriptions ------------------------------------------------------------------------
 

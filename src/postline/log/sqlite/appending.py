@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import apsw
 
 from postline.clock import Clock
+from postline.log.port import Record
 from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import statements
 
-__all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appender", "Rows", "insert_rows"]
+__all__ = ["OFFSET_BITS", "OFFSET_MASK", "Appended", "Appender", "Rows", "insert_rows"]
 
 OFFSET_BITS = 40
 OFFSET_MASK = (1 << OFFSET_BITS) - 1
@@ -23,6 +25,13 @@ _COLUMNS = 7
 _SIZES = (500, 250, 100, 50, 25, 10, 5, 2, 1)
 #: Partitions whose next offsets one statement stores.
 _HEADS = 64
+#: So few rows of one INSERT, and bytes of values, are handed to who waits for them in this process: reading
+#: them again costs more than they do, where little comes at a time.
+_FEW_ROWS = 32
+_FEW_BYTES = 64 << 10
+
+#: The ids of the partitions that one commit appended to, each with the records if they are few.
+Appended: TypeAlias = Mapping[int, list[Record] | None]
 
 
 class Rows:
@@ -55,12 +64,12 @@ class Appender:
         self._next: dict[int, int] = {}
         self._last: dict[int, int] = {}
         self._newest = 0
-        #: Partition ids appended to since `begin`.
-        self.touched: set[int] = set()
+        #: What was appended since `begin`; a new one for each transaction.
+        self.touched: dict[int, list[Record] | None] = {}
 
     def begin(self, connection: apsw.Connection) -> None:
         """Call it first inside the transaction: drops what other processes have made stale."""
-        self.touched = set()
+        self.touched = {}
         version = connection.pragma("data_version")
         if version != self._data_version:
             self.forget()
@@ -71,7 +80,7 @@ class Appender:
         self._next.clear()
         self._last.clear()
         self._newest = 0
-        self.touched = set()
+        self.touched = {}
 
     def insert(self, connection: apsw.Connection, rows: Rows) -> list[int]:
         """Insert all of them; gives their offsets. Fills the holes of `rows`; they can be used again."""
@@ -80,7 +89,9 @@ class Appender:
         values[0::_COLUMNS] = ids
         values[1::_COLUMNS] = self._timestamps(rows.partition_ids)
         insert_rows(connection, values)
-        return [each & OFFSET_MASK for each in ids]
+        offsets = [each & OFFSET_MASK for each in ids]
+        self._note(rows, offsets)
+        return offsets
 
     def flush(self, connection: apsw.Connection) -> None:
         """Store the next offsets; call it once before COMMIT."""
@@ -94,14 +105,24 @@ class Appender:
 
     def _ids(self, connection: apsw.Connection, partition_ids: list[int]) -> list[int]:
         following, ids = self._next, []
-        touched = set(partition_ids)
-        for partition_id in touched.difference(following):
+        for partition_id in set(partition_ids).difference(following):
             self._load(connection, partition_id)
         for partition_id in partition_ids:
             ids.append(each := following[partition_id])
             following[partition_id] = each + 1
-        self.touched |= touched
         return ids
+
+    def _note(self, rows: Rows, offsets: list[int]) -> None:
+        """Remember where these went, and what they are if they are few."""
+        touched, places, values = self.touched, rows.partition_ids, rows.values
+        if len(places) > _FEW_ROWS or sum(len(value or b"") for value in values[4::_COLUMNS]) > _FEW_BYTES:
+            touched.update(dict.fromkeys(places))
+            return
+        for index, (place, offset) in enumerate(zip(places, offsets, strict=True)):
+            start = index * _COLUMNS
+            record: Any = (offset, *values[start + 1 : start + _COLUMNS])
+            if (others := touched.setdefault(place, [])) is not None:
+                others.append(record)
 
     def _load(self, connection: apsw.Connection, partition_id: int) -> None:
         offset, timestamp = fetch(connection, self._sql["head"], (partition_id,))[0]

@@ -21,6 +21,7 @@ from postline.log.port import (
     Record,
     SubscriptionInfo,
     Survey,
+    Tail,
     TopicSpec,
 )
 from postline.log.sqlite import membership
@@ -31,6 +32,7 @@ from postline.log.sqlite.state import scan_entries
 from postline.log.sqlite.statements import statements
 from postline.log.sqlite.storage import Settings, Storage
 from postline.log.sqlite.surveying import survey
+from postline.log.sqlite.tailing import SqliteTail
 from postline.log.sqlite.topics import alter_topic, create_topic
 from postline.log.sqlite.transfer import SqliteTransfer
 from postline.log.sqlite.upkeep import Upkeep, remove_state
@@ -150,6 +152,11 @@ class SqliteLog:
         """
         self.storage.require_started()
         await self.storage.waiters.wait(topic, wait_seconds)
+
+    def tail(self, topic: str, partition: int, offset: int) -> Tail:
+        """The partition from `offset` on, as it grows. Raises UnknownTopic."""
+        self.storage.require_started()
+        return SqliteTail(self.storage, topic, partition, offset)
 
     async def join(self, spec: GroupSpec, owner: PartitionOwner) -> Membership:
         """Join a subscription's group, creating the subscription if it is new."""

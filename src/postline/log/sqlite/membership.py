@@ -11,6 +11,7 @@ import apsw
 from postline.clock import Alarm
 from postline.errors import LogError
 from postline.log.port import Assignment, CommitUnit, Fetched, GroupSpec, MemberInfo, PartitionOwner
+from postline.log.sqlite.appending import Appended
 from postline.log.sqlite.connection import fetch, translated
 from postline.log.sqlite.fetching import Feed
 from postline.log.sqlite.groups import (
@@ -156,9 +157,9 @@ class SqliteMembership:
 
     # What the presence tells.
 
-    def records_appended(self, partition_ids: frozenset[int] | None) -> None:
+    def records_appended(self, appended: Appended | None) -> None:
         """Something may be there to be fetched."""
-        self._feed.mark(partition_ids)
+        self._feed.mark(appended)
         self._look_again()
 
     def group_changed(self) -> None:

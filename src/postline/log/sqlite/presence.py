@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from postline.clock import Clock, Timer
+from postline.log.sqlite.appending import Appended
 from postline.log.sqlite.doorbell import GROUP_CHANGED, RECORDS_APPENDED, Doorbell
 from postline.log.sqlite.liveness import FileLiveness, Liveness, MemoryLiveness
 
@@ -22,7 +23,7 @@ _BEATS_IN_A_LEASE = 5
 class Listener(Protocol):
     """A membership of this log, as the presence knows it."""
 
-    def records_appended(self, partition_ids: frozenset[int] | None) -> None:
+    def records_appended(self, appended: Appended | None) -> None:
         """These partitions got records; None if nobody knows which."""
 
     def group_changed(self) -> None:
@@ -85,14 +86,14 @@ class Presence:
         """Pass nothing more on to it."""
         self._listeners.pop(listener, None)
 
-    def appended(self, partition_ids: frozenset[int]) -> None:
+    def appended(self, appended: Appended) -> None:
         """Tell this log's memberships what it has itself appended."""
         for listener in list(self._listeners):
-            listener.records_appended(partition_ids)
+            listener.records_appended(appended)
 
-    def ring_for_records(self, partition_ids: frozenset[int]) -> None:
+    def ring_for_records(self, appended: Appended) -> None:
         """Tell the other processes; called on the writing thread after COMMIT."""
-        if partition_ids and self._bell is not None:
+        if appended and self._bell is not None:
             self._bell.ring(RECORDS_APPENDED)
 
     def announce_group(self) -> None:

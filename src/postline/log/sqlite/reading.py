@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -97,6 +98,28 @@ class Reader:
         span = (entry.first_partition_id, entry.first_partition_id + entry.partitions)
         return [Bounds(*row) for row in fetch(self.connection, self._sql["bounds"], span)]
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Have all queries inside see the file as it is at the first one: retention may move its cut in between."""
+        self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("COMMIT")
+
+    def partition_bounds(self, partition_id: int) -> tuple[int, int]:
+        """First and next offset of one partition."""
+        bounds: tuple[int, int] = fetch(self.connection, self._sql["bounds"], (partition_id, partition_id + 1))[0]
+        return bounds
+
+    def first_at_or_after(self, partition_id: int, offset: int, end: int) -> tuple[int, int] | None:
+        """The offset and time of the first record from `offset` to before `end`; None if there is none."""
+        base = partition_id << OFFSET_BITS
+        rows: list[tuple[int, int]] = fetch(
+            self.connection, self._sql["first_at_or_after"], (base | offset, base | end)
+        )
+        return rows[0] if rows else None
+
     def read(self, name: str, partition: int, offset: int, limit: int, max_bytes: int) -> list[Record]:
         """Records from `offset` on until one of the bounds is reached, at least one if there is any."""
         partition_id = self.partition_id(name, partition)
@@ -122,18 +145,17 @@ class Reader:
     def offset_at(self, name: str, partition: int, time_ms: int) -> int:
         """The first offset with a timestamp of `time_ms` or later, else the end; by bisection."""
         partition_id = self.partition_id(name, partition)
-        bounds = fetch(self.connection, self._sql["bounds"], (partition_id, partition_id + 1))
-        low, high = bounds[0]
-        base = partition_id << OFFSET_BITS
+        low, end = self.partition_bounds(partition_id)
+        high = end
         while low < high:
             middle = (low + high) // 2
-            rows = fetch(self.connection, self._sql["first_at_or_after"], (base | middle, base | high))
-            if not rows or rows[0][1] >= time_ms:
+            found = self.first_at_or_after(partition_id, middle, high)
+            if found is None or found[1] >= time_ms:
                 high = middle
             else:
-                low = rows[0][0] + 1
-        rows = fetch(self.connection, self._sql["first_at_or_after"], (base | low, base | bounds[0][1]))
-        return int(rows[0][0]) if rows else int(bounds[0][1])
+                low = found[0] + 1
+        found = self.first_at_or_after(partition_id, low, end)
+        return end if found is None else found[0]
 
 
 def topic_spec(row: Sequence[Any]) -> TopicSpec:

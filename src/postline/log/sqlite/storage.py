@@ -17,7 +17,7 @@ from postline.clock import Clock
 from postline.errors import LogError, LogReadOnly, LogUnavailable, MessageTooLarge
 from postline.log.port import Append, Assignment, CommitUnit
 from postline.log.sqlite import schema
-from postline.log.sqlite.appending import Appender, Rows
+from postline.log.sqlite.appending import Appended, Appender, Rows
 from postline.log.sqlite.commits import apply_unit
 from postline.log.sqlite.connection import (
     MEMORY,
@@ -298,7 +298,7 @@ class Storage:
             with self.lock:
                 self.reserve.give_up(self.writer.connection)
 
-    def _wake(self, touched: frozenset[int]) -> None:
+    def _wake(self, touched: Appended) -> None:
         if self._started:
             self.waiters.wake({self.reader.topic_name(each) for each in touched})
             self.presence.appended(touched)

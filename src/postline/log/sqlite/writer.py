@@ -20,7 +20,7 @@ from typing import Any, TypeAlias, TypeVar
 import apsw
 
 from postline.errors import LogError, LogFull, LogUnavailable
-from postline.log.sqlite.appending import Appender, Rows
+from postline.log.sqlite.appending import Appended, Appender, Rows
 from postline.log.sqlite.connection import translate
 from postline.logs.events import event
 
@@ -70,8 +70,8 @@ class Writer:
     """Runs work in shared transactions, on a thread, or inline for a log in memory.
 
     `submit`, `append` and `close` are called on the event loop. The callbacks in `after_commit` are
-    called on the writing thread with the ids of the partitions that got records, after COMMIT;
-    `on_appended` gets the same on the event loop. `on_full` is called on the writing thread.
+    called on the writing thread with the partitions that got records, after COMMIT; `on_appended`
+    gets the same on the event loop. `on_full` is called on the writing thread.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Writer:
         address: str,
         threaded: bool,
         on_full: Callable[[], None],
-        on_appended: Callable[[frozenset[int]], None],
+        on_appended: Callable[[Appended], None],
     ) -> None:
         self.connection = connection
         self.appender = appender
-        self.after_commit: list[Callable[[frozenset[int]], None]] = []
+        self.after_commit: list[Callable[[Appended], None]] = []
         #: Called after every COMMIT, on the writing thread; what it raises, all who shared that get.
         self.confirm: Callable[[], None] = lambda: None
         #: While it is set, everything that appends is refused with LogFull.
@@ -208,9 +208,9 @@ class Writer:
         if not self._jobs and not self._closed:
             self._bell.get()
 
-    def _process(self, jobs: list[_Job]) -> frozenset[int]:
+    def _process(self, jobs: list[_Job]) -> Appended:
         """Give every job its result or its error; gives the partitions that got records."""
-        self.appender.touched = set()
+        self.appender.touched = {}
         try:
             self._commit_all(jobs)
         except apsw.FullError:
@@ -220,7 +220,7 @@ class Writer:
         for job in jobs:
             if job.alone:
                 self._run_alone(job)
-        touched = frozenset(self.appender.touched)
+        touched = self.appender.touched
         for callback in self.after_commit if touched else ():
             try:
                 callback(touched)
@@ -229,7 +229,7 @@ class Writer:
                 _logger.exception("what follows a commit has failed", extra=event("file.after_commit_failed"))
         return touched
 
-    def _finish(self, jobs: list[_Job], touched: frozenset[int]) -> None:
+    def _finish(self, jobs: list[_Job], touched: Appended) -> None:
         """On the loop, once for each commit: wake those who wait for records, then those who wrote."""
         if touched:
             self._on_appended(touched)
