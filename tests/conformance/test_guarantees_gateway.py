@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import httpx
@@ -13,10 +14,11 @@ from postline import App
 from postline.commands import Accepted
 from postline.commands.accepting import ACCEPTED
 from postline.contracts.cloudevents import REQUEST_ID
-from postline.errors import UnknownTopic
+from postline.errors import LogUnavailable, UnknownTopic
 from postline.http.gateway import gateway
+from postline.log.port import Append
 from tests.conformance.apps import World, all_records
-from tests.conformance.harness import Engine
+from tests.conformance.harness import Engine, Unsupported
 from tests.conformance.test_guarantees_commands import BALANCES, LEDGER, Deposit, Ledger, client
 
 PATH = "/commands/ledger.Deposit"
@@ -39,9 +41,13 @@ async def web(app: App) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def sending(world: World) -> AsyncIterator[App]:
-    """A process that sends for web clients."""
+    """A process that sends for web clients, on a handle of its own where the log can have several."""
     app = client()
-    await app.start(world._environment(world.log), consume=False)
+    try:
+        log = await world.engine.open()
+    except Unsupported:
+        log = world.log
+    await app.start(world._environment(log), consume=False)
     try:
         yield app
     finally:
@@ -82,13 +88,84 @@ async def test_the_same_key_at_two_processes_at_once_is_one_execution(world: Wor
         assert len(ledger.ran) == 10
 
 
+async def test_of_two_bodies_under_one_key_at_two_processes_at_once_one_is_run_and_the_other_refused(
+    world: World,
+) -> None:
+    async with world:
+        ledger = Ledger()
+        await world.start(ledger.app)
+        accepted: set[str] = set()
+        async with sending(world) as one, sending(world) as another, web(one) as first, web(another) as second:
+            for n in range(20):
+                headers = {"Idempotency-Key": f'"{n}"'}
+                pairs = [(first, f"anna {n}"), (second, f"bob {n}")]
+                asked = [each.post(PATH, json=BODY | {"customer": who}, headers=headers) for each, who in pairs]
+                answers = await asyncio.gather(*(asked if n % 2 else reversed(asked)))
+                told = {answer.status_code: answer for answer in answers}
+                assert set(told) == {202, 422}
+                assert told[422].json()["type"] == "urn:postline:problem:key-reused"
+                accepted.add(json.loads(told[202].request.content)["customer"])
+        await world.until_handled("ledger")
+        assert {each.customer for each in ledger.ran} == accepted
+        assert len(ledger.ran) == 20
+
+
+async def test_one_request_at_two_processes_at_once_has_one_location(world: World) -> None:
+    async with world:
+        ledger = Ledger()
+        await world.start(ledger.app)
+        async with sending(world) as one, sending(world) as another, web(one) as first, web(another) as second:
+            for n in range(20):
+                headers = {"Idempotency-Key": f'"{n}"'}
+                asked = [each.post(PATH, json=BODY, headers=headers) for each in (first, second)]
+                answers = await asyncio.gather(*asked)
+                assert [each.status_code for each in answers] == [202, 202]
+                assert answers[0].headers["location"] == answers[1].headers["location"]
+                assert answers[0].content == answers[1].content
+        await world.until_handled("ledger")
+        assert len(ledger.ran) == 20
+
+
+async def test_a_process_that_ends_between_the_note_of_a_key_and_its_command_leaves_the_key_to_that_request(
+    world: World,
+) -> None:
+    async with world:
+        ledger = Ledger()
+        await world.start(ledger.app)
+        key = {"Idempotency-Key": '"1"'}
+        async with sending(world) as app, web(app) as first:
+            append = app.log.append
+
+            async def ending(records: Sequence[Append]) -> list[int]:
+                if {each.topic for each in records} == {LEDGER.tickets.name}:
+                    return await append(records)
+                raise LogUnavailable("the process ends here")
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(app.log, "append", ending)
+                assert (await first.post(PATH, json=BODY, headers=key)).status_code == 503
+        assert await all_records(world.log, LEDGER.commands.name) == []
+        world.engine.clock.ahead_ms += 5_000
+        async with sending(world) as app, web(app) as second:
+            assert (await second.post(PATH, json=BODY | {"customer": "bob"}, headers=key)).status_code == 422
+            answers = [await second.post(PATH, json=BODY, headers=key) for _ in range(2)]
+            assert [each.status_code for each in answers] == [202, 202]
+            assert answers[0].headers["location"] == answers[1].headers["location"]
+            told = int(answers[0].headers["location"].rpartition("-")[2], 16)
+            assert told <= world.engine.clock.now_ms() - 5_000
+            status = await second.get(answers[0].headers["location"], headers={"Prefer": "wait=30"})
+            assert status.json()["status"] == "succeeded"
+        await world.until_handled("ledger")
+        assert [each.customer for each in ledger.ran] == ["anna"]
+
+
 async def test_a_command_and_its_note_are_stored_together_or_not_at_all(world: World) -> None:
     async with world:
         ledger = Ledger()
         await world.start(ledger.app)
         async with sending(world) as app:
             requests = app.requests(LEDGER)
-            note = Accepted(command="ledger.Deposit", principal="anna", fingerprint=b"1", accepted_ms=1)
+            note = Accepted(command="ledger.Deposit", principal="anna", accepted_ms=1)
             await requests.accept(Deposit("anna", 5), "r-1", note)
             standing = await requests.standing("r-1")
             assert (standing.accepted, standing.version >= 0) == (note, True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from postline.app.application import DEFAULT_TIMEOUT_SECONDS, App, need_of
 from postline.app.environment import Environment, open_environment, open_log
+from postline.app.published import Published
 from postline.app.rehearsing import DryRun, rehearse
 from postline.app.replaying import Replayed, Replaying, Span, replay
-from postline.app.running import HANDLER_THREAD, Published, declared_views, foreign_readings
+from postline.app.running import HANDLER_THREAD, declared_views, foreign_readings
 
 __all__ = [
     "DEFAULT_TIMEOUT_SECONDS",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, TypeVar, Unpack
@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 from postline.app.commanding import command_topics
 from postline.app.environment import Environment, open_environment
-from postline.app.running import Companion, Lifespan, Published, Running
+from postline.app.published import Published
+from postline.app.relays import Relay
+from postline.app.running import Companion, Lifespan, Running
 from postline.clock import Clock
 from postline.commands import Accepted, ReplySubscription, Requests, ServeOptions, Serving, Ticket, serving
 from postline.contracts import ForeignTopic, Topic
@@ -20,7 +22,7 @@ from postline.contracts.relaying import CloudEvent
 from postline.errors import BackPressure, UsageError
 from postline.events import Policy, PolicyOptions, Start, Subscription
 from postline.log.needs import Need, TopicSpec
-from postline.log.port import Append, Log
+from postline.log.port import Log
 from postline.queues import Queue, Queueing
 from postline.routing import Routing
 from postline.runtime.calls import HANDLING
@@ -49,12 +51,11 @@ def need_of(app: App, environment: Environment, principal: str = "") -> Need:
 class App(Routing, Queueing):
     """One service: its name, the topics it owns, and its subscriptions.
 
-    Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop.
-    `owns` lists exactly the topics whose owner is this service; `publishes_to` those of others
-    that it publishes to. `url` is used where neither settings nor environment name a log. `schedules` gives it the
-    topic and subscription `<name>.schedules`, for `publish(…, delay=)`; `every` and `cron` do so by themselves.
-    `concurrency` and `rate` limit the attempts of all its subscriptions together, in each process: how many run at
-    once, and begin in a time.
+    Nothing happens before `start` (or `async with app:`, or `postline run`). One event loop. `owns` lists exactly the
+    topics whose owner is this service; `publishes_to` those of others that it publishes to. `url` is used where neither
+    settings nor environment name a log. `schedules` gives it the topic and subscription `<name>.schedules`, for
+    `publish(…, delay=)`; `every` and `cron` do so by themselves. `concurrency` and `rate` limit the attempts of all its
+    subscriptions together, in each process: how many run at once, and begin in a time.
     """
 
     def __init__(
@@ -210,10 +211,10 @@ class App(Routing, Queueing):
         checked now; `Published` says where it waits and by which token it is cancelled. That needs
         `App(…, schedules=True)`.
 
-        Where its topic has a bound it may wait, and raise BackPressure with nothing stored.
-        If it raises anything but that, MessageError or UsageError, or is cancelled, the outcome is
-        unknown: repeat it with the same `id`, whose duplicates every subscription drops. An own id
-        is one message of this service, whatever its type: "order-placed-17" rather than "17".
+        Where its topic has a bound it may wait, and raise BackPressure with nothing stored. If it raises anything but
+        that, MessageError or UsageError, or is cancelled, the outcome is unknown: repeat it with the same `id`, whose
+        duplicates every subscription drops. An own id is one message of this service, whatever its type:
+        "order-placed-17" rather than "17".
         """
         running = self._for_publishing()
         append = running.outlet.fresh(message, id, headers, priority)
@@ -255,17 +256,19 @@ class App(Routing, Queueing):
                 error.published = len(published)
             raise
 
-    async def relay(
-        self, events: Iterable[CloudEvent], *, topic: str = "", beside: Sequence[Append] = ()
-    ) -> list[Published]:
+    async def relay(self, events: Iterable[CloudEvent], *, topic: str = "") -> list[Published]:
         """Publish events that came from elsewhere, with their own ids, sources, times and extensions.
 
         An event's type says which contract of `owns` and `publishes_to` its data is checked by; with `topic` it has to
         be one of that topic. Nothing comes so into what the library keeps for itself. All are durable when this
-        returns, and the records `beside` them; if it raises a ContractError none is. Repeating is safe: of events with
-        the same source and id every subscription handles the first. Raises LogError; BackPressure with nothing stored.
+        returns. Repeating is safe: of events with the same source and id every subscription handles the first. Raises
+        LogError; ContractError and BackPressure with nothing stored.
         """
-        return await self._for_publishing().relay(events, topic, beside)
+        return await self.relaying().store(events, topic)
+
+    def relaying(self) -> Relay:
+        """What stores events from elsewhere, for surfaces that note whose they are. Raises UsageError."""
+        return self._for_publishing("app.relay").relay
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -346,15 +349,13 @@ class App(Routing, Queueing):
 
     async def accept(
         self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted, priority: str | None = None
-    ) -> None:
+    ) -> Accepted:
         """Send a command for somebody behind this service, and store the note of whose it is in the same step.
 
-        Durable when this returns; `requests(topic)` tells what becomes of it. Raises as `send`.
+        Durable when this returns; `requests(topic)` tells what becomes of it. Gives and raises as `Requests.accept`.
         """
         running = self._for_publishing("app.accept", "ctx.send")
-        if running.gates.bounded:
-            await running.gates.room(running.outlet.command_route(command, priority).topic, 1)
-        await running.requests(topic).accept(command, request_id, accepted, priority)
+        return await running.accept(topic, command, request_id, accepted, priority)
 
     async def reply(self, token: str, reply: Any) -> None:
         """Give the reply or refusal that a handler's `ctx.reply_later()` promised; durable when this returns.
@@ -432,8 +433,7 @@ class App(Routing, Queueing):
 
     async def caught_up(self) -> bool:
         """Whether all subscriptions have settled or held, and committed, all that the log has."""
-        consumers = self._require_running().consumers
-        return all([await consumer.caught_up() for consumer in consumers])
+        return all([await consumer.caught_up() for consumer in self._require_running().consumers])
 
     @property
     def command_topics(self) -> list[CommandTopic]:

@@ -12,20 +12,20 @@ from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
-import msgspec
-
 from postline.app.commanding import Commanding, command_topics
 from postline.app.environment import Environment
 from postline.app.prioritizing import crews_of, doubled, renamings, sibling_plans, with_siblings
+from postline.app.published import Published, append_all
+from postline.app.relays import Relay
 from postline.app.telling import AppLife, name_unserved
 from postline.clock import Clock
-from postline.commands import Claims, Leaving, Requests, Serving
+from postline.commands import Accepted, Claims, Leaving, Requests, Serving
 from postline.contracts import Catalog, MessageContract, Partitioner, Topic
 from postline.contracts.commands import CommandTopic
-from postline.contracts.relaying import CloudEvent, Relaying
+from postline.contracts.relaying import Relaying
 from postline.errors import PostlineError, SettingsError, UsageError
 from postline.events import Subscription
-from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append, Log
+from postline.log.port import FLAG_STRUCTURED, SCHEMA_ID_SHIFT, Append
 from postline.message import Envelope
 from postline.operations import Operations, Request
 from postline.registry import (
@@ -57,9 +57,7 @@ __all__ = [
     "Companion",
     "Declared",
     "Lifespan",
-    "Published",
     "Running",
-    "append_all",
     "declared_views",
     "foreign_readings",
 ]
@@ -94,17 +92,6 @@ Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 Companion = Callable[[Any, bool], AbstractAsyncContextManager[None]]
 
 
-class Published(msgspec.Struct, frozen=True, gc=False):
-    """Where a message went; it is durable."""
-
-    id: str
-    topic: str
-    partition: int
-    offset: int
-    #: Of a delayed message, what cancels it; the place is that of the record that it waits as. Else "".
-    token: str = ""
-
-
 def declared_views(app: Declared, full_name: Callable[[str], str] = str) -> list[View]:
     """What the app's subscriptions read as they are declared now, which its start tells the owners of their topics."""
     return [
@@ -125,15 +112,6 @@ def foreign_readings(app: Declared, full_name: Callable[[str], str] = str) -> li
     ]
 
 
-async def append_all(log: Log, appends: Sequence[Append]) -> list[Published]:
-    """Store these, all or none; where they went."""
-    offsets = await log.append(appends)
-    return [
-        Published(append.envelope.id, append.topic, append.partition, offset)
-        for append, offset in zip(appends, offsets, strict=True)
-    ]
-
-
 class Running:
     """An app between start and stop: its log, outlet, resources and consumers. Event loop only."""
 
@@ -149,13 +127,13 @@ class Running:
         topics = [*app.owns, *app.publishes_to, *spread, *(sub.topic for sub in app.subscriptions.values())]
         self._catalog = Catalog(topics)
         published = (*app.owns, *app.publishes_to)
-        self.relaying = Relaying(published)
         self._schemas = environment.settings.full_name(SCHEMAS_TOPIC)
         shared = [schemas_topic(self._schemas)] if self._catalog.topics else []
         settings, written = environment.settings, with_siblings(published)
         self.topology = Topology(environment.log, app.name, self._catalog, settings, written, shared, app.commands)
         self.outlet = Outlet(app.name, self._route_of, environment.clock, environment.random)
         self.gates = Gates(environment.log, environment.clock, self.topology.bounds())
+        self.relay = Relay(Relaying(published), self.outlet, self.gates, environment.log)
         renamed = renamings(app.subscriptions.values(), settings.full_name)
         self._claims = Claims(environment.log, self._schemas, self.outlet.fresh_id)
         self.commanding = Commanding(commands, self.topology, self.outlet, self._claims, renamed)
@@ -356,11 +334,13 @@ class Running:
             await self.gates.room_for(appends)
         return await append_all(self.log, appends)
 
-    async def relay(self, events: Iterable[CloudEvent], topic: str, beside: Sequence[Append]) -> list[Published]:
-        """Store events of others, and records beside them, in one step. Raises as `App.relay`."""
-        appends = [self.outlet.relayed(self.relaying.message(event, topic), event.envelope) for event in events]
-        published = await self.store((*appends, *beside)) if appends or beside else []
-        return published[: len(appends)]
+    async def accept(
+        self, topic: CommandTopic, command: Any, request_id: str, accepted: Accepted, priority: str | None
+    ) -> Accepted:
+        """As `App.accept`, once there is room."""
+        if self.gates.bounded:
+            await self.gates.room(self.outlet.command_route(command, priority).topic, 1)
+        return await self.requests(topic).accept(command, request_id, accepted, priority)
 
     async def put_off(
         self, append: Append, delay: timedelta | float | None, at: datetime | None, *, own_id: bool

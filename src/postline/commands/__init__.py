@@ -6,6 +6,7 @@ from postline.commands.acceptances import Acceptances
 from postline.commands.accepting import Accepted, Standing
 from postline.commands.answering import ServiceAnswering, Times
 from postline.commands.claims import Claims
+from postline.commands.first_sent import FirstSent
 from postline.commands.requests import Leaving, Requests
 from postline.commands.serving import ReplySubscription, ServeOptions, Serving, serving
 from postline.commands.tickets import Outcome, Ticket, TicketStatus
@@ -16,6 +17,7 @@ __all__ = [
     "Acceptances",
     "Accepted",
     "Claims",
+    "FirstSent",
     "Leaving",
     "Outcome",
     "ReplySubscription",

@@ -29,7 +29,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
     command: str
     #: Who asked, as whoever accepted it calls them.
     principal: str
-    #: A digest of what was asked, by which a changed repetition is told.
+    #: A digest of what was asked, by which a changed repetition is told; b"" of what nobody repeats.
     fingerprint: bytes = b""
     accepted_ms: int = 0
     #: Where the reply shall be posted; "" for nowhere.

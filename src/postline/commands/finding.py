@@ -27,7 +27,7 @@ _WAIT_SECONDS = 1.0
 class _Seen:
     """One partition as far as it was read: where the newest outcome, note and acceptance of each request lie."""
 
-    __slots__ = ("accepted", "firsts", "forgot_at", "gone", "next_offset", "notes", "outcomes", "reading")
+    __slots__ = ("accepted", "firsts", "forgot_at", "gone", "later", "next_offset", "notes", "outcomes", "reading")
 
     def __init__(self) -> None:
         self.next_offset = 0
@@ -38,6 +38,8 @@ class _Seen:
         self.accepted: dict[bytes, int] = {}
         #: The oldest note of what each request was first sent as.
         self.firsts: dict[bytes, int] = {}
+        #: Of the few that have several, the others in order: each is the first once those before it are gone.
+        self.later: dict[bytes, list[int]] = {}
         #: What tells that an outcome is not kept; counts only where there is none.
         self.gone: dict[bytes, int] = {}
         #: Resolved, with whether it came to the end, by whoever reads on now.
@@ -47,11 +49,31 @@ class _Seen:
         """The offset of the newest of all that is said of a request; -1 if nothing is."""
         return max(known.get(mark, -1) for known in (self.accepted, self.notes, self.outcomes, self.gone))
 
+    def note_first(self, mark: bytes, offset: int) -> None:
+        """There is a note, after all before it, of what a request was first sent as."""
+        if self.firsts.setdefault(mark, offset) != offset:
+            self.later.setdefault(mark, []).append(offset)
+
+    def kept_first(self, mark: bytes, start: int) -> int | None:
+        """The oldest note of what a request was first sent as that does not lie below an offset."""
+        known = self.firsts.get(mark)
+        if known is None or known >= start:
+            return known
+        later = [offset for offset in self.later.pop(mark, ()) if offset >= start]
+        if not later:
+            return None
+        self.firsts[mark] = later[0]
+        if later[1:]:
+            self.later[mark] = later[1:]
+        return later[0]
+
     def forget(self, start: int) -> None:
         """Remember nothing of what lies below an offset."""
         self.outcomes = {mark: offset for mark, offset in self.outcomes.items() if offset >= start}
         self.notes = {mark: offset for mark, offset in self.notes.items() if offset >= start}
         self.accepted = {mark: offset for mark, offset in self.accepted.items() if offset >= start}
+        for mark in list(self.later):
+            self.kept_first(mark, start)
         self.firsts = {mark: offset for mark, offset in self.firsts.items() if offset >= start}
         self.gone = {mark: offset for mark, offset in self.gone.items() if offset >= start}
         self.forgot_at = self.next_offset
@@ -107,14 +129,19 @@ class Tickets:
         """What the first note says of a request, of which `noted`, with its offset, was stored just now."""
         partition, mark = self._place(ticket_key(client_id, request_id))
         seen = self._seen.setdefault(partition, _Seen())
-        await self._catch_up(partition, seen)
+        if seen.next_offset <= noted[0]:  # else somebody has read past it
+            await self._catch_up(partition, seen)
         while seen.next_offset <= noted[0]:  # an engine may show it only once what is stored before it is committed
             await self._log.wait_for_appends(self._name, _WAIT_SECONDS)
             await self._catch_up(partition, seen)
         return noted[1] if seen.firsts.get(mark) == noted[0] else await self._first(partition, mark)
 
     async def _first(self, partition: int, mark: bytes) -> FirstSent | None:
-        record = await self._at(partition, self._seen[partition].firsts.get(mark))
+        seen = self._seen[partition]
+        record = await self._at(partition, seen.firsts.get(mark))
+        if record is None and mark in seen.firsts:  # retention has taken it, but there may be others
+            start = (await self._log.bounds(self._name))[partition].start
+            record = await self._at(partition, seen.kept_first(mark, start))
         return None if record is None else read_first_sent(record[4] or b"")
 
     async def versions(self, client_id: str, request_ids: Iterable[str]) -> dict[str, int]:
@@ -156,7 +183,7 @@ class Tickets:
                 elif kind == ACCEPTED:
                     seen.accepted[_mark(key.removesuffix(ACCEPTED_SUFFIX))] = offset
                 elif kind == FIRST_SENT:
-                    seen.firsts.setdefault(_mark(request_of_note(key)), offset)
+                    seen.note_first(_mark(request_of_note(key)), offset)
                 elif key.endswith(GONE_SUFFIX):
                     seen.gone[_mark(key.removesuffix(GONE_SUFFIX))] = offset
                 else:

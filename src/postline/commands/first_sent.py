@@ -29,23 +29,28 @@ class FirstSent(msgspec.Struct, frozen=True, kw_only=True):
     #: The command's wire name, and the id of the schema that it was written under; 0 without one.
     command: str
     schema_id: int = 0
-    key: bytes
+    key: bytes = b""
     #: b"" where the value has nothing that is the same in every process, so that it is not compared.
     value: bytes = b""
     #: "" on a topic without priorities.
     priority: str = ""
     sent_ms: int
+    #: Of what was asked for somebody behind this client, a digest of all of it, which is compared instead; else b"".
+    fingerprint: bytes = b""
+    #: Under which ids events are stored, in their order.
+    ids: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, command: Any, append: Append, route: Route) -> FirstSent:
-        """What is noted of a command that is to be sent."""
+    def of(cls, command: Any, append: Append, route: Route, fingerprint: bytes = b"") -> FirstSent:
+        """What is noted of a command that is to be sent; its content is told by the fingerprint if there is one."""
         return cls(
             command=route.type_name,
             schema_id=route.schema_id,
             key=_digest(b"-" if append.key is None else b"+" + append.key),
-            value=_digest_of(command),
+            value=b"" if fingerprint else _digest_of(command),
             priority=route.priority,
             sent_ms=append.envelope.time_ms,
+            fingerprint=fingerprint,
         )
 
     def require_same(self, again: FirstSent, request: tuple[str, str], former_names: tuple[str, ...]) -> None:
@@ -53,8 +58,12 @@ class FirstSent(msgspec.Struct, frozen=True, kw_only=True):
 
         Values that two versions of the contract wrote are not compared: a repetition may come from a newer client.
         """
+        if self.fingerprint and self.fingerprint == again.fingerprint:
+            return
         if self.command not in (again.command, *former_names):
             differs = ""
+        elif self.fingerprint and again.fingerprint:
+            differs = " with another body"
         elif self.key != again.key:
             differs = " with another key"
         elif self.schema_id == again.schema_id and self.value and again.value and self.value != again.value:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from postline.commands.finding import Tickets
-from postline.commands.first_sent import FirstSent, first_sent_record
+from postline.commands.first_notes import FirstNotes
+from postline.commands.first_sent import FirstSent
 from postline.commands.tickets import Outcome
 from postline.contracts.commands import CommandTopic
 from postline.contracts.priorities import NORMAL, priority_in
@@ -28,21 +29,24 @@ class Use(NamedTuple):
 class FirstUses:
     """Knows and notes what this client's ids were first used for, on one command topic. Event loop only.
 
-    A note is stored before its command, and read back: of several the first in the log counts, whoever stored it. So a
-    command whose id another one has is told before it is stored.
+    A note is stored before its command, so that a command whose id another one has is told before it is stored.
     """
 
     def __init__(self, topic: CommandTopic, kept: TopicSpec, around: tuple[Outlet, Log, Tickets]) -> None:
-        self._topic, self._kept = topic, kept
-        self._outlet, self._log, self._tickets = around
+        self._topic = topic
+        self._outlet, log, self._tickets = around
+        self._notes = FirstNotes(log, kept, self._tickets, self._outlet.service)
 
-    def use(self, command: Any, append: Append, priority: str | None) -> Use:
-        """A command as it is to be sent, whose record this is. Raises UsageError for a priority that it can't have."""
+    def use(self, command: Any, append: Append, priority: str | None, fingerprint: bytes = b"") -> Use:
+        """A command as it is to be sent, whose record this is. Raises UsageError for a priority that it can't have.
+
+        `fingerprint` tells it from others as whoever asked for it sees it; without one its content does.
+        """
         request_id = append.envelope.id
         asked = route = self._outlet.command_route(command, priority)
         if (said := priority_in(request_id)) in self._topic.commands.siblings:  # an id that was made for that one
             route = self._outlet.command_route(command, said)
-        return Use(request_id, FirstSent.of(command, append, route), asked.priority)
+        return Use(request_id, FirstSent.of(command, append, route, fingerprint), asked.priority)
 
     async def before(self, use: Use) -> tuple[FirstSent | None, Outcome | None]:
         """What the id was first used for, and the outcome of that; each None if nothing is known.
@@ -57,10 +61,9 @@ class FirstUses:
 
         Raises RequestIdReused if somebody noted another command meanwhile, and LogError.
         """
-        note = first_sent_record(self._kept, self._outlet.service, use.request_id, use.sent, self._outlet.fresh_id())
-        (offset,) = await self._log.append((note,))
-        first = await self._tickets.first_of(self._outlet.service, use.request_id, (offset, use.sent))
-        return self._same(first, use) or use.sent
+        first = await self._notes.first(use.request_id, use.sent, self._outlet.fresh_id())
+        self._same(first, use)
+        return first
 
     def other_priority(self, first: FirstSent, use: Use) -> str | None:
         """The priority that the command has to be sent with, since its first one was; None for the one asked for."""

@@ -8,6 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
+import msgspec
+
 from postline.clock import Clock
 from postline.commands.accepting import Accepted, Standing, accepted_record
 from postline.commands.finding import Tickets
@@ -148,20 +150,24 @@ class Requests:
         append = self._outlet.sent(command, request_id, expires_ms, leaves_ms, priority)
         return append, request_id is not None
 
-    async def accept(self, command: Any, request_id: str, accepted: Accepted, priority: str | None = None) -> None:
-        """Store a command for somebody behind this client, and the note of it, in one step.
+    async def accept(self, command: Any, request_id: str, accepted: Accepted, priority: str | None = None) -> Accepted:
+        """Store a command for somebody behind this client, and the note of it, in one step; the note as stored.
 
-        Durable when this returns. The reply carries the note's `callback_url`. Raises as `App.send`.
+        Durable when this returns. The reply carries the note's `callback_url`. A request that has a fingerprint may
+        come again: it is stored as it first came, be it to another process at this moment, and its note says when that
+        was. Raises RequestIdReused, with nothing stored, if that one had another fingerprint, and as `App.send`.
         """
         make = partial(self._made, command, request_id, (None, None))
         append, _ = make(priority)
-        if self._topic.commands.siblings:
-            use = self._uses.use(command, append, priority)
-            first, _ = await self._uses.before(use)
-            append = self._as_first(first or await self._uses.note(use), use, append, make)
+        if accepted.fingerprint:
+            use = self._uses.use(command, append, priority, accepted.fingerprint)
+            first = await self._uses.note(use)
+            append = self._as_first(first, use, append, make)
+            accepted = msgspec.structs.replace(accepted, accepted_ms=first.sent_ms)
         if accepted.callback_url:
             append.envelope.headers[CALLBACK] = accepted.callback_url
         await self._log.append((append, accepted_record(self._kept, self._outlet.service, request_id, accepted)))
+        return accepted
 
     async def standing(self, request_id: str) -> Standing:
         """All that the log says of a request now. Raises LogUnavailable."""

@@ -11,19 +11,21 @@ from hashlib import sha256
 import msgspec
 
 from postline.app import App
-from postline.commands import Acceptances, Accepted
+from postline.commands import Acceptances, Accepted, FirstSent
 from postline.contracts import Compaction, Topic
 from postline.contracts.relaying import CloudEvent
 from postline.errors import UsageError
 from postline.http.hosting import is_running
-from postline.http.idempotency import RequestName
+from postline.http.idempotency import IDEMPOTENCY_KEY, RequestName
+from postline.http.problems import Problem
 from postline.http.repeating import Repeating
-from postline.log.port import Append
 
 __all__ = ["KEPT", "EventKeys"]
 
 #: How long keys are remembered, unless settings say otherwise.
 KEPT = timedelta(days=7)
+#: What the note of the first request can hold of its events' ids: a quarter of a message, in whatever writing.
+_IDS_CHARACTERS_MAX = 256 << 10
 _TRACE = frozenset(("traceparent", "tracestate"))
 
 
@@ -62,23 +64,26 @@ class EventKeys:
     async def take(self, events: Sequence[CloudEvent], topic: str, principal: str, key: str) -> None:
         """Publish what comes under a key, unless it was before; durable when this returns.
 
-        Raises Problem (409, 422), and as `App.relay`.
+        Raises Problem (409, 413, 422), and as `App.relay`.
         """
-        route = f"POST /events/{topic}"
+        route, now, fingerprint = f"POST /events/{topic}", self._app.clock.now_ms(), _fingerprint(events)
+        ids = tuple(event.envelope.id for event in events)
+        if sum(map(len, ids)) > _IDS_CHARACTERS_MAX:
+            said = f"Their ids are over {_IDS_CHARACTERS_MAX:,} characters together: send fewer at once."
+            raise Problem(413, "too-large", f"Too many events under one {IDEMPOTENCY_KEY}", said)
         request_id = RequestName.keyed(principal, topic, route, key).request_id
-        accepted = Accepted(
-            command=route,
-            principal=principal,
-            fingerprint=_fingerprint(events),
-            accepted_ms=self._app.clock.now_ms(),
-        )
-        note = self._notes.record(request_id, accepted)
-        known, store = partial(self._notes.find, request_id), partial(self._stored, events, topic, note, accepted)
-        await self._repeating.accepted(request_id, accepted.fingerprint, known, store)
+        sent = FirstSent(command=route, sent_ms=now, fingerprint=fingerprint, ids=ids)
+        accepted = Accepted(command=route, principal=principal, fingerprint=fingerprint, accepted_ms=now)
 
-    async def _stored(self, events: Sequence[CloudEvent], topic: str, note: Append, accepted: Accepted) -> Accepted:
-        await self._app.relay(events, topic=topic, beside=(note,))
-        return accepted
+        async def store() -> Accepted:
+            note = self._notes.record(request_id, accepted)
+            await self._app.relaying().store(events, topic, (note,), renamed)
+            return accepted
+
+        async def renamed() -> Sequence[str]:
+            return (await self._notes.first(request_id, sent)).ids
+
+        await self._repeating.accepted(request_id, fingerprint, partial(self._notes.find, request_id), store)
 
 
 def _fingerprint(events: Sequence[CloudEvent]) -> bytes:

@@ -105,29 +105,29 @@ class Intake:
         async def known() -> Accepted | None:
             return (await arrival.requests.standing(request_id)).accepted
 
+        fingerprint = arrival.fingerprint()
         accepted = await self._repeating.accepted(
-            request_id, arrival.fingerprint, known, partial(self._stored, arrival)
+            request_id, fingerprint, known, partial(self._stored, arrival, fingerprint)
         )
         # It may have been answered before, to another process: so the ticket is looked up if it is waited for.
         return await self._answer(arrival, arrival.requests.ticket(request_id), accepted)
 
-    async def _stored(self, arrival: _Arrival) -> Accepted:
+    async def _stored(self, arrival: _Arrival, fingerprint: bytes = b"") -> Accepted:
         """Store the command; durable when this returns. Raises Problem for what its contract refuses."""
         require_sound(arrival.body)
         accepted = Accepted(
             command=arrival.exposed.spec.name,
             principal=arrival.principal,
-            fingerprint=arrival.fingerprint,
+            fingerprint=fingerprint,
             accepted_ms=arrival.requests.clock.now_ms(),
             callback_url=arrival.callback_url,
         )
         try:
             command = _read(arrival.exposed.reading, arrival.body)
             name, priority = arrival.name.request_id, arrival.priority
-            await self._app.accept(arrival.exposed.topic, command, name, accepted, priority)
+            return await self._app.accept(arrival.exposed.topic, command, name, accepted, priority)
         except ContractError as error:
             raise invalid(error) from error
-        return accepted
 
     def _wait_seconds(self, arrival: _Arrival) -> float:
         prefers = arrival.prefers
@@ -165,12 +165,12 @@ class _Arrival:
         self.request, self.exposed, self.requests = request, exposed, requests
         self.principal, self.name = principal, name
         self.body, self.callback_url = sent
-        # The same command with another callback is another request.
-        self.fingerprint = sha256(
-            self.body + (f"\n{self.callback_url}".encode() if self.callback_url else b"")
-        ).digest()
         self.priority = _priority(request.headers.getlist(PRIORITY_HEADER), exposed)
         self.prefers: Preferences = read_preferences(request.headers.getlist("prefer"))
+
+    def fingerprint(self) -> bytes:
+        """By which it is told from others; the same command with another callback is another request."""
+        return sha256(self.body + (f"\n{self.callback_url}".encode() if self.callback_url else b"")).digest()
 
 
 def _priority(values: Sequence[str], exposed: Exposed) -> str | None:

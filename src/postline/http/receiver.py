@@ -61,8 +61,8 @@ def receiver(
     and stops it in the end; mounted in another application, `async with receiver.running():` does both.
 
     202 once all of them are stored durably; a sender that hears anything else, or nothing, sends them again, and
-    repetitions are dropped by source and id. Under an `Idempotency-Key` they are not even stored again, whatever their
-    ids, for 7 days (the topic `<service>.intake`): other events under the same key are refused (422), and a
+    repetitions are dropped by source and id. Under an `Idempotency-Key` they are those of the first request, whatever
+    their ids, for 7 days (the topic `<service>.intake`): other events under the same key are refused (422), and a
     repetition while the first is being stored (409). Else none is stored, and problem details say why: 400 for what is
     no event, 408 for a body that takes longer than 30 s, 413 over `body_bytes_max` or a topic's limit, 422 for a type
     that no contract of the app declares or data that it refuses, 429 with `Retry-After` over the sender's `rate` (a

@@ -34,6 +34,7 @@ class Repeating:
     ) -> Accepted:
         """The note of the first request of this id: the one that is `known`, else what `store` has stored now.
 
+        Of two processes that store at once, `store` settles whose the first is, and gives its note to both.
         Raises Problem: 409 while another one is being stored here, 422 if the first one had another fingerprint.
         """
         if request_id in self._accepting:
@@ -47,7 +48,7 @@ class Repeating:
         self._accepting.add(request_id)
         try:
             accepted = await known() or await store()
-        except RequestIdReused as error:  # by one that another process accepts now
+        except RequestIdReused as error:  # by one that another process accepts now, or a killed one accepted
             raise self._reused() from error
         finally:
             self._accepting.discard(request_id)

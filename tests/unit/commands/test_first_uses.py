@@ -7,12 +7,13 @@ import pickle
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import Struct
 from pydantic import BaseModel
 
 from postline import App, CommandTopic, HandlerFault, RequestIdReused, Schemas
-from postline.commands import Accepted
+from postline.commands import Accepted, finding
 from postline.contracts import Partitioner
 from postline.testing import TestApp
 
@@ -157,15 +158,42 @@ async def test_an_id_that_was_made_belongs_to_its_command_once_that_is_answered(
         assert jobs.ran == [Do("a")]
 
 
-async def test_what_is_accepted_for_others_is_noted_where_there_are_priorities() -> None:
-    jobs = Jobs(Do, priorities={"high": 0, "normal": 0})
-    accepted = Accepted(command="jobs.Do", principal="eve")
+@pytest.mark.parametrize("priorities", [None, {"high": 0, "normal": 0}])
+async def test_what_is_accepted_for_others_is_the_first_with_its_fingerprint(priorities: dict[str, int] | None) -> None:
+    jobs = Jobs(Do) if priorities is None else Jobs(Do, priorities=priorities)
+    accepted = Accepted(command="jobs.Do", principal="eve", fingerprint=b"1")
     async with TestApp(jobs.worker, jobs.client) as t:
-        await jobs.client.accept(jobs.topic, Do("a"), "r-1", accepted, "high")
-        with pytest.raises(RequestIdReused):
-            await jobs.client.accept(jobs.topic, Do("b"), "r-1", accepted)
+        first = await jobs.client.accept(jobs.topic, Do("a"), "r-1", accepted, "high" if priorities else None)
+        await t.advance(seconds=5)
+        assert await jobs.client.accept(jobs.topic, Do("a"), "r-1", accepted) == first
+        with pytest.raises(RequestIdReused, match="with another body"):
+            await jobs.client.accept(jobs.topic, Do("b"), "r-1", msgspec.structs.replace(accepted, fingerprint=b"2"))
         await t.settle()
         assert jobs.ran == [Do("a")]
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_once_the_first_note_is_gone_the_next_one_is_the_first(
+    monkeypatch: pytest.MonkeyPatch, *, forgets: bool
+) -> None:
+    jobs = Jobs(Do, tickets_kept=timedelta(hours=1))
+
+    async def accepted_as(mark: bytes) -> None:
+        note = Accepted(command="jobs.Do", principal="eve", fingerprint=mark)
+        await jobs.client.accept(jobs.topic, Do("a"), "r-1", note)
+
+    async with TestApp(jobs.worker, jobs.client) as t:
+        await accepted_as(b"1")
+        with pytest.raises(RequestIdReused):
+            await accepted_as(b"2")
+        await t.advance(hours=3)
+        await t.log.run_maintenance()
+        await accepted_as(b"3")
+        if forgets:
+            monkeypatch.setattr(finding, "_FORGET_RECORDS", 0)
+        with pytest.raises(RequestIdReused):
+            await accepted_as(b"4")
+        await accepted_as(b"3")
 
 
 async def test_the_error_says_what_to_do_and_is_copied_whole() -> None:

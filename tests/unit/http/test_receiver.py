@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from postline import App, BackPressure, CommandTopic, Context, Schemas, Topic, UsageError
 from postline.errors import ContractError, EncodeError, LogFull
-from postline.http import CloudEvent, event_of, read_request, write_batch, write_request
+from postline.http import CloudEvent, event_keys, event_of, read_request, write_batch, write_request
 from postline.http.notifications import Webhooks, notifications
 from postline.http.receiver import receiver
 from postline.message import Envelope
@@ -458,6 +458,39 @@ async def test_a_repetition_of_what_was_stored_and_not_confirmed_does_nothing(
     assert (await service.post(*sent_anew(2))).status_code == 202
     await harness.settle()
     assert [envelope.id for _, envelope in service.handled] == ["fresh-1"]
+
+
+async def test_a_repetition_of_what_was_noted_alone_is_stored_under_the_first_one_s_ids(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    service, harness = shop
+    append, full = service.app.log.append, LogFull("Nothing more fits.", remedy="Make room.")
+
+    async def noting(appends: Any) -> list[int]:
+        if {each.topic for each in appends} != {"shop.intake"}:
+            raise full
+        return await append(appends)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service.app.log, "append", noting)
+        assert (await service.post(*sent_anew(1))).status_code == 503
+        assert (await service.post(*sent_anew(2, order="o-2"))).status_code == 422
+    assert (await service.post(*sent_anew(3))).status_code == 202
+    await harness.settle()
+    ((message, envelope),) = service.handled
+    assert (message.order, envelope.id, envelope.time_ms) == ("o-1", "fresh-1", 3)
+
+
+async def test_more_ids_than_the_note_of_a_key_can_hold_are_refused_and_the_key_is_not_used(
+    shop: tuple[Shop, TestApp], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(event_keys, "_IDS_CHARACTERS_MAX", 5)
+    service, harness = shop
+    refused = await service.post(*sent_many_under_the_key(2))
+    assert (refused.status_code, "send fewer at once" in refused.json()["detail"]) == (413, True)
+    assert (await service.post(*sent_many_under_the_key(1))).status_code == 202
+    await harness.settle()
+    assert len(service.handled) == 1
 
 
 async def test_keys_are_each_principal_s_own_and_each_path_s() -> None:
