@@ -9,7 +9,7 @@ import click
 
 from postline.app.advice import Advice, Standing, advice_on
 from postline.app.explaining import BreakerFacts, Facts, HandlerFacts, RetryFacts, SubscriptionFacts, facts_of
-from postline.cli.failures import NEGATIVE, OK
+from postline.cli.failures import NEGATIVE, OK, alarm
 from postline.cli.loading import load_apps
 from postline.cli.opening import Opened, settings_for, url_option, with_log
 from postline.cli.output import duration, emit_json, json_option, plain, wants_json
@@ -22,7 +22,7 @@ __all__ = ["command"]
 _EPILOG = """\b
 Examples:
   postline explain shop:app billing:app
-  postline explain shop:app --strict          in CI: exit code 1 if anything is doubtful
+  postline explain shop:app --strict          in CI: exit code 1 if anything is doubtful, a line for each on stderr
   postline explain shop:app --url kafka://broker:9092 --json | jq '.warnings'
 """
 
@@ -60,6 +60,8 @@ def command(targets: tuple[str, ...], strict: bool, declared: bool, as_json: boo
                 warnings=warnings,
             )
         )
+        for warning in warnings if strict else ():  # for whoever reads why a check of theirs failed
+            alarm(f"{_warned(warning)} fix: {plain(warning.remedy)}", "warning")
     else:
         _tell(facts, standings, warnings)
     return NEGATIVE if strict and warnings else OK
@@ -129,9 +131,13 @@ def _tell(facts: Facts, standings: dict[str, Standing], warnings: Sequence[Advic
         _say(f"schedule {schedule.name} of {schedule.service}: {schedule.rule}, missed runs: {schedule.missed}")
     _say("")
     for warning in warnings:
-        _say(f"warning [{warning.code}] {warning.about}: {warning.said}")
+        _say(f"warning {_warned(warning)}")
         _say(f"  fix: {warning.remedy}")
     _say(f"{len(warnings)} warning{'s' * (len(warnings) != 1)}" if warnings else "Nothing is doubtful.")
+
+
+def _warned(warning: Advice) -> str:
+    return plain(f"[{warning.code}] {warning.about}: {warning.said}")
 
 
 def _tell_subscription(each: SubscriptionFacts, standing: Standing | None) -> None:

@@ -168,7 +168,12 @@ def test_a_window_shorter_than_the_ladder_is_named(system: Project) -> None:
 
 
 def test_strict_fails_for_a_warning_and_passes_without(system: Project) -> None:
-    assert system.run("explain", "system_app:app", "--strict", "--json").code == 1
+    failed = system.run("explain", "system_app:app", "--strict", "--json")
+    assert failed.code == 1
+    lines = [line for line in failed.err.splitlines() if line.startswith("warning: [")]
+    assert [line.split("]")[0] for line in lines] == [f"warning: [{each['code']}" for each in failed.json["warnings"]]
+    assert all(" fix: " in line for line in lines)
+    assert "warning: [" not in system.run("explain", "system_app:app", "--json").err
     result = system.run("explain", "good_app:app", "--strict", "--json")
     assert (result.code, result.json["warnings"]) == (0, [])
 
