@@ -8,7 +8,8 @@ PostlineError
 │       ├── DecodeError      bytes that can't be read as the declared type
 │       └── MessageTooLarge  over the size limit
 ├── UsageError               a call in the wrong place or of the wrong shape
-│   └── RequestIdReused      a request id that another command has already
+│   ├── RequestIdReused      a request id that another command has already
+│   └── UnknownRecord        no such dead letter, or held record, of the subscription
 ├── LogError                 the durable log could not do what was asked
 │   ├── LogUnavailable       locked, unreachable, closed; asking again may help
 │   ├── BackPressure         the topic's bound is reached: nothing stored, publish again later
@@ -68,6 +69,7 @@ __all__ = [
     "SignatureRefused",
     "SubscriptionConflict",
     "TopicMismatch",
+    "UnknownRecord",
     "UnknownSubscription",
     "UnknownTopic",
     "UsageError",
@@ -138,6 +140,10 @@ class RequestIdReused(UsageError):
     def __reduce__(self) -> tuple[object, ...]:
         """Copied and pickled whole."""
         return partial(RequestIdReused, remedy=self.remedy, request_id=self.request_id), (self.message,)
+
+
+class UnknownRecord(UsageError):
+    """A record that is asked about is no dead letter, or is not held, now: perhaps it has ended meanwhile."""
 
 
 class LogError(PostlineError):

@@ -19,7 +19,7 @@ from postline.cli.output import json_option, wants_json
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.cli.selecting import Chosen, selection_options
 from postline.contracts import MessageContract
-from postline.errors import UsageError
+from postline.errors import UnknownRecord, UsageError
 from postline.monitor import Letter, RecordId, Selection
 from postline.operations import Disposed, Editing, Pace, with_changes
 
@@ -249,7 +249,7 @@ async def _edit(
     info = await opened.monitor.info(name)
     letters = [page[0] async for page in opened.monitor.letters.pages(info, Selection(records=(wanted,)))]
     if not letters:
-        raise UsageError(
+        raise UnknownRecord(
             f"Subscription {name!r} has no dead letter {wanted}.",
             remedy="`postline dlq list` shows what there is; it may have been redriven or discarded meanwhile.",
         )

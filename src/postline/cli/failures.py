@@ -6,7 +6,15 @@ import os
 
 import click
 
-from postline.errors import ContractError, LogError, PostlineError, PublishTimeout, SettingsError, UsageError
+from postline.errors import (
+    ContractError,
+    LogError,
+    PostlineError,
+    PublishTimeout,
+    SettingsError,
+    UnknownRecord,
+    UsageError,
+)
 from postline.registry import IncompatibleSchema
 
 __all__ = ["FAILED", "INTERRUPTED", "LOG", "NEGATIVE", "OK", "USAGE", "alarm", "colors", "exit_code_of", "show_error"]
@@ -27,7 +35,7 @@ INTERRUPTED = 130
 def exit_code_of(error: PostlineError) -> int:
     """The exit code that an error ends the program with."""
     match error:
-        case IncompatibleSchema():
+        case IncompatibleSchema() | UnknownRecord():
             return NEGATIVE
         case UsageError() | SettingsError() | ContractError():
             return USAGE

@@ -9,7 +9,7 @@ from itertools import groupby, islice
 
 import msgspec
 
-from postline.errors import UsageError
+from postline.errors import UnknownRecord, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT
 from postline.monitor import Letter, RecordId
 from postline.operations.asking import Asking, Request
@@ -248,7 +248,7 @@ class DeadLetterActs(Asking):
             found[partition] = there
             missing += [str(RecordId(partition, offset)) for offset in offsets if offset not in there]
         if missing:
-            raise UsageError(
+            raise UnknownRecord(
                 f"Subscription {subscription!r} has no {what} {', '.join(missing)}.",
                 remedy="`postline dlq list` and `subscriptions show` tell what there is; it may have ended meanwhile.",
             )
