@@ -19,6 +19,7 @@ from postline.cli.output import json_option, wants_json
 from postline.cli.requests import Answer, await_owner, tell, wait_option
 from postline.cli.selecting import Chosen, selection_options
 from postline.contracts import MessageContract
+from postline.contracts.json_documents import require_unique_keys
 from postline.errors import UnknownRecord, UsageError
 from postline.monitor import Letter, RecordId, Selection
 from postline.operations import Disposed, Editing, Pace, with_changes
@@ -278,6 +279,8 @@ def _contract(target: str, type_name: str) -> MessageContract:
 
 def _changed(content: Any, said: _Change, *, hides: bool) -> Any:
     if said.sets:
+        for each in said.sets:
+            require_unique_keys(each.partition("=")[2])
         return with_changes(content, said.sets)
     if said.from_stdin:
         return _read(sys.stdin.buffer.read())
@@ -293,6 +296,7 @@ def _changed(content: Any, said: _Change, *, hides: bool) -> Any:
 
 
 def _read(text: bytes) -> Any:
+    require_unique_keys(text)
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ import msgspec
 
 from postline.cli.opening import Opened
 from postline.cli.times import parse_time_ms
+from postline.contracts.json_documents import require_unique_keys
 from postline.contracts.rules import Rule
 from postline.errors import UsageError
 from postline.monitor import RecordId, Selection
@@ -46,7 +47,7 @@ class Chosen(NamedTuple):
             )
 
     def selection(self, opened: Opened, *, not_of_run: str = "") -> Selection:
-        """The same for the read model. Raises UsageError, ContractError for a rule that is none."""
+        """The same for the read model. Raises UsageError, ContractError for a rule that is none or ambiguous."""
         now_ms = opened.clock.now_ms()
         return Selection(
             records=tuple(sorted({RecordId.parse(text) for text in self.records})),
@@ -61,6 +62,7 @@ class Chosen(NamedTuple):
 
 
 def _rule(text: str) -> Rule:
+    require_unique_keys(text)
     try:
         data = msgspec.json.decode(text)
     except msgspec.DecodeError as error:

@@ -221,6 +221,20 @@ def test_an_edit_is_checked_kept_and_redriven(broken: Project) -> None:
     assert broken.run("dlq", "edit", "billing", letter, "--set", "total=3", *by).code == 1
 
 
+def test_an_edit_with_a_key_twice_is_refused(broken: Project) -> None:
+    letter = str(_letter(broken)["id"])
+    because = ("--reason", "it was negative")
+    twice = '{"order_id": "0", "customer": "ann", "total": 1, "total": 2}'
+    for refused in (
+        broken.run("dlq", "edit", "billing", letter, "--stdin", *because, given=twice),
+        broken.run("dlq", "edit", "billing", letter, "--set", 'total={"a": 1, "a": 2}', *because),
+    ):
+        assert (refused.code, refused.out) == (2, "")
+        assert "twice in one object" in refused.err
+    assert _letter(broken)["edited"] is False
+    assert broken.run("dlq", "list", "--where", '{"field": "total", "gt": 1, "gt": 0}').code == 2
+
+
 def test_a_kept_edit_is_shown_with_its_author_and_the_original(broken: Project) -> None:
     letter = str(_letter(broken)["id"])
     broken.run(
