@@ -28,7 +28,10 @@ __all__ = ["discard", "edit", "export", "redrive"]
 
 _RECORDS_TOLD = 1_000
 
-_rate_option = click.option("--rate", type=float, metavar="N", help="At most so many a second.")
+#: Slower than that it would look like a command that hangs.
+_RATE_MIN = 0.01
+
+_rate_option = click.option("--rate", type=float, metavar="N", help=f"At most so many a second; {_RATE_MIN:g} or more.")
 _limit_option = click.option("--limit", type=int, metavar="N", help="At most so many, the first.")
 
 
@@ -97,6 +100,12 @@ def discard(name: str, chosen: Chosen, reason: str, as_json: bool | None, url: s
 
 
 def _pace(rate: float | None, limit: int | None, wait_seconds: float) -> Pace:
+    """How fast and how many. Raises UsageError for a rate or limit that can't be kept."""
+    if rate is not None and not rate >= _RATE_MIN:
+        raise UsageError(
+            f"--rate {rate:g} is below the slowest that there is, {_RATE_MIN:g} a second.",
+            remedy=f"Give {_RATE_MIN:g} or more; or redrive or discard some now, by --limit, and go on later.",
+        )
     return Pace(rate=rate, limit=limit, wait_seconds=wait_seconds)
 
 

@@ -69,6 +69,17 @@ def test_an_id_that_names_nothing_is_a_no(broken: Project, asked: list[str]) -> 
     assert "fix: " in result.err
 
 
+@pytest.mark.parametrize("rate", ["1e-300", "0.009", "0", "-1", "nan"])
+@pytest.mark.parametrize("asked", [["redrive"], ["discard", "--reason", "a test"]])
+def test_a_rate_that_would_hang_is_refused(broken: Project, asked: list[str], rate: str) -> None:
+    before = outcomes(broken)
+    result = broken.run("dlq", *asked, "billing", "--all", "--rate", rate)
+    assert (result.code, result.out) == (2, "")
+    assert "Give 0.01 or more" in result.err
+    broken.handle_all()
+    assert outcomes(broken) == before
+
+
 def test_a_discard_needs_a_reason_and_lets_the_key_flow(broken: Project) -> None:
     letter = broken.run("dlq", "list").json[0]["dead_letters"][0]["id"]
     without = broken.run("dlq", "discard", "billing", letter)
