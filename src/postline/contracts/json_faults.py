@@ -99,6 +99,7 @@ def _inside(value: Any, back: Any, path: str) -> _Pairs:
             # They come back in another order.
             other = next((each for each in back if not isinstance(each, float)), 0)
             yield from ((each, other if math.isfinite(each) else None, path) for each in _floats(value))
+            yield from ((each, each, path) for each in value if isinstance(each, Decimal))
         case _ if type(value) is type(back):
             for name in _field_names(value):
                 yield getattr(value, name, None), getattr(back, name, None), f"{path}.{name}"

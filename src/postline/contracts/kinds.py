@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from postline.contracts.discretion import Telling, discreet_place, telling_of
+from postline.contracts.finiteness import finite_reader, types_in
 from postline.contracts.json_faults import loss_in, no_number_in, reading_fault, text_fault, zoneless_in
 from postline.contracts.json_paths import with_keys
 from postline.contracts.msgspec_unions import refuse_unsafe_unions
@@ -135,7 +136,7 @@ def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost | None]:
     refuse_unsafe_unions(cls, name)
     try:
         decoder = msgspec.json.Decoder(cls)
-        nodes = list(_nodes(msgspec.inspect.type_info(cls), set()))
+        nodes = list(types_in(msgspec.inspect.type_info(cls)))
     except NameError as error:
         raise ContractError(
             f"{name} has a field of a type that isn't defined there: {error}.",
@@ -152,20 +153,7 @@ def _msgspec(cls: Any, name: str) -> tuple[_Writer, _Reader, _LooksLost | None]:
             f"{name} has a field of type {foreign.__qualname__}, which can't be written inside it.",
             remedy="Use a Struct or a dataclass there, or make the whole message a pydantic model.",
         )
-    return _ENCODER.encode, decoder.decode, _losing(nodes)
-
-
-def _nodes(node: object, seen: set[int]) -> Iterator[msgspec.inspect.Type]:
-    """Every type in a type."""
-    if isinstance(node, tuple):
-        for each in node:
-            yield from _nodes(each, seen)
-    elif isinstance(node, msgspec.inspect.Type | msgspec.inspect.Field) and id(node) not in seen:
-        seen.add(id(node))  # types may contain themselves
-        if isinstance(node, msgspec.inspect.Type):
-            yield node
-        for name in node.__struct_fields__:
-            yield from _nodes(getattr(node, name), seen)
+    return _ENCODER.encode, finite_reader(cls, decoder.decode), _losing(nodes)
 
 
 def _losing(nodes: list[msgspec.inspect.Type]) -> _LooksLost | None:
@@ -202,7 +190,7 @@ def _has_moments(cls: Any) -> bool:
 
         zones = [part.get("tz_constraint") for part in parts_of(cls.__pydantic_core_schema__) if _is_datetime(part)]
         return bool(zones) and "naive" not in zones
-    nodes = _nodes(msgspec.inspect.type_info(cls), set())
+    nodes = types_in(msgspec.inspect.type_info(cls))
     told = [each.tz for each in nodes if isinstance(each, msgspec.inspect.DateTimeType)]
     return bool(told) and False not in told
 

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Raw
 
 from postline.contracts.compatibility import breaks
+from postline.contracts.finiteness import finite_reader
 from postline.contracts.kinds import Kind
 from postline.contracts.resolution_pairs import Pairs
 from postline.contracts.resolution_rewriting import rewriter
@@ -49,7 +50,8 @@ def resolver(cls: Any, name: str, reader: Schema, writer: Schema) -> Callable[[b
 
 def _quick(cls: Any, pairs: Pairs) -> Callable[[bytes], Any] | None:
     if not hasattr(cls, "__pydantic_validator__"):
-        return shadow_decoder(cls, pairs)
+        decode = shadow_decoder(cls, pairs)
+        return None if decode is None else finite_reader(cls, decode)
     from postline.contracts.resolution_pydantic import model_decoder
 
     return model_decoder(cls, pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import inf, nan
 from typing import Any
@@ -18,6 +18,7 @@ from postline.contracts import Schemas
 from postline.contracts.cloudevents_http import read_events
 from postline.contracts.formats import FormatName, format_named
 from postline.contracts.frame import framed
+from postline.contracts.kinds import Kind
 from postline.contracts.reading import Reading
 from postline.errors import ContractError, DecodeError, EncodeError
 from postline.log.port import SCHEMA_ID_SHIFT, Append
@@ -401,6 +402,94 @@ def test_keys_of_another_type_and_decimals_without_end_are_refused(
         reading(format, cls).codec.encode(make(**wrong))
     fine = cls(notes={"NaN": 1}, price=Decimal("-1.50"))
     assert reading(format, cls).codec.decode(reading(format, cls).codec.encode(fine)) == fine
+
+
+class Priced(Struct):
+    price: Decimal = Decimal(0)
+    others: list[Decimal] = []
+    by_price: dict[Decimal, str] = {}
+    some: set[Decimal] = set()
+    text: str = ""
+
+
+@dataclass
+class PricedToo:
+    price: Decimal = Decimal(0)
+    others: list[Decimal] = field(default_factory=list)
+    by_price: dict[Decimal, str] = field(default_factory=dict)
+    some: set[Decimal] = field(default_factory=set)
+    text: str = ""
+
+
+class PricedModel(pydantic.BaseModel):
+    price: Decimal = Decimal(0)
+    others: list[Decimal] = []
+    by_price: dict[Decimal, str] = {}
+    some: set[Decimal] = set()
+    text: str = ""
+
+
+class PricedFreely(pydantic.BaseModel):
+    price: Decimal = pydantic.Field(allow_inf_nan=True)
+
+
+@pytest.mark.parametrize("said", ["NaN", "nan", "Infinity", "-inf", "\\u004eaN", "i\\u006ef"])
+@pytest.mark.parametrize("cls", [Priced, PricedToo, PricedModel])
+@pytest.mark.parametrize(
+    "place", ['"price":"{}"', '"others":["1","{}"]', '"by_price":{{"{}":"x"}}', '"some":["{}"]'], ids=str
+)
+def test_text_that_decimals_take_for_no_number_is_refused_with_its_path(cls: Any, place: str, said: str) -> None:
+    name = place.partition(":")[0].strip('"')
+    with pytest.raises(DecodeError, match=rf"(?i)finite.*`\$\.{name}"):
+        Kind(cls).read(f"{{{place.format(said)}}}".encode())
+
+
+@pytest.mark.parametrize("said", ["sNaN", "-NAN123"])
+@pytest.mark.parametrize("cls", [Priced, PricedToo, PricedModel])
+@pytest.mark.parametrize("place", ['"price":"{}"', '"by_price":{{"{}":"x"}}', '"some":["{}"]'], ids=str)
+def test_odd_ways_to_say_no_number_are_refused_too(cls: Any, place: str, said: str) -> None:
+    with pytest.raises(DecodeError):
+        Kind(cls).read(f"{{{place.format(said)}}}".encode())
+
+
+@pytest.mark.parametrize("cls", [Priced, PricedToo, PricedModel])
+def test_text_that_only_looks_like_no_number_is_read(cls: Any) -> None:
+    found = Kind(cls).read(b'{"price":"1e3","text":"Nan\\u0041 of Infinity Inc.","by_price":{"2":"NaN"}}')
+    assert (found.price, found.text, found.by_price) == (1000, "NanA of Infinity Inc.", {Decimal(2): "NaN"})
+
+
+class Leaf(Struct, tag=True):
+    price: Decimal
+
+
+class Branch(Struct, tag=True):
+    of: Leaf | Branch | None
+    pairs: tuple[int, Decimal] = (0, Decimal(0))
+    plain: tuple[Decimal, ...] = ()
+    maybe: Decimal | None = None
+    named: dict[str, frozenset[Decimal] | int] = {}
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ('"of":{"type":"Branch","of":{"type":"Leaf","price":"inf"}}', "$.of.of.price"),
+        ('"of":null,"pairs":[0,"inf"]', "$.pairs[1]"),
+        ('"of":null,"plain":["1","inf"]', "$.plain[1]"),
+        ('"of":null,"maybe":"inf"', "$.maybe"),
+        ('"of":null,"named":{"a":3,"b":["1","inf"]}', "$.named['b']"),
+    ],
+    ids=str,
+)
+def test_no_number_is_refused_wherever_it_stands(place: str, path: str) -> None:
+    with pytest.raises(DecodeError) as refused:
+        Kind(Branch).read(f'{{"type":"Branch",{place}}}'.encode())
+    assert refused.value.message.endswith(f"Infinity is no finite number - at `{path}`.")
+    assert Kind(Branch).read(f'{{"type":"Branch",{place}}}'.replace("inf", "2").encode())
+
+
+def test_a_contract_that_allows_for_it_reads_decimals_that_are_no_numbers() -> None:
+    assert Kind(PricedFreely).read(b'{"price":"-Infinity"}').price == Decimal("-Infinity")
 
 
 @pytest.mark.parametrize(

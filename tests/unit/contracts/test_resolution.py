@@ -52,6 +52,12 @@ def test_a_renamed_field_is_found_under_its_old_name_and_numbers_are_widened() -
     assert read(Order, RenamedOrder, Order("1", 7, [Line("a", 2)])) == RenamedOrder("1", Decimal(7), [Line("a", 2)])
 
 
+def test_what_another_version_wrote_has_no_decimal_that_is_no_number_either() -> None:
+    decode = resolver(RenamedOrder, "o", schema_of(RenamedOrder, name="n"), schema_of(Order, name="o"))
+    with pytest.raises(msgspec.ValidationError, match=r"NaN is no finite number - at `\$\.total`"):
+        decode(b'{"id":"1","amount":"NaN"}')
+
+
 class RenamedLine(Struct, kw_only=True, frozen=True):
     article: Annotated[str, was("sku", "item")]
     number: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import httpx
@@ -68,6 +69,21 @@ async def test_faults_are_named_by_json_pointers() -> None:
         assert answer.json()["errors"] == [{"pointer": "#/amount", "detail": "Expected `int`, got `str`"}]
         missing = await web.http.post(TRANSFER, json={"source": "anna", "amount": 1})
         assert [each["pointer"] for each in missing.json()["errors"]] == ["#/target"]
+
+
+async def test_a_decimal_that_is_no_number_is_refused_with_its_pointer() -> None:
+    topic = CommandTopic("tills", owner="tills")
+
+    @topic.command("tills.Pay")
+    class Pay(Struct):
+        amount: Decimal
+
+    app = App("tills", owns=[topic])
+    async with TestApp(app):
+        transport = httpx.ASGITransport(gateway(app))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as web:
+            refused = await web.post("/commands/tills.Pay", json={"amount": "NaN"})
+            assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "#/amount")
 
 
 async def test_faults_within_lists_of_structs_and_of_pydantic_models_have_pointers_too() -> None:
