@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -33,6 +36,19 @@ def test_the_code_of_a_page_runs_and_proves_itself(page, tmp_path):
     tests = run_page(page, tmp_path)
     silent = page.path.parent.name != "howto" or page.path.name in PROVED_ELSEWHERE
     assert tests or silent or not page.python, "a how-to page's code ends in a test"
+
+
+def test_what_the_runbook_publishes_can_be_typed_along(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "trouble.py", tmp_path)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE | re.DOTALL)
+    typed = [block for block in blocks if "postline publish" in block]
+    around = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    answers = [
+        subprocess.run(["sh", "-c", block], check=True, cwd=tmp_path, env=around, stdout=subprocess.PIPE).stdout
+        for block in typed
+    ]
+    assert [json.loads(each)["published"] for each in answers] == [20, 3, 20]
+    assert {each.name for each in tmp_path.iterdir()} >= {"backend-away", "hang"}
 
 
 def test_the_commands_of_a_page_exist(page):
