@@ -274,11 +274,12 @@ class Running:
 
     def plan_named(self, name: str) -> Plan:
         """The plan of this full name. Raises UsageError if the app has none, SettingsError as `checked_plans`."""
-        for plan in self.checked_plans():
-            if plan.name == name:
-                return plan
+        plans = {plan.name: plan for plan in self.checked_plans()}
+        if name in plans:
+            return plans[name]
         raise UsageError(
-            f"App {self._app.name!r} has no subscription {name!r}.", remedy="Name the app that serves it: module:app."
+            f"App {self._app.name!r} has no subscription {name!r}; it has {', '.join(sorted(plans)) or 'none'}.",
+            remedy="Name one of these, or the app that serves it: module:app.",
         )
 
     def _plan(self, subscription: Subscription) -> Plan:

@@ -57,7 +57,7 @@ def command(name: str, target: str, as_json: bool | None, url: str | None, yes: 
     app = load_app(target)
 
     async def work(opened: Opened) -> Replayed:
-        full = await opened.subscription_name(name)
+        full = await _full_name(opened, name)
         shadow = f"{full}{REPLAY_INFIX}{said['shadow']}"
         begun = [each.created_ms for each in await opened.log.subscriptions() if each.name == shadow]
         # One that goes on ends where it was to end at first.
@@ -72,6 +72,12 @@ def command(name: str, target: str, as_json: bool | None, url: str | None, yes: 
     else:
         _show(found)
     return NEGATIVE if found.outcomes.get("dead-lettered") else OK
+
+
+async def _full_name(opened: Opened, name: str) -> str:
+    """The full name that is meant, also of one that no worker has begun yet: the app knows it."""
+    found, inside = await opened.subscription_name(name), opened.settings.full_name("")
+    return found if found.startswith(inside) else inside + found
 
 
 def _meant(name: str, said: dict[str, Any], now_ms: int) -> tuple[int | None, Stretch]:

@@ -50,6 +50,22 @@ def test_the_same_command_again_finds_nothing_left_to_do(shop: Project) -> None:
     assert first == second
 
 
+def test_what_no_worker_has_begun_yet_is_replayed_in_a_namespace_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTLINE_NAMESPACE", "eu")
+    absent = project.run(*BILLING, "--yes", "--url", "sqlite:///log.db")
+    assert absent.code == 3
+    order = '{"customer": "ann", "total": 1}'
+    assert project.run("publish", "shop.orders", "shop.OrderPlaced", "--app", "app.py", given=order).code == 0
+    for name in ("billing", "eu.billing"):
+        found = project.run("replay", name, *BILLING[2:], "--yes", "--json")
+        assert (found.code, found.json["shadow"], found.json["passed"]) == (0, "eu.billing.replay.1", 1)
+    wrong = project.run("replay", "billings", *BILLING[2:], "--yes")
+    assert wrong.code == 2
+    assert "has no subscription 'eu.billings'; it has eu.billing" in wrong.err
+
+
 @pytest.mark.parametrize("other", [("--key", "ann"), ("--until", "1s"), ("--publish",)], ids=lambda each: each[0])
 def test_a_shadow_that_replayed_something_else_is_no_answer(shop: Project, other: tuple[str, ...]) -> None:
     (shop.folder / "mended").touch()
