@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.subprocess import Process
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import msgspec
@@ -24,7 +26,7 @@ Asking = Callable[[str, str, int], Awaitable[httpx.Response]]
 
 
 class Race:
-    """Two gateways on one file, each killed a few times; and clients who use each key twice, at both at once."""
+    """Two gateways on one log, each killed a few times; and clients who use each key twice, at both at once."""
 
     def __init__(self, folder: Path, served: str) -> None:
         self.folder, self.served = folder, served
@@ -35,12 +37,16 @@ class Race:
     async def run_gateway(self, place: int) -> None:
         """It dies once it has noted so many keys, each time in the midst of one; the last one stays."""
         for kill in range(KILLS):
-            dies = str(3 + 2 * kill + place)
-            async with serving(self.folder, self.served, DIES_AFTER_NOTES=dies) as (process, self.urls[place]):
+            async with self.serving(place, 3 + 2 * kill + place) as (process, self.urls[place]):
                 await process.wait()
             self.kills += 1
-        async with serving(self.folder, self.served) as (_, self.urls[place]):
+        async with self.serving(place, 0) as (_, self.urls[place]):
             await asyncio.Event().wait()
+
+    def serving(self, place: int, dies: int) -> AbstractAsyncContextManager[tuple[Process, str]]:
+        """The gateway as a process, which dies after so many notes; after 0 never."""
+        around = {"POSTLINE_INSTANCE": f"web-{place}", "DIES_AFTER_NOTES": str(dies)}
+        return serving(self.folder, self.served, port=0, **around)
 
     async def use(self, key: str, ask: Asking) -> list[httpx.Response]:
         """Both clients of a key, at once."""
@@ -78,6 +84,18 @@ class Race:
         return told
 
 
+@pytest.fixture(params=["sqlite", pytest.param("kafka-1", marks=pytest.mark.brokers)])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the shop, whose processes have a log of their own."""
+    url = f"sqlite:///{tmp_path}/postline.db"
+    if request.param == "kafka-1":
+        url = f"{request.getfixturevalue('kafka_one').url}?create_topics=true&cache_dir={tmp_path}/cache"
+        monkeypatch.setenv("POSTLINE_NAMESPACE", f"race-{uuid4().hex[:8]}")
+    monkeypatch.setenv("POSTLINE_URL", url)
+    (tmp_path / "shop.py").write_text(SHOP)
+    return tmp_path
+
+
 async def transfer(url: str, key: str, place: int) -> httpx.Response:
     """The two clients of a key want something else."""
     async with httpx.AsyncClient(base_url=url, timeout=30) as web:
@@ -86,12 +104,13 @@ async def transfer(url: str, key: str, place: int) -> httpx.Response:
         return await web.post("/commands/ledger.Transfer", json=body, headers=headers)
 
 
-async def stored(folder: Path) -> list[tuple[str, str, Any]]:
+async def stored() -> list[tuple[str, str, Any]]:
     """Of each balance that was told: the request, the id, and what it says."""
-    environment = open_environment(f"sqlite:///{folder}/postline.db")
+    environment = open_environment()
     await environment.log.start()
     try:
-        records = [record for _, record in await all_records(environment.log, "ledger.balances")]
+        topic = environment.settings.full_name("ledger.balances")
+        records = [record for _, record in await all_records(environment.log, topic)]
         envelopes = [environment.log.envelope(record) for record in records]
     finally:
         await environment.log.close()
@@ -102,15 +121,14 @@ async def stored(folder: Path) -> list[tuple[str, str, Any]]:
 
 
 @pytest.mark.slow
-async def test_of_two_bodies_under_each_key_one_is_run_through_kills_between_note_and_command(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(SHOP)
-    service = await process_of(tmp_path, "run", "shop:service")
-    race = Race(tmp_path, "shop:app")
+async def test_of_two_bodies_under_each_key_one_is_run_through_kills_between_note_and_command(place: Path) -> None:
+    service = await process_of(place, "run", "shop:service")
+    race = Race(place, "shop:app")
     try:
         told = await race.run(transfer)
         accepted = {key: next(n for n in range(2) if pair[n].status_code == 202) for key, pair in told.items()}
         assert {tuple(sorted(each.status_code for each in pair)) for pair in told.values()} == {(202, 422)}
-        while len(ran := await stored(tmp_path)) < len(told):
+        while len(ran := await stored()) < len(told):
             await asyncio.sleep(0.01)
     finally:
         service.terminate()
@@ -121,11 +139,10 @@ async def test_of_two_bodies_under_each_key_one_is_run_through_kills_between_not
 
 
 @pytest.mark.slow
-async def test_fresh_ids_under_each_key_are_one_event_through_kills_between_note_and_event(tmp_path: Path) -> None:
-    (tmp_path / "shop.py").write_text(SHOP)
-    race = Race(tmp_path, "shop:events")
+async def test_fresh_ids_under_each_key_are_one_event_through_kills_between_note_and_event(place: Path) -> None:
+    race = Race(place, "shop:events")
 
-    async def sold(url: str, key: str, place: int) -> httpx.Response:
+    async def sold(url: str, key: str, _: int) -> httpx.Response:
         headers = {
             "Ce-Specversion": "1.0",
             "Ce-Id": f"{race.attempts}",
@@ -137,11 +154,11 @@ async def test_fresh_ids_under_each_key_are_one_event_through_kills_between_note
             body = {"source": key, "balance": 1}
             return await web.post("/events/ledger.balances", json=body, headers=headers)
 
-    async with serving(tmp_path, "shop:service", "--consume"):  # owns the topic
+    async with serving(place, "shop:service", "--consume"):  # owns the topic
         told = await race.run(sold)
     assert {each.status_code for pair in told.values() for each in pair} == {202}
     ids: defaultdict[str, set[str]] = defaultdict(set)
-    for _, event_id, body in await stored(tmp_path):
+    for _, event_id, body in await stored():
         ids[body["source"]].add(event_id)
     assert {len(each) for each in ids.values()} == {1}
     assert ids.keys() == told.keys()
