@@ -44,8 +44,8 @@ class Race:
             await asyncio.Event().wait()
 
     def serving(self, place: int, dies: int) -> AbstractAsyncContextManager[tuple[Process, str]]:
-        """The gateway as a process, which dies after so many notes; after 0 never."""
-        around = {"POSTLINE_INSTANCE": f"web-{place}", "DIES_AFTER_NOTES": str(dies)}
+        """The gateway as a process: it meets the other one at each key, and dies after so many notes (0: never)."""
+        around = {"POSTLINE_INSTANCE": f"web-{place}", "MEETS": "1", "DIES_AFTER_NOTES": str(dies)}
         return serving(self.folder, self.served, port=0, **around)
 
     async def use(self, key: str, ask: Asking) -> list[httpx.Response]:

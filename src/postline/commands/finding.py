@@ -21,7 +21,8 @@ _PAGE_RECORDS = 1_000
 #: After so many records it looks for what retention has taken.
 _FORGET_RECORDS = 50_000
 _PAGE_BYTES = 8 << 20
-_WAIT_SECONDS = 1.0
+#: What is waited for is stored, and shown once transactions before it end; others who wait may be told in our stead.
+_WAIT_SECONDS = 0.05
 
 
 class _Seen:
