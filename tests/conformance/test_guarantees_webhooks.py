@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 import pytest
@@ -14,8 +16,8 @@ from postline.http.calling import Answer
 from postline.http.notifications import Webhooks, notifications
 from postline.http.signing import Secret
 from postline.http.webhooks import Endpoint, notify
-from tests.conformance.apps import ORDERS, World, eventually, orders
-from tests.conformance.harness import Engine
+from tests.conformance.apps import ORDERS, World, all_records, eventually, orders
+from tests.conformance.harness import Engine, Unsupported
 
 SECRET = Secret(b"c" * 32)
 WANTED = {"url": "https://partner.example/", "topic": "shop.orders"}
@@ -113,3 +115,47 @@ async def test_a_webhook_made_over_http_is_served_by_another_process_after_a_dea
         assert set(partner.came) == {(order.customer, order.number) for order in orders(24)}
         assert all(len(set(ids)) == 1 for ids in partner.came.values())
         await front.stop()
+
+
+@asynccontextmanager
+async def front(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a process that takes webhooks, on a handle of its own where the log can have several."""
+    app = App("notifier", publishes_to=[ORDERS])
+    web = notifications(app, webhooks=Webhooks(topics=[ORDERS], post=Partner()))
+    try:
+        log = await world.engine.open()
+    except Unsupported:
+        log = world.log
+    await app.start(world._environment(log), consume=False)
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
+            yield client
+    finally:
+        await app.stop()
+
+
+async def test_of_webhooks_made_under_one_key_at_two_processes_at_once_the_first_stands(world: World) -> None:
+    async with world, front(world) as one, front(world) as another:
+        stands: dict[str, str] = {}
+        for number in range(10):
+            key = {"Idempotency-Key": f'"{number}"'}
+            same = [each.post("/webhooks", json=WANTED, headers=key) for each in (one, another)]
+            made = [each.json() for each in await asyncio.gather(*same)]
+            assert made[0] == made[1]
+            stands[made[0]["id"]] = WANTED["url"]
+            key = {"Idempotency-Key": f'"other {number}"'}
+            urls = [f"https://partner.example/{who}" for who in ("one", "another")]
+            asked = [
+                each.post("/webhooks", json=WANTED | {"url": url}, headers=key)
+                for each, url in zip((one, another), urls, strict=True)
+            ]
+            answers = await asyncio.gather(*asked)
+            assert sorted(each.status_code for each in answers) == [201, 422]
+            (first,) = [each.json() for each in answers if each.status_code == 201]
+            stands[first["id"]] = first["url"]
+        async with front(world) as later:
+            for client in (one, another, later):
+                found = (await client.get("/webhooks")).json()["webhooks"]
+                assert {each["id"]: each["url"] for each in found} == stands
+        newest = {record[2]: record[4] for _, record in await all_records(world.log, "notifier.webhooks")}
+        assert {(key or b"").decode(): json.loads(value or b"")["url"] for key, value in newest.items()} == stands

@@ -38,6 +38,7 @@ _TYPE = "postline.WebhookEndpoint"
 _LOOK_SECONDS = 5.0
 _AGAIN_SECONDS = 1.0
 _GRACE_SECONDS = 5.0
+_SHOWN_SECONDS = 0.05
 
 
 class WebhookEndpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,8 @@ class WebhookEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     types: list[str] = []
     #: Why nothing is sent to it; "" while something is.
     disabled: str = ""
+    #: Tells from one another those that two processes make of one id; "" of what versions before this have made.
+    made: str = ""
 
 
 class _Served(NamedTuple):
@@ -124,6 +127,18 @@ class Endpoints:
         """Keep an endpoint, new or changed; durable when this returns. Raises LogError."""
         await self._append(endpoint.id, self._reading.codec.encode(endpoint))
 
+    async def make(self, endpoint: WebhookEndpoint) -> WebhookEndpoint:
+        """Keep a new endpoint: the first of this id, which another process may have made meanwhile. Raises LogError."""
+        await self.put(endpoint)
+        await self.catch_up()
+        while endpoint.id not in self.known and endpoint.id not in self.deleted:  # an engine may show it later
+            await self._app.log.wait_for_appends(self._name, _SHOWN_SECONDS)
+            await self.catch_up()
+        first = self.known.get(endpoint.id, endpoint)
+        if first.made != endpoint.made:
+            await self.put(first)  # compaction keeps the newest
+        return first
+
     async def delete(self, endpoint_id: str) -> None:
         """Forget an endpoint; durable when this returns. Raises LogError."""
         await self._append(endpoint_id, None)
@@ -157,7 +172,9 @@ class Endpoints:
             self.known.pop(endpoint_id, None)
         elif endpoint_id not in self.deleted:
             try:
-                self.known[endpoint_id] = self._reading.decode(value)
+                told, known = self._reading.decode(value), self.known.get(endpoint_id)
+                if known is None or not (known.made and told.made) or known.made == told.made:
+                    self.known[endpoint_id] = told
             except UNREADABLE as error:
                 _log.error(
                     "webhook %s of %s can't be read, and is not served: %s",

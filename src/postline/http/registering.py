@@ -67,7 +67,7 @@ class Registering:
         if found is None:
             if len(self._of(principal)) >= _ENDPOINTS_MAX:
                 raise Problem(422, "too-many", "Too many webhooks", f"At most {_ENDPOINTS_MAX} of one client's.")
-            found = WebhookEndpoint(
+            made = WebhookEndpoint(
                 id=unique,
                 url=asked.url,
                 topic=asked.topic,
@@ -76,9 +76,10 @@ class Registering:
                 created_ms=self._app.clock.now_ms(),
                 filter=_text(asked),
                 types=asked.types,
+                made=random_bytes(8).hex(),
             )
-            await self._endpoints.put(found)
-        elif not _is_same(found, asked):
+            found = await self._endpoints.make(made)
+        if not _is_same(found, asked):
             raise Problem(422, "key-reused", f"The {IDEMPOTENCY_KEY} was used for another webhook", "Use a new key.")
         return found
 
