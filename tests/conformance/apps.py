@@ -242,6 +242,13 @@ class World:
                 raise
             return self.log
 
+    async def environment(self) -> Environment:
+        """What one more process runs on: a handle of its own, where the log can have several."""
+        try:
+            return self._environment(await self.engine.open())
+        except Unsupported:
+            return self._environment(self.log)
+
     async def stop(self, app: App) -> None:
         """A process ends as a deployment ends it."""
         await app.stop()

@@ -18,7 +18,7 @@ from postline.errors import LogUnavailable, UnknownTopic
 from postline.http.gateway import gateway
 from postline.log.port import Append
 from tests.conformance.apps import World, all_records
-from tests.conformance.harness import Engine, Unsupported
+from tests.conformance.harness import Engine
 from tests.conformance.test_guarantees_commands import BALANCES, LEDGER, Deposit, Ledger, client
 
 PATH = "/commands/ledger.Deposit"
@@ -41,13 +41,9 @@ async def web(app: App) -> AsyncIterator[httpx.AsyncClient]:
 
 @asynccontextmanager
 async def sending(world: World) -> AsyncIterator[App]:
-    """A process that sends for web clients, on a handle of its own where the log can have several."""
+    """A process that sends for web clients."""
     app = client()
-    try:
-        log = await world.engine.open()
-    except Unsupported:
-        log = world.log
-    await app.start(world._environment(log), consume=False)
+    await app.start(await world.environment(), consume=False)
     try:
         yield app
     finally:

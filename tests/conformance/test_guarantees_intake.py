@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,16 +13,14 @@ import pytest
 from msgspec import Struct
 
 from postline import App, Topic
-from postline.app import Environment
 from postline.commands import Acceptances, Accepted
 from postline.errors import LogUnavailable, UnknownTopic
 from postline.http import CloudEvent
 from postline.http.receiver import receiver
 from postline.log.port import Append
 from postline.message import Envelope
-from postline.settings import LogUrl, Settings
 from tests.conformance.apps import ORDERS, Billing, OrderPlaced, World, all_records
-from tests.conformance.harness import Engine, Unsupported
+from tests.conformance.harness import Engine
 
 LOOSE = Topic("shop.notes", owner="shop", partitions=4)
 
@@ -47,15 +44,10 @@ def world(engine: Engine) -> World:
 
 @asynccontextmanager
 async def door(world: World) -> AsyncIterator[tuple[App, httpx.AsyncClient]]:
-    """A process that takes events, on a handle of its own where the log can have several, and a client of it."""
+    """A process that takes events, and a client of it."""
     app = App("tills", publishes_to=[ORDERS, LOOSE])
     web = receiver(app, path="/events/{topic}")
-    try:
-        log = await world.engine.open()
-    except Unsupported:
-        log = world.log
-    environment = Environment(log, Settings(url=LogUrl("test")), world.engine.clock, random.Random(7))
-    await app.start(environment, consume=False)
+    await app.start(await world.environment(), consume=False)
     transport = httpx.ASGITransport(web)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:

@@ -17,7 +17,7 @@ from postline.http.notifications import Webhooks, notifications
 from postline.http.signing import Secret
 from postline.http.webhooks import Endpoint, notify
 from tests.conformance.apps import ORDERS, World, all_records, eventually, orders
-from tests.conformance.harness import Engine, Unsupported
+from tests.conformance.harness import Engine
 
 SECRET = Secret(b"c" * 32)
 WANTED = {"url": "https://partner.example/", "topic": "shop.orders"}
@@ -119,14 +119,10 @@ async def test_a_webhook_made_over_http_is_served_by_another_process_after_a_dea
 
 @asynccontextmanager
 async def front(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of a process that takes webhooks, on a handle of its own where the log can have several."""
+    """A client of a process that takes webhooks."""
     app = App("notifier", publishes_to=[ORDERS])
     web = notifications(app, webhooks=Webhooks(topics=[ORDERS], post=Partner()))
-    try:
-        log = await world.engine.open()
-    except Unsupported:
-        log = world.log
-    await app.start(world._environment(log), consume=False)
+    await app.start(await world.environment(), consume=False)
     try:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(web), base_url="http://localhost") as client:
             yield client
