@@ -34,8 +34,11 @@ __all__ = [
     "SubscriptionEntry",
     "catalog_topic",
     "changelog_key",
+    "changelogs_in",
+    "members_in",
     "subscriptions_in",
     "topic_key",
+    "topic_specs_in",
     "written",
 ]
 
@@ -172,7 +175,7 @@ class Catalog:
 
     def topic_specs(self) -> dict[str, TopicSpec]:
         """The declared topics by name."""
-        return {spec.name: spec for spec in self._all("topic/", TopicSpec)}
+        return topic_specs_in(self.entries())
 
     def partitions(self, topic: str) -> int:
         """How many partitions of the topic are known here: the declared ones, else all. Raises UnknownTopic."""
@@ -188,13 +191,9 @@ class Catalog:
         """What members of the subscription said of themselves, by client id; some may be dead."""
         return {each.client: each for each in self._all(f"member/{subscription}/", MemberEntry)}
 
-    def all_members(self) -> dict[tuple[str, str], MemberEntry]:
-        """The same of every subscription, by subscription and client id."""
-        return {(each.subscription, each.client): each for each in self._all("member/", MemberEntry)}
-
     def changelogs(self) -> set[str]:
         """Changelogs that were made before their subscriptions."""
-        return {key.partition("/")[2] for key in self.entries() if key.startswith("changelog/")}
+        return changelogs_in(self.entries())
 
     def mark(self) -> Mark | None:
         """What a migration has written about itself."""
@@ -293,6 +292,21 @@ _OVERTAKEN = frozenset(
 def subscriptions_in(entries: Entries) -> dict[str, SubscriptionEntry]:
     """The subscriptions among these entries, by name."""
     return {each.name: each for each in _read_all(entries, "subscription/", SubscriptionEntry)}
+
+
+def topic_specs_in(entries: Entries) -> dict[str, TopicSpec]:
+    """The declared topics among these entries, by name."""
+    return {spec.name: spec for spec in _read_all(entries, "topic/", TopicSpec)}
+
+
+def members_in(entries: Entries) -> list[MemberEntry]:
+    """What members of all subscriptions said of themselves; some may be dead."""
+    return _read_all(entries, "member/", MemberEntry)
+
+
+def changelogs_in(entries: Entries) -> set[str]:
+    """Changelogs among these entries that were made before their subscriptions."""
+    return {key.partition("/")[2] for key in entries if key.startswith("changelog/")}
 
 
 def _read_all(entries: Entries, prefix: str, kind: type[Any]) -> list[Any]:

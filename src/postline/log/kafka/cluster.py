@@ -23,7 +23,7 @@ from postline.log.kafka.slots import Slot, take_slot
 from postline.log.kafka.translation import translated, unreachable
 from postline.logs.events import event
 
-__all__ = ["PASSING", "Cluster"]
+__all__ = ["CONNECTED", "PASSING", "Cluster"]
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ _DECISIVE = frozenset(
 )
 #: Else a question to a broker that is away makes librdkafka 2.16 try to connect without a pause, by three quarters of a
 #: processor for each client.
-_CONNECTED = {"enable.sparse.connections": "false"}
+CONNECTED = {"enable.sparse.connections": "false"}
 #: Without this every transaction after another one takes 100 ms (research: kafka §4.10).
 _QUICK_RETRIES = {"retry.backoff.ms": "1", "retry.backoff.max.ms": "1000"}
 
@@ -301,7 +301,7 @@ class Cluster:
         return {"log_level": "4", **self.options.client, "error_cb": self.note, "logger": _ClientLog()}
 
     def _asker(self) -> AdminClient:
-        return AdminClient({**self._base(), **_CONNECTED, "log_level": "0"})
+        return AdminClient({**self._base(), **CONNECTED, "log_level": "0"})
 
     def plain_producer(self) -> Producer:
         """A producer for single records: idempotent, unless `durability=relaxed` was asked for."""

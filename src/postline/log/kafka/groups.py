@@ -114,20 +114,11 @@ class Groups:
                 self._described_soon.pop(group, None)
             raise
 
-    def at_once(
-        self, wanted: Mapping[str, Sequence[TopicPartition]]
-    ) -> tuple[dict[str, list[Committed]], dict[str, list[LiveMember]]]:
-        """What is committed for these partitions of many groups, and their live members.
+    def ask_for_members(self, groups: Iterable[str]) -> dict[str, Any]:
+        """Ask coordinators for the members of many groups; `members_told` takes each answer.
 
-        Those that don't tell at once are left out. What was asked of members never times out, and is waited for again.
+        What was asked never times out, and is waited for again.
         """
-        answers = self._asked_for_members(wanted)  # they answer while offsets are looked at
-        told = self._lookers.look_at_many(wanted)
-        committed = {group: sorted(_committed(group, place) for place in found) for group, found in told.items()}
-        found = {group: _live_at_once(answer) for group, answer in answers.items()}
-        return committed, {group: live for group, live in found.items() if live is not None}
-
-    def _asked_for_members(self, groups: Iterable[str]) -> dict[str, Any]:
         with self._lock:
             wanted = list(groups)
             new = [each for each in wanted if (soon := self._described_soon.get(each)) is None or soon.done()]
@@ -135,6 +126,21 @@ class Groups:
                 asked = self._cluster.admin.describe_consumer_groups(new, request_timeout=_NEVER_SECONDS)
                 self._described_soon.update(asked)
             return {group: self._described_soon[group] for group in wanted}
+
+    @staticmethod
+    def members_told(answer: Any) -> list[LiveMember] | None:
+        """The live members; None if the coordinator does not tell them at once."""
+        try:
+            return _live(answer.result(_ONE_ANSWER_SECONDS))
+        except KafkaException as error:
+            return [] if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND else None
+        except TimeoutError:
+            return None
+
+    def committed_of(self, wanted: Mapping[str, Sequence[TopicPartition]]) -> dict[str, list[Committed]]:
+        """What is committed for these partitions of many groups; those that don't tell at once are left out."""
+        told = self._lookers.look_at_many(wanted)
+        return {group: sorted(_committed(group, place) for place in found) for group, found in told.items()}
 
     def copy(self, old: str, new: str, topic: str, partitions: int) -> None:
         """Give group `new` the offsets of `old`, stamps included."""
@@ -197,16 +203,6 @@ class Groups:
         resource = ConfigResource(ResourceType.BROKER, str(min(brokers)))
         told = self._cluster.admin.describe_configs([resource])[resource].result(_ANSWER_SECONDS)
         return {name: entry.value or "" for name, entry in told.items()}
-
-
-def _live_at_once(answer: Any) -> list[LiveMember] | None:
-    """The live members; None if the coordinator does not tell them at once."""
-    try:
-        return _live(answer.result(_ONE_ANSWER_SECONDS))
-    except KafkaException as error:
-        return [] if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND else None
-    except TimeoutError:
-        return None
 
 
 def _live(told: Any) -> list[LiveMember]:

@@ -25,6 +25,7 @@ from postline.log.kafka.planning import Planner
 from postline.log.kafka.publishing import Publisher
 from postline.log.kafka.repartition import being_moved, repartition
 from postline.log.kafka.subscribing import ensure_subscription, remove_subscription
+from postline.log.kafka.surveying import Surveys, shown_topics
 from postline.log.kafka.tailing import KafkaTail
 from postline.log.kafka.transactions import end_left_open
 from postline.log.kafka.transfer import KafkaTransfer
@@ -54,8 +55,6 @@ _log = logging.getLogger("postline.log.kafka")
 
 #: How often somebody who waits for appends looks for them.
 _LOOK_SECONDS = 0.05
-#: How old settings of topics may be in a survey.
-_SPECS_SECONDS = 10.0
 #: How long brokers may take to hear of a new topic.
 _LEARN_SECONDS = 30.0
 
@@ -75,11 +74,10 @@ class KafkaLog:
         self._parts: Parts = parts_of(self._cluster)
         self._publisher = Publisher(self._cluster, self._parts.topics, self._parts.readers)
         self._views = Views(self._parts)
+        self._surveys = Surveys(self._parts, self._views)
         self._planner = Planner(self._parts)
         self._memberships: list[KafkaMembership] = []
         self._tails: list[KafkaTail] = []
-        #: All topics, and when they were asked for.
-        self._specs: tuple[list[TopicSpec], float] | None = None
         self._ends_seen: dict[str, list[Bounds]] = {}
         self._started = False
         #: Topics asked for in this turn of the loop, and who waits for them.
@@ -111,6 +109,7 @@ class KafkaLog:
         await asyncio.get_running_loop().run_in_executor(None, self._let_go)
 
     def _let_go(self) -> None:
+        self._surveys.close()
         self._views.close()
         self._parts.groups.close()
         self._parts.readers.close()
@@ -191,16 +190,9 @@ class KafkaLog:
         return await self._cluster.run(self._topics)
 
     def _topics(self) -> list[TopicSpec]:
-        declared, there = self._parts.catalog.topic_specs(), self._parts.topics.all()
-        own = {self._parts.catalog.spec.name}
-        own |= {entry.state_topic for entry in self._parts.catalog.subscriptions().values()}
-        own |= self._parts.catalog.changelogs()
-        wanted = [
-            declared.get(name) or TopicSpec(name=name, partitions=count, owner="")
-            for name, count in there.items()
-            if name not in own
-        ]
-        return sorted(self._parts.topics.specs(wanted), key=lambda spec: spec.name)
+        catalog, there = self._parts.catalog, self._parts.topics.all()
+        wanted = shown_topics(catalog.entries(), there, catalog.spec.name)
+        return sorted(self._parts.topics.specs(wanted.values()), key=lambda spec: spec.name)
 
     async def plan(self, need: Need) -> list[Change]:
         """What has to change so that these apps can run, rights of `need.principal` included."""
@@ -327,21 +319,8 @@ class KafkaLog:
         return await self._cluster.run(self._views.members, subscription)
 
     async def survey(self, names: Collection[str] | None = None) -> Survey:
-        """All topics with bounds, subscriptions, members and partitions; settings of topics may be seconds old."""
-        groups = await self._cluster.run(self._views.groups, names)
-        topics = await self._specs_lately()
-        if names is not None:
-            read = {group.info.topic for group in groups}
-            topics = [spec for spec in topics if spec.name in read]
-        bounds = await self._cluster.run(self._parts.topics.bounds_of, [spec.name for spec in topics])
-        return Survey(topics=topics, bounds=bounds, groups=groups)
-
-    async def _specs_lately(self) -> list[TopicSpec]:
-        """All topics; asked again after some seconds, since a large cluster takes long to tell their settings."""
-        now = self._cluster.clock.monotonic()
-        if self._specs is None or now - self._specs[1] > _SPECS_SECONDS:
-            self._specs = (await self.topics(), now)
-        return self._specs[0]
+        """All topics with bounds, subscriptions, members and partitions; topics' settings may be a minute old or two."""
+        return await self._surveys.survey(names)
 
     async def peek_state(
         self, subscription: str, partition: int, namespace: str, *, after: bytes = b"", limit: int = 1000

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-
-from confluent_kafka import TopicPartition
 
 from postline.errors import LogUnavailable, UnknownTopic
 from postline.log.kafka.cache import CacheBroken, CacheKey, StateCache
@@ -17,9 +15,9 @@ from postline.log.kafka.groups import Committed, LiveMember
 from postline.log.kafka.parts import Parts
 from postline.log.kafka.subscribing import find_subscription
 from postline.log.kafka.topics import TopicState
-from postline.log.port import Group, MemberInfo, PartitionInfo, SubscriptionInfo
+from postline.log.port import MemberInfo, PartitionInfo
 
-__all__ = ["Views"]
+__all__ = ["Views", "member_infos"]
 
 #: So many partitions' state is kept at hand, each in a file that goes with this object.
 _KEPT_MAX = 256
@@ -57,9 +55,9 @@ class Views:
     def partitions(self, subscription: str) -> list[PartitionInfo]:
         """Each partition as last committed. Raises UnknownSubscription."""
         entry = find_subscription(self._parts, subscription)
-        committed = self._committed(entry)
+        committed = self.committed(entry)
         owners = self._owners(subscription)
-        return [self._info(entry, each, owners.get(each.partition, "")) for each in committed]
+        return [self.info(entry, each, owners.get(each.partition, "")) for each in committed]
 
     def _owners(self, subscription: str) -> dict[int, str]:
         """Who has what; nobody if the coordinator is away: positions don't need it."""
@@ -69,7 +67,7 @@ class Views:
             return {}
         return {number: each.member for each in members for number in each.partitions}
 
-    def _committed(self, entry: SubscriptionEntry) -> list[Committed]:
+    def committed(self, entry: SubscriptionEntry) -> list[Committed]:
         """What is committed, that of transactions just ending included, as far as they end soon."""
         numbers = range(len(entry.starts))
         until = self._parts.cluster.clock.monotonic() + _SETTLE_SECONDS
@@ -80,7 +78,7 @@ class Views:
             if self._parts.cluster.stopping.wait(_LOOK_SECONDS) or self._parts.cluster.clock.monotonic() > until:
                 return self._parts.groups.committed(entry.name, entry.topic, numbers, stable=False) or []
 
-    def _info(self, entry: SubscriptionEntry, each: Committed, owner: str) -> PartitionInfo:
+    def info(self, entry: SubscriptionEntry, each: Committed, owner: str) -> PartitionInfo:
         if each.stamp is None:
             start = entry.starts[each.partition] if each.partition < len(entry.starts) else 0
             position = start if each.position is None else each.position
@@ -99,47 +97,7 @@ class Views:
     def members(self, subscription: str) -> list[MemberInfo]:
         """Its live members, in the order in which they joined. Raises UnknownSubscription."""
         find_subscription(self._parts, subscription)
-        return _member_infos(self._parts.groups.members(subscription), self._parts.catalog.members(subscription))
-
-    def groups(self, names: Collection[str] | None) -> list[Group]:
-        """All subscriptions, or these, with members and partitions, by name; asked of the coordinators together.
-
-        Raises UnknownTopic for one whose state is gone.
-        """
-        there = self._parts.catalog.subscriptions()
-        entries = {name: there[name] for name in sorted(there) if names is None or name in names}
-        topics = self._parts.topics.all() if entries else {}
-        for entry in entries.values():
-            if entry.state_topic not in topics:
-                self._known(entry)  # raises, unless the broker that told has not heard of it yet
-        places = {
-            name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
-            for name, entry in entries.items()
-        }
-        committed, live = self._parts.groups.at_once(places)
-        said = self._parts.catalog.all_members()
-        return [self._group(entry, committed.get(name), live.get(name), said) for name, entry in entries.items()]
-
-    def _group(
-        self,
-        entry: SubscriptionEntry,
-        committed: list[Committed] | None,
-        live: list[LiveMember] | None,
-        said: Mapping[tuple[str, str], MemberEntry],
-    ) -> Group:
-        """A subscription by what was told of it; what was not is asked for by itself. Raises LogUnavailable."""
-        if live is None:
-            live = self._parts.groups.members(entry.name)
-        owners = {number: each.member for each in live for number in each.partitions}
-        told = {each.client: said.get((entry.name, each.client)) for each in live}
-        stored = committed or self._committed(entry)
-        return Group(
-            info=SubscriptionInfo(
-                name=entry.name, topic=entry.topic, service=entry.service, created_ms=entry.created_ms
-            ),
-            members=_member_infos(live, told),
-            partitions=[self._info(entry, each, owners.get(each.partition, "")) for each in stored],
-        )
+        return member_infos(self._parts.groups.members(subscription), self._parts.catalog.members(subscription))
 
     def peek(
         self, subscription: str, partition: int, namespace: str, after: bytes, limit: int
@@ -186,7 +144,7 @@ class Views:
         """The committed entries among `keys`."""
         return self._view(entry, partition).get(namespace, keys)
 
-    def _known(self, entry: SubscriptionEntry) -> TopicState:
+    def known(self, entry: SubscriptionEntry) -> TopicState:
         """The changelog's topic, asked again after a moment: a sweep over partitions and namespaces asks once."""
         topic, now = entry.state_topic, self._parts.cluster.clock.monotonic()
         told = self._told.get(topic)
@@ -207,7 +165,7 @@ class Views:
 
     def _view(self, entry: SubscriptionEntry, partition: int) -> StateCache:
         """The partition's state as it is now."""
-        known = self._known(entry)
+        known = self.known(entry)
         if partition >= known.partitions:
             raise self._gone(entry)
         with self._lock:
@@ -224,7 +182,7 @@ class Views:
             return view.cache
 
 
-def _member_infos(live: Iterable[LiveMember], said: Mapping[str, MemberEntry | None]) -> list[MemberInfo]:
+def member_infos(live: Iterable[LiveMember], said: Mapping[str, MemberEntry | None]) -> list[MemberInfo]:
     """Members as the coordinator knows them, with what they say of themselves, in the order in which they joined."""
     found = []
     for each in live:

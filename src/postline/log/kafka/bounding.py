@@ -1,0 +1,93 @@
+"""`ManyBounds`: first and next offsets of many topics at once, by one client that is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TypeAlias
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from postline.log.kafka.cluster import CONNECTED, Cluster
+from postline.log.kafka.reading import READING_GROUP
+from postline.log.kafka.topics import Topics
+from postline.log.port import Bounds
+
+__all__ = ["ManyBounds"]
+
+#: What Kafka's protocol takes in the place of a time, for the first and the next offset.
+_FIRST, _NEXT = -2, -1
+#: The client library compares each place of a question with every other one.
+_PLACES_AT_ONCE = 200
+#: Where that is not enough the administrative client is asked, which waits for leaders to move.
+_ANSWER_SECONDS = 1.0
+
+_Place: TypeAlias = tuple[str, int]
+
+
+class ManyBounds:
+    """Asks leaders for a thousand offsets in some milliseconds. Blocking; thread-safe.
+
+    The administrative client makes a future of each partition, which takes four times as long.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Topics) -> None:
+        self._cluster, self._topics = cluster, topics
+        #: One question after another: they share a connection to each broker anyway.
+        self._lock = threading.Lock()
+        self._asker: Consumer | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Let go of the client."""
+        with self._lock:
+            self._closed = True
+            if self._asker is not None:
+                self._asker.close()
+                self._asker = None
+
+    def of(self, names: Iterable[str]) -> dict[str, list[Bounds]]:
+        """First and next offset of each partition, open transactions included; of those topics that exist."""
+        counts = {name: self._topics.known(name) or self._topics.look(name) for name in names}
+        told = self._told({name: count for name, count in counts.items() if count})
+        return told | self._topics.bounds_of([name for name in counts if name not in told])
+
+    def _told(self, counts: Mapping[str, int]) -> dict[str, list[Bounds]]:
+        """Those whose leaders tell at once."""
+        places = [(name, number) for name, count in counts.items() for number in range(count)]
+        with self._lock:
+            if self._closed:
+                raise self._cluster.closed()
+            starts = self._offsets(places, _FIRST)
+            ends = self._offsets([place for place in places if place in starts], _NEXT)
+        found: dict[str, list[Bounds]] = {name: [] for name in counts}
+        for place in places:
+            if place in ends:
+                found[place[0]].append(Bounds(starts[place], ends[place]))
+        return {name: bounds for name, bounds in found.items() if len(bounds) == counts[name]}
+
+    def _offsets(self, places: Sequence[_Place], which: int) -> dict[_Place, int]:
+        found: dict[_Place, int] = {}
+        for some in _chunks(places):
+            asked = [TopicPartition(name, number, which) for name, number in some]
+            try:
+                told = self._client().offsets_for_times(asked, _ANSWER_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._TIMED_OUT:
+                    break
+                continue
+            found |= {(each.topic, each.partition): each.offset for each in told if not each.error and each.offset >= 0}
+        return found
+
+    def _client(self) -> Consumer:
+        if self._asker is None:
+            settings = {"group.id": READING_GROUP, "isolation.level": "read_uncommitted", **CONNECTED}
+            self._asker = self._cluster.outsider(settings)
+        return self._asker
+
+
+def _chunks(places: Sequence[_Place]) -> Iterator[list[_Place]]:
+    left = iter(places)
+    while some := list(islice(left, _PLACES_AT_ONCE)):
+        yield some

@@ -1,0 +1,161 @@
+"""`Surveys`: topics with their ends, subscriptions with members and positions, asked of all brokers side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+from confluent_kafka import TopicPartition
+
+from postline.log.kafka.bounding import ManyBounds
+from postline.log.kafka.catalog import (
+    Entries,
+    MemberEntry,
+    SubscriptionEntry,
+    changelogs_in,
+    members_in,
+    subscriptions_in,
+    topic_specs_in,
+)
+from postline.log.kafka.groups import Committed
+from postline.log.kafka.parts import Parts
+from postline.log.kafka.views import Views, member_infos
+from postline.log.port import Group, SubscriptionInfo, Survey, TopicSpec
+
+__all__ = ["Surveys", "shown_topics"]
+
+#: How old it may be which topics there are, and how many partitions they have.
+_TOPICS_SECONDS = 5.0
+#: From when on a topic's settings are asked for again, of some at each survey: those of a thousand take 0.2 s.
+_SETTINGS_SECONDS, _SETTINGS_AT_ONCE = 60.0, 25
+#: Older ones are not told.
+_SETTINGS_SECONDS_MAX = 300.0
+
+
+class _Told(NamedTuple):
+    """A topic as the cluster told it, for what was declared of it then."""
+
+    spec: TopicSpec
+    wanted: TopicSpec
+    at: float
+
+
+class _Asked(NamedTuple):
+    """Subscriptions, and what coordinators have told of them, or are about to."""
+
+    entries: dict[str, SubscriptionEntry]
+    committed: dict[str, list[Committed]]
+    members: dict[str, Any]
+
+
+class Surveys:
+    """Makes surveys; remembers of topics what hardly ever changes."""
+
+    def __init__(self, parts: Parts, views: Views) -> None:
+        self._parts, self._views = parts, views
+        self._bounds = ManyBounds(parts.cluster, parts.topics)
+        #: Held while topics are looked at.
+        self._lock = threading.Lock()
+        self._there: dict[str, int] = {}
+        self._there_at = float("-inf")
+        self._told: dict[str, _Told] = {}
+
+    def close(self) -> None:
+        """Let go of the client that asks for offsets."""
+        self._bounds.close()
+
+    async def survey(self, names: Collection[str] | None) -> Survey:
+        """All of it, or these subscriptions with their topics. Raises LogUnavailable, UnknownTopic.
+
+        Which topics there are may be known for 5 s, their settings for a minute or two, unless Postline changed them.
+        """
+        run = self._parts.cluster.run
+        entries = await run(self._parts.catalog.entries)
+        asked, topics = await asyncio.gather(run(self._ask_groups, entries, names), run(self._topics, entries))
+        return await run(self._completed, entries, asked, topics, names is None)
+
+    def _completed(self, entries: Entries, asked: _Asked, topics: list[TopicSpec], everything: bool) -> Survey:
+        """Ends are asked for after positions, so that none is past its end, and while members are still told."""
+        read = {each.topic for each in asked.entries.values()}
+        if not read <= self._there.keys():  # it may have been made since
+            self._there_at = float("-inf")
+            topics = self._topics(entries)
+        if not everything:
+            topics = [spec for spec in topics if spec.name in read]
+        bounds = self._bounds.of([spec.name for spec in topics])
+        return Survey(topics=topics, bounds=bounds, groups=self._groups(asked, members_in(entries)))
+
+    # -- topics -------------------------------------------------------------------------------
+
+    def _topics(self, entries: Entries) -> list[TopicSpec]:
+        """All topics, by name."""
+        with self._lock:
+            now = self._parts.cluster.clock.monotonic()
+            if now - self._there_at > _TOPICS_SECONDS:
+                self._there, self._there_at = self._parts.topics.all(), now
+            wanted = shown_topics(entries, self._there, self._parts.catalog.spec.name)
+            self._learn(wanted, now)
+            return [self._told[name].spec for name in sorted(wanted.keys() & self._told.keys())]
+
+    def _learn(self, wanted: Mapping[str, TopicSpec], now: float) -> None:
+        """Ask for the settings that are not known, or not any more."""
+        self._told = {name: told for name, told in self._told.items() if told.wanted == wanted.get(name)}
+        ages = sorted((told.at, name) for name, told in self._told.items() if now - told.at > _SETTINGS_SECONDS)
+        old = {name for at, name in ages if now - at > _SETTINGS_SECONDS_MAX}
+        due = old | {name for _, name in islice(ages, _SETTINGS_AT_ONCE)} | (wanted.keys() - self._told.keys())
+        for spec in self._parts.topics.specs(wanted[name] for name in due):
+            self._told[spec.name] = _Told(spec, wanted[spec.name], now)
+            due.discard(spec.name)
+        for name in due:  # gone since
+            self._told.pop(name, None)
+
+    # -- subscriptions ------------------------------------------------------------------------
+
+    def _ask_groups(self, entries: Entries, names: Collection[str] | None) -> _Asked:
+        """Members are told while offsets are looked at."""
+        there = subscriptions_in(entries)
+        chosen = {name: there[name] for name in sorted(there) if names is None or name in names}
+        members = self._parts.groups.ask_for_members(chosen)
+        places = {
+            name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
+            for name, entry in chosen.items()
+        }
+        return _Asked(chosen, self._parts.groups.committed_of(places), members)
+
+    def _groups(self, asked: _Asked, said: Iterable[MemberEntry]) -> list[Group]:
+        """The subscriptions, by name. Raises UnknownTopic for one whose state is gone."""
+        for entry in asked.entries.values():
+            if entry.state_topic not in self._there:
+                self._views.known(entry)  # raises, unless it was made since
+        by_client = {(each.subscription, each.client): each for each in said}
+        return [self._group(entry, asked, by_client) for entry in asked.entries.values()]
+
+    def _group(self, entry: SubscriptionEntry, asked: _Asked, said: Mapping[tuple[str, str], MemberEntry]) -> Group:
+        """A subscription by what was told of it; what was not is asked for by itself. Raises LogUnavailable."""
+        live = self._parts.groups.members_told(asked.members[entry.name])
+        if live is None:
+            live = self._parts.groups.members(entry.name)
+        owners = {number: each.member for each in live for number in each.partitions}
+        told = {each.client: said.get((entry.name, each.client)) for each in live}
+        stored = asked.committed.get(entry.name) or self._views.committed(entry)
+        return Group(
+            info=SubscriptionInfo(
+                name=entry.name, topic=entry.topic, service=entry.service, created_ms=entry.created_ms
+            ),
+            members=member_infos(live, told),
+            partitions=[self._views.info(entry, each, owners.get(each.partition, "")) for each in stored],
+        )
+
+
+def shown_topics(entries: Entries, there: Mapping[str, int], catalog: str) -> dict[str, TopicSpec]:
+    """Of these topics with so many partitions those that are not the engine's own, as they were declared."""
+    own = {catalog, *changelogs_in(entries)} | {each.state_topic for each in subscriptions_in(entries).values()}
+    declared = topic_specs_in(entries)
+    return {
+        name: declared.get(name) or TopicSpec(name=name, partitions=count, owner="")
+        for name, count in there.items()
+        if name not in own
+    }
