@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from postline.errors import LogUnavailable, MissingCapability, TopicMismatch, UnknownTopic
-from postline.log.port import Append, Bounds, Capability, Log
+from postline.log.port import Append, Bounds, Capability, Log, Place
 from postline.message import Envelope
 from tests.conformance.harness import Engine, appended, message, topic, turns, values
 
@@ -38,6 +38,35 @@ async def test_a_topic_is_created_once_and_the_log_tells_what_it_has(log: Log) -
     other = topic("a.first", compacted=True, tombstone_ms=5, compact_after_ms=7, retention_bytes=9)
     await log.create_topic(other)
     assert await log.topics() == [other, first]
+
+
+async def test_the_first_records_of_many_places_are_those_that_single_reads_give(log: Log) -> None:
+    names = ["shop.orders", "shop.bills"]
+    for name in names:
+        await log.create_topic(topic(name, partitions=3))
+    sent = [
+        Append(name, partition, b"k", b"%d" % number * 500, Envelope(id=f"{number}", source="s", type="t"))
+        for number in range(40)
+        for name in names
+        for partition in (0, 1)
+    ]
+    await log.append(sent)
+    ends = {name: await log.bounds(name) for name in names}
+    places = [Place(name, partition, offset) for name in names for partition in (0, 1, 2) for offset in (0, 7, 7, 39)]
+    places += [Place(name, partition, ends[name][partition].end) for name in names for partition in range(3)]
+    found = await log.read_first(places)
+    for place, record in zip(places, found, strict=True):
+        single = await log.read(*place, limit=1)
+        assert ([] if record is None else [record]) == single, place
+    assert [record is None for record in found].count(True) == 2 * (4 + 3)
+    assert await log.read_first([]) == []
+
+
+async def test_the_first_record_of_a_topic_that_is_not_there_is_refused(log: Log) -> None:
+    await log.create_topic(topic())
+    await appended(log, b"0")
+    with pytest.raises(UnknownTopic):
+        await log.read_first([Place("shop.orders", 0, 0), Place("nobody", 0, 0)])
 
 
 async def test_altering_changes_retention_and_refuses_other_partitions(log: Log) -> None:

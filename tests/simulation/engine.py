@@ -21,6 +21,7 @@ from postline.log.port import (
     MemberInfo,
     PartitionInfo,
     PartitionOwner,
+    Place,
     Record,
     SubscriptionInfo,
     Survey,
@@ -271,6 +272,10 @@ class SimulatedLog:
         """Records from `offset` on, in order."""
         await self.read_pause("read")
         return self.cluster.topic(topic).partitions[partition].read(offset, limit, max_bytes)[0]
+
+    async def read_first(self, places: Sequence[Place]) -> list[Record | None]:
+        """The first record at or above each of these places."""
+        return [next(iter(await self.read(*place, limit=1)), None) for place in places]
 
     async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at these offsets that are still there."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -52,6 +52,7 @@ __all__ = [
     "PartitionCommit",
     "PartitionInfo",
     "PartitionOwner",
+    "Place",
     "Record",
     "StartAt",
     "SubscriptionInfo",
@@ -69,6 +70,15 @@ __all__ = [
 Record: TypeAlias = tuple[int, int, bytes | None, str, bytes | None, int, Any]
 
 EMPTY_TYPE = ""
+
+
+class Place(NamedTuple):
+    """Where a record stands, or would."""
+
+    topic: str
+    partition: int
+    offset: int
+
 
 #: In place of the type of a foreign record whose envelope can't be read: no wire name has a slash.
 UNREADABLE_TYPE = "application/cloudevents"
@@ -403,6 +413,12 @@ class Log(Protocol):
         self, topic: str, partition: int, offset: int, *, limit: int = 1000, max_bytes: int = 1 << 20
     ) -> list[Record]:
         """Records from `offset` on, in order, at most `limit`, at least one if there is any."""
+
+    async def read_first(self, places: Sequence[Place]) -> list[Record | None]:
+        """The first record at or above each of these places, as `read` tells it; None where none follows.
+
+        For many partitions at once: a broker answers for all of its own together.
+        """
 
     async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at exactly these offsets that are still there, in offset order."""

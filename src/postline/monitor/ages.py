@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from postline.log.port import Log
-from postline.runtime.lagging import PartitionLag, oldest_ms
+from postline.runtime.lagging import Behind, oldest_ms
 
-__all__ = ["Ages", "Behind"]
+__all__ = ["Ages"]
 
-#: On a cluster so many reads are under way at once.
-_AT_ONCE = 8
 _KEPT_MAX = 50_000
-
-
-class Behind(NamedTuple):
-    """A partition where a subscription has something to read."""
-
-    topic: str
-    partition: int
-    lag: PartitionLag
 
 
 class Ages:
@@ -37,15 +25,10 @@ class Ages:
         if len(self._known) + len(missing) > _KEPT_MAX:
             self._known.clear()
             missing = list(wanted)
-        left = iter(missing)
-        await asyncio.gather(*(self._read(left) for _ in range(min(_AT_ONCE, len(missing)))))
+        for each, at_ms in zip(missing, await oldest_ms(self._log, missing), strict=True):
+            if at_ms is not None:
+                self._known[_place(each)] = at_ms
         return [self._known.get(_place(each)) for each in wanted]
-
-    async def _read(self, left: Iterator[Behind]) -> None:
-        for each in left:
-            found = await oldest_ms(self._log, each.topic, each.partition, each.lag)
-            if found is not None:
-                self._known[_place(each)] = found
 
 
 def _place(behind: Behind) -> tuple[str, int, int, int]:

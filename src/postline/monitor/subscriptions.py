@@ -8,7 +8,7 @@ import msgspec
 
 from postline.clock import Clock
 from postline.log.port import Bounds, Group, Log, PartitionInfo, Survey
-from postline.monitor.ages import Ages, Behind
+from postline.monitor.ages import Ages
 from postline.monitor.alarms import alarm_of
 from postline.monitor.causes import causes_of
 from postline.monitor.entries import entries_of
@@ -27,7 +27,7 @@ from postline.runtime.entries import (
     PriorityEntry,
     decode_entry,
 )
-from postline.runtime.lagging import PartitionLag, lag_in
+from postline.runtime.lagging import Behind, PartitionLag, lag_in
 from postline.runtime.progress import Standing
 
 __all__ = ["Subscriptions"]

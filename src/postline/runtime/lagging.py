@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from postline.log.port import Bounds, Log, PartitionInfo
+from postline.log.port import Bounds, Log, PartitionInfo, Place
 from postline.runtime.progress import Progress
 from postline.runtime.weighing import Weights
 
-__all__ = ["Flow", "Lag", "PartitionLag", "lag_in", "lag_of", "oldest_ms"]
+__all__ = ["Behind", "Flow", "Lag", "PartitionLag", "lag_in", "lag_of", "oldest_ms"]
 
 #: What rates are reckoned from: looks of so long, and no shorter.
 _FLOW_SECONDS = 10.0
@@ -26,6 +27,14 @@ class PartitionLag(NamedTuple):
     #: Offsets neither settled nor held; gaps count.
     records: int
     progress: Progress
+
+
+class Behind(NamedTuple):
+    """A partition where a subscription has something to read."""
+
+    topic: str
+    partition: int
+    lag: PartitionLag
 
 
 class Lag(NamedTuple):
@@ -48,16 +57,24 @@ def lag_in(stored: PartitionInfo, bounds: Bounds) -> PartitionLag:
     return PartitionLag(first, ahead, max(0, bounds.end - first - ahead), progress)
 
 
-async def oldest_ms(log: Log, topic: str, partition: int, lag: PartitionLag) -> int | None:
-    """The timestamp of the oldest record that it is not done with; None without one."""
-    first = lag.first
-    while records := await log.read(topic, partition, first, limit=1):
-        offset = records[0][0]
-        after = next((last + 1 for begin, last, _ in lag.progress.ahead if begin <= offset <= last), None)
-        if after is None:
-            return records[0][1]
-        first = after
-    return None
+async def oldest_ms(log: Log, wanted: Sequence[Behind]) -> list[int | None]:
+    """The timestamp of the oldest record of each that it is not done with; None without one."""
+    found: list[int | None] = [None] * len(wanted)
+    left = {number: each.lag.first for number, each in enumerate(wanted)}
+    while left:
+        places = [Place(wanted[number].topic, wanted[number].partition, first) for number, first in left.items()]
+        records = dict(zip(left, await log.read_first(places), strict=True))
+        left = {}
+        for number, record in records.items():
+            if record is None:
+                continue
+            ahead = wanted[number].lag.progress.ahead
+            after = next((last + 1 for begin, last, _ in ahead if begin <= record[0] <= last), None)
+            if after is None:
+                found[number] = record[1]
+            else:
+                left[number] = after
+    return found
 
 
 async def lag_of(
@@ -74,7 +91,7 @@ async def lag_of(
     Raises UnknownSubscription.
     """
     records = passed = size = 0
-    oldest: list[int] = []
+    behind: list[Behind] = []
     for stored in await log.partitions(subscription):
         lag = lag_in(stored, bounds[stored.partition])
         records += lag.records
@@ -85,9 +102,10 @@ async def lag_of(
             size += (
                 weight * lag.records // (end - lag.first)
             )  # what is settled ahead is as large as the rest, on average
-        if age_at_ms is not None and lag.records:
-            at_ms = await oldest_ms(log, topic, stored.partition, lag)
-            oldest += [] if at_ms is None else [at_ms]
+        if lag.records:
+            behind.append(Behind(topic, stored.partition, lag))
+    told = [] if age_at_ms is None or not behind else await oldest_ms(log, behind)
+    oldest = [at_ms for at_ms in told if at_ms is not None]
     age_ms = max(0, age_at_ms - min(oldest)) if age_at_ms is not None and oldest else 0
     return Lag(records, passed, age_ms / 1000, size)
 

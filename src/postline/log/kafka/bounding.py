@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import TypeAlias
 
@@ -22,6 +23,7 @@ _FIRST, _NEXT = -2, -1
 _PLACES_AT_ONCE = 200
 #: Where that is not enough the administrative client is asked, which waits for leaders to move.
 _ANSWER_SECONDS = 1.0
+_GREETING_SECONDS = 2.0
 
 _Place: TypeAlias = tuple[str, int]
 
@@ -84,6 +86,8 @@ class ManyBounds:
         if self._asker is None:
             settings = {"group.id": READING_GROUP, "isolation.level": "read_uncommitted", **CONNECTED}
             self._asker = self._cluster.outsider(settings)
+            with suppress(KafkaException):  # one that has not heard of a topic looks for it once a second
+                self._asker.list_topics(timeout=_GREETING_SECONDS)
         return self._asker
 
 

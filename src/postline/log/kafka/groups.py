@@ -28,6 +28,7 @@ _ANSWER_SECONDS = 30.0
 #: What is asked at the moment when a coordinator comes back may never be answered: it is asked again.
 _ONE_ANSWER_SECONDS = 5.0
 _NEVER_SECONDS = 3_600.0
+_LISTED_SECONDS = 0.1
 _SETTLE_SECONDS = 0.05
 _SESSION_MS_MAX = 15_000
 _PAUSE_SECONDS_MAX = 0.5
@@ -60,6 +61,7 @@ class Groups:
         self._cluster = cluster
         self._lock = threading.Lock()
         self._described_soon: dict[str, Any] = {}
+        self._listed: Any = None
         self._lookers = Lookers(cluster)
 
     def close(self) -> None:
@@ -115,17 +117,34 @@ class Groups:
             raise
 
     def ask_for_members(self, groups: Iterable[str]) -> dict[str, Any]:
-        """Ask coordinators for the members of many groups; `members_told` takes each answer.
+        """Ask coordinators for the members of many groups, but for those known to have none.
 
-        What was asked never times out, and is waited for again.
+        `members_told` takes each answer. What was asked never times out, and is waited for again.
         """
+        idle = self._idle()
         with self._lock:
-            wanted = list(groups)
+            wanted = [group for group in groups if group not in idle]
             new = [each for each in wanted if (soon := self._described_soon.get(each)) is None or soon.done()]
             if new:
                 asked = self._cluster.admin.describe_consumer_groups(new, request_timeout=_NEVER_SECONDS)
                 self._described_soon.update(asked)
             return {group: self._described_soon[group] for group in wanted}
+
+    def _idle(self) -> set[str]:
+        """Groups without members, as far as brokers tell at once: a question to each, where members take one a group.
+
+        An answer that took long is told to nobody: parts of it are old.
+        """
+        with self._lock:
+            if self._listed is not None and not self._listed.done():
+                return set()
+            listed = self._listed = self._cluster.admin.list_consumer_groups(request_timeout=_NEVER_SECONDS)
+        try:
+            told = listed.result(_LISTED_SECONDS)
+        except (KafkaException, TimeoutError):
+            return set()
+        others = {each.group_id for each in told.valid if each.state != ConsumerGroupState.EMPTY}
+        return {each.group_id for each in told.valid} - others
 
     @staticmethod
     def members_told(answer: Any) -> list[LiveMember] | None:

@@ -17,6 +17,7 @@ from postline.log.kafka.catalog import Changes, Entries, topic_key
 from postline.log.kafka.changelog import COPIES
 from postline.log.kafka.cluster import Cluster
 from postline.log.kafka.groups import CLIENT_PREFIX
+from postline.log.kafka.heads import Heads
 from postline.log.kafka.membership import KafkaMembership, join
 from postline.log.kafka.options import Options
 from postline.log.kafka.parts import Parts, parts_of
@@ -41,6 +42,7 @@ from postline.log.port import (
     Membership,
     PartitionInfo,
     PartitionOwner,
+    Place,
     Record,
     SubscriptionInfo,
     Survey,
@@ -55,6 +57,8 @@ _log = logging.getLogger("postline.log.kafka")
 
 #: How often somebody who waits for appends looks for them.
 _LOOK_SECONDS = 0.05
+#: So many partitions are read side by side.
+_READS_AT_ONCE = 8
 #: How long brokers may take to hear of a new topic.
 _LEARN_SECONDS = 30.0
 
@@ -75,6 +79,7 @@ class KafkaLog:
         self._publisher = Publisher(self._cluster, self._parts.topics, self._parts.readers)
         self._views = Views(self._parts)
         self._surveys = Surveys(self._parts, self._views)
+        self._heads = Heads(self._cluster)
         self._planner = Planner(self._parts)
         self._memberships: list[KafkaMembership] = []
         self._tails: list[KafkaTail] = []
@@ -110,6 +115,7 @@ class KafkaLog:
 
     def _let_go(self) -> None:
         self._surveys.close()
+        self._heads.close()
         self._views.close()
         self._parts.groups.close()
         self._parts.readers.close()
@@ -238,6 +244,19 @@ class KafkaLog:
         """Records from `offset` on, in order, at most `limit`, at least one if there is any."""
         return await self._cluster.run(self._parts.readers.read, topic, partition, offset, limit, max_bytes)
 
+    async def read_first(self, places: Sequence[Place]) -> list[Record | None]:
+        """The first record at or above each of these places; None where none follows."""
+        found = await self._cluster.run(self._heads.first, places) if places else {}
+        missing = iter([place for place in dict.fromkeys(places) if place not in found])
+
+        async def read_missing() -> None:
+            for place in missing:  # behind an open transaction, on a leader that moves, or at the end
+                if records := await self.read(*place, limit=1):
+                    found[place] = records[0]
+
+        await asyncio.gather(*(read_missing() for _ in range(_READS_AT_ONCE)))
+        return [found.get(place) for place in places]
+
     async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at exactly these offsets that are still there, in offset order."""
         found = await self._cluster.run(self._parts.readers.read_offsets, topic, partition, offsets)
@@ -319,7 +338,7 @@ class KafkaLog:
         return await self._cluster.run(self._views.members, subscription)
 
     async def survey(self, names: Collection[str] | None = None) -> Survey:
-        """All topics with bounds, subscriptions, members and partitions; topics' settings may be a minute old or two."""
+        """All topics with bounds, subscriptions, members and partitions; settings may be a minute old or two."""
         return await self._surveys.survey(names)
 
     async def peek_state(

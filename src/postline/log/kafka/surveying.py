@@ -44,10 +44,11 @@ class _Told(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """Subscriptions, and what coordinators have told of them, or are about to."""
+    """Subscriptions, and what coordinators have told of them."""
 
     entries: dict[str, SubscriptionEntry]
     committed: dict[str, list[Committed]]
+    #: Answers that are under way still, of those that may have members.
     members: dict[str, Any]
 
 
@@ -61,6 +62,9 @@ class Surveys:
         self._lock = threading.Lock()
         self._there: dict[str, int] = {}
         self._there_at = float("-inf")
+        #: Of these those that are shown, as the catalog's entries declare them.
+        self._wanted: dict[str, TopicSpec] = {}
+        self._declared: Entries | None = None
         self._told: dict[str, _Told] = {}
 
     def close(self) -> None:
@@ -96,9 +100,12 @@ class Surveys:
             now = self._parts.cluster.clock.monotonic()
             if now - self._there_at > _TOPICS_SECONDS:
                 self._there, self._there_at = self._parts.topics.all(), now
-            wanted = shown_topics(entries, self._there, self._parts.catalog.spec.name)
-            self._learn(wanted, now)
-            return [self._told[name].spec for name in sorted(wanted.keys() & self._told.keys())]
+                self._declared = None
+            if entries != self._declared:
+                self._wanted = shown_topics(entries, self._there, self._parts.catalog.spec.name)
+                self._declared = entries
+            self._learn(self._wanted, now)
+            return [self._told[name].spec for name in sorted(self._told)]
 
     def _learn(self, wanted: Mapping[str, TopicSpec], now: float) -> None:
         """Ask for the settings that are not known, or not any more."""
@@ -135,7 +142,8 @@ class Surveys:
 
     def _group(self, entry: SubscriptionEntry, asked: _Asked, said: Mapping[tuple[str, str], MemberEntry]) -> Group:
         """A subscription by what was told of it; what was not is asked for by itself. Raises LogUnavailable."""
-        live = self._parts.groups.members_told(asked.members[entry.name])
+        answer = asked.members.get(entry.name)
+        live = [] if answer is None else self._parts.groups.members_told(answer)
         if live is None:
             live = self._parts.groups.members(entry.name)
         owners = {number: each.member for each in live for number in each.partitions}

@@ -79,6 +79,7 @@ class Views:
                 return self._parts.groups.committed(entry.name, entry.topic, numbers, stable=False) or []
 
     def info(self, entry: SubscriptionEntry, each: Committed, owner: str) -> PartitionInfo:
+        """A partition by what is committed for it; of one that nobody ever committed, its beginning."""
         if each.stamp is None:
             start = entry.starts[each.partition] if each.partition < len(entry.starts) else 0
             position = start if each.position is None else each.position

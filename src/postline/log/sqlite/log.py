@@ -18,6 +18,7 @@ from postline.log.port import (
     Membership,
     PartitionInfo,
     PartitionOwner,
+    Place,
     Record,
     SubscriptionInfo,
     Survey,
@@ -126,6 +127,13 @@ class SqliteLog:
         self.storage.require_started()
         with translated(self.address):
             return self.storage.reader.read(topic, partition, offset, limit, max_bytes)
+
+    async def read_first(self, places: Sequence[Place]) -> list[Record | None]:
+        """The first record at or above each of these places; None where none follows."""
+        self.storage.require_started()
+        with translated(self.address):
+            reader = self.storage.reader
+            return [next(iter(reader.read(*place, limit=1, max_bytes=1)), None) for place in places]
 
     async def read_offsets(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """The records at exactly these offsets that are still there, in offset order."""
