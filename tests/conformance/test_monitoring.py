@@ -37,6 +37,30 @@ async def test_a_survey_of_an_empty_log_is_empty(log: Log) -> None:
     assert (survey.topics, survey.bounds, survey.groups) == ([], {}, [])
 
 
+async def test_a_survey_tells_what_has_changed_since_the_last_one(log: Log) -> None:
+    await log.create_topic(topic(retention_ms=3_600_000))
+    assert [spec.retention_ms for spec in (await log.survey()).topics] == [3_600_000]
+    await log.alter_topic(topic(retention_ms=7_200_000))
+    assert [spec.retention_ms for spec in (await log.survey()).topics] == [7_200_000]
+    await log.create_topic(topic("shop.bills", partitions=2))
+    membership, owner = await joined(log, 2, subscription="archive", topic="shop.bills")
+    await appended(log, b"0", b"1", topic="shop.bills", partition=1)
+    survey = await log.survey()
+    assert survey.topics == await log.topics()
+    assert survey.bounds == {spec.name: await log.bounds(spec.name) for spec in survey.topics}
+    assert [len(group.members) for group in survey.groups] == [1]
+    await membership.commit([settled(owner.owned[1], 2)])
+    assert [each.position for each in (await log.survey()).groups[0].partitions] == [0, 2]
+    await membership.leave()
+
+    async def nobody_is_there() -> bool:
+        return not (await log.survey()).groups[0].members
+
+    await eventually(nobody_is_there, "the member is gone")
+    await log.remove_subscription("archive")
+    assert (await log.survey()).groups == []
+
+
 class Troubled:
     """Every fifth order is given up, every fifth other one waits; all of them are mended at once."""
 

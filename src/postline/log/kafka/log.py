@@ -338,7 +338,7 @@ class KafkaLog:
         return await self._cluster.run(self._views.members, subscription)
 
     async def survey(self, names: Collection[str] | None = None) -> Survey:
-        """All topics with bounds, subscriptions, members and partitions; settings may be a minute old or two."""
+        """All topics with bounds, subscriptions, members and partitions; `Surveys` says what may be told late."""
         return await self._surveys.survey(names)
 
     async def peek_state(

@@ -27,7 +27,7 @@ from postline.log.port import Group, SubscriptionInfo, Survey, TopicSpec
 
 __all__ = ["Surveys", "shown_topics"]
 
-#: How old it may be which topics there are, and how many partitions they have.
+#: How old it may be which topics there are, and how many partitions they have, where the catalog has not changed.
 _TOPICS_SECONDS = 5.0
 #: From when on a topic's settings are asked for again, of some at each survey: those of a thousand take 0.2 s.
 _SETTINGS_SECONDS, _SETTINGS_AT_ONCE = 60.0, 25
@@ -74,7 +74,8 @@ class Surveys:
     async def survey(self, names: Collection[str] | None) -> Survey:
         """All of it, or these subscriptions with their topics. Raises LogUnavailable, UnknownTopic.
 
-        Which topics there are may be known for 5 s, their settings for a minute or two, unless Postline changed them.
+        What other programs than Postline change may be told late: which topics there are, and of how many partitions,
+        after 5 s, their settings after a minute or two.
         """
         run = self._parts.cluster.run
         entries = await run(self._parts.catalog.entries)
@@ -84,7 +85,7 @@ class Surveys:
     def _completed(self, entries: Entries, asked: _Asked, topics: list[TopicSpec], everything: bool) -> Survey:
         """Ends are asked for after positions, so that none is past its end, and while members are still told."""
         read = {each.topic for each in asked.entries.values()}
-        if not read <= self._there.keys():  # it may have been made since
+        if not read <= self._there.keys():  # gone; or the broker that was asked has not heard of it yet
             self._there_at = float("-inf")
             topics = self._topics(entries)
         if not everything:
@@ -98,10 +99,8 @@ class Surveys:
         """All topics, by name."""
         with self._lock:
             now = self._parts.cluster.clock.monotonic()
-            if now - self._there_at > _TOPICS_SECONDS:
+            if entries != self._declared or now - self._there_at > _TOPICS_SECONDS:
                 self._there, self._there_at = self._parts.topics.all(), now
-                self._declared = None
-            if entries != self._declared:
                 self._wanted = shown_topics(entries, self._there, self._parts.catalog.spec.name)
                 self._declared = entries
             self._learn(self._wanted, now)
