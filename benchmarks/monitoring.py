@@ -54,13 +54,13 @@ def kafka_monitoring(options: Options) -> Result:
         async with kafka_running.open_log(kafka_running.fresh("monitor")) as environment:
             made = _Made(environment.log, kafka_running.fresh("m"), 1, stays=False)
             await made.fill(options.some(_HELD))
-            await _measure(environment, made, result, None)
+            await _measure(environment, made, result, _TARGET_MS)
 
     run(main)
     return result
 
 
-async def _measure(environment: Environment, made: _Made, result: Result, target_ms: float | None) -> None:
+async def _measure(environment: Environment, made: _Made, result: Result, target_ms: float) -> None:
     clock = SystemClock()
     monitor = Monitor(environment.log, clock)
     first_ms = await _timed(lambda: Monitor(environment.log, clock).everything())
