@@ -109,13 +109,16 @@ async def test_questions_to_a_broker_that_died_take_hardly_any_processor(kafka_t
     asked: list[asyncio.Task[object]] = []
     try:
         await environment.log.bounds(orders.name)
+        told = await environment.log.survey()
         await asyncio.to_thread(kafka_three.kill, 1)
         began, worked = time.monotonic(), time.process_time()
         while (seconds := time.monotonic() - began) < _WATCHED_SECONDS:
             asked.append(asyncio.create_task(environment.log.bounds(orders.name)))
+            asked.append(asyncio.create_task(environment.log.survey()))
             await asyncio.wait(asked, timeout=1)
         # One client that tries again without a pause takes three quarters of a processor.
         assert (time.process_time() - worked) / seconds < 0.3
+        assert await environment.log.survey() == told, "two brokers know all of it"
     finally:
         await _back(kafka_three, 1)
         await asyncio.gather(*asked)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TypeAlias
@@ -15,7 +16,7 @@ from postline.log.kafka.reading import READING_GROUP
 from postline.log.kafka.topics import Topics
 from postline.log.port import Bounds
 
-__all__ = ["ManyBounds"]
+__all__ = ["ManyBounds", "Starts"]
 
 #: What Kafka's protocol takes in the place of a time, for the first and the next offset.
 _FIRST, _NEXT = -2, -1
@@ -26,6 +27,8 @@ _ANSWER_SECONDS = 1.0
 _GREETING_SECONDS = 2.0
 
 _Place: TypeAlias = tuple[str, int]
+#: Offsets by topic and partition.
+Starts: TypeAlias = dict[_Place, int]
 
 
 class ManyBounds:
@@ -49,27 +52,33 @@ class ManyBounds:
                 self._asker.close()
                 self._asker = None
 
-    def of(self, names: Iterable[str]) -> dict[str, list[Bounds]]:
-        """First and next offset of each partition, open transactions included; of those topics that exist."""
-        counts = {name: self._topics.known(name) or self._topics.look(name) for name in names}
-        told = self._told({name: count for name, count in counts.items() if count})
-        return told | self._topics.bounds_of([name for name in counts if name not in told])
+    def starts(self, names: Iterable[str]) -> Starts:
+        """The first offset of each partition of those topics that exist, as far as leaders tell at once."""
+        counts = {name: self._topics.known(name) or self._topics.look(name) or 0 for name in names}
+        return self._offsets([(name, number) for name, count in counts.items() for number in range(count)], _FIRST)
 
-    def _told(self, counts: Mapping[str, int]) -> dict[str, list[Bounds]]:
-        """Those whose leaders tell at once."""
-        places = [(name, number) for name, count in counts.items() for number in range(count)]
+    def of(self, names: Collection[str], starts: Starts) -> dict[str, list[Bounds]]:
+        """First and next offset of each partition, open transactions included; of those topics that exist.
+
+        `starts` are what was told of these topics, or of more, a moment ago.
+        """
+        wanted = set(names)
+        ends = self._offsets([place for place in starts if place[0] in wanted], _NEXT)
+        found: dict[str, list[Bounds]] = defaultdict(list)
+        for place in ends:  # in the order of partitions
+            found[place[0]].append(Bounds(starts[place], ends[place]))
+        told = {name: bounds for name, bounds in found.items() if len(bounds) == self._topics.known(name)}
+        return told | self._topics.bounds_of([name for name in names if name not in told])
+
+    def _offsets(self, places: Sequence[_Place], which: int) -> Starts:
+        """What leaders tell at once, in the order of places."""
         with self._lock:
             if self._closed:
                 raise self._cluster.closed()
-            starts = self._offsets(places, _FIRST)
-            ends = self._offsets([place for place in places if place in starts], _NEXT)
-        found: dict[str, list[Bounds]] = {name: [] for name in counts}
-        for place in places:
-            if place in ends:
-                found[place[0]].append(Bounds(starts[place], ends[place]))
-        return {name: bounds for name, bounds in found.items() if len(bounds) == counts[name]}
+            told = self._asked(places, which)
+        return {place: told[place] for place in places if place in told}
 
-    def _offsets(self, places: Sequence[_Place], which: int) -> dict[_Place, int]:
+    def _asked(self, places: Sequence[_Place], which: int) -> dict[_Place, int]:
         found: dict[_Place, int] = {}
         for some in _chunks(places):
             asked = [TopicPartition(name, number, which) for name, number in some]

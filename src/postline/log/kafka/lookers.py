@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 
@@ -38,11 +38,13 @@ class Lookers:
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, Consumer] = OrderedDict()
         self._closed = False
+        self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="postline kafka looks")
 
     def close(self) -> None:
         """Let go of the clients; one that is looking goes when it has looked."""
         with self._lock:
             self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._let_go()
 
     def look(self, group: str, places: Sequence[TopicPartition], *, stable: bool) -> list[TopicPartition] | None:
@@ -70,8 +72,11 @@ class Lookers:
                 return self.look(group, wanted[group], stable=True)
             return None
 
-        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="postline kafka looks") as pool:
-            return {group: found for group, found in zip(wanted, pool.map(look, wanted), strict=True) if found}
+        try:
+            looks = list(self._pool.map(look, wanted))
+        except (RuntimeError, CancelledError) as error:  # the pool is closed
+            raise self._cluster.closed() from error
+        return {group: found for group, found in zip(wanted, looks, strict=True) if found}
 
     @contextmanager
     def _looker(self, group: str, stable: bool) -> Iterator[Consumer]:

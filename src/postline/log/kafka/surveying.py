@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import TopicPartition
 
-from postline.log.kafka.bounding import ManyBounds
+from postline.log.kafka.bounding import ManyBounds, Starts
 from postline.log.kafka.catalog import (
     Entries,
     MemberEntry,
@@ -52,6 +52,13 @@ class _Asked(NamedTuple):
     members: dict[str, Any]
 
 
+class _Topics(NamedTuple):
+    """Topics, and where their partitions start."""
+
+    specs: list[TopicSpec]
+    starts: Starts
+
+
 class Surveys:
     """Makes surveys; remembers of topics what hardly ever changes."""
 
@@ -79,21 +86,27 @@ class Surveys:
         """
         run = self._parts.cluster.run
         entries = await run(self._parts.catalog.entries)
-        asked, topics = await asyncio.gather(run(self._ask_groups, entries, names), run(self._topics, entries))
-        return await run(self._completed, entries, asked, topics, names is None)
+        there = subscriptions_in(entries)
+        chosen = {name: there[name] for name in sorted(there) if names is None or name in names}
+        read = None if names is None else {each.topic for each in chosen.values()}
+        asked, topics = await asyncio.gather(run(self._ask_groups, chosen), run(self._ask_topics, entries, read))
+        return await run(self._completed, entries, asked, topics)
 
-    def _completed(self, entries: Entries, asked: _Asked, topics: list[TopicSpec], everything: bool) -> Survey:
+    def _completed(self, entries: Entries, asked: _Asked, topics: _Topics) -> Survey:
         """Ends are asked for after positions, so that none is past its end, and while members are still told."""
-        read = {each.topic for each in asked.entries.values()}
-        if not read <= self._there.keys():  # gone; or the broker that was asked has not heard of it yet
-            self._there_at = float("-inf")
-            topics = self._topics(entries)
-        if not everything:
-            topics = [spec for spec in topics if spec.name in read]
-        bounds = self._bounds.of([spec.name for spec in topics])
-        return Survey(topics=topics, bounds=bounds, groups=self._groups(asked, members_in(entries)))
+        bounds = self._bounds.of([spec.name for spec in topics.specs], topics.starts)
+        if not {each.topic for each in asked.entries.values()} <= self._there.keys():
+            self._there_at = float("-inf")  # gone; or the broker that told has not heard of it yet
+        return Survey(topics=topics.specs, bounds=bounds, groups=self._groups(asked, members_in(entries)))
 
     # -- topics -------------------------------------------------------------------------------
+
+    def _ask_topics(self, entries: Entries, chosen: set[str] | None) -> _Topics:
+        """All topics, or these, and where they start."""
+        specs = self._topics(entries)
+        if chosen is not None:
+            specs = [spec for spec in specs if spec.name in chosen]
+        return _Topics(specs, self._bounds.starts([spec.name for spec in specs]))
 
     def _topics(self, entries: Entries) -> list[TopicSpec]:
         """All topics, by name."""
@@ -120,10 +133,8 @@ class Surveys:
 
     # -- subscriptions ------------------------------------------------------------------------
 
-    def _ask_groups(self, entries: Entries, names: Collection[str] | None) -> _Asked:
+    def _ask_groups(self, chosen: dict[str, SubscriptionEntry]) -> _Asked:
         """Members are told while offsets are looked at."""
-        there = subscriptions_in(entries)
-        chosen = {name: there[name] for name in sorted(there) if names is None or name in names}
         members = self._parts.groups.ask_for_members(chosen)
         places = {
             name: [TopicPartition(entry.topic, number) for number in range(len(entry.starts))]
