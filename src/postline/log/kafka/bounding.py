@@ -85,6 +85,7 @@ class ManyBounds:
             try:
                 told = self._client().offsets_for_times(asked, _ANSWER_SECONDS)
             except KafkaException as error:
+                self._look_around()
                 if error.args[0].code() == KafkaError._TIMED_OUT:
                     break
                 continue
@@ -95,9 +96,13 @@ class ManyBounds:
         if self._asker is None:
             settings = {"group.id": READING_GROUP, "isolation.level": "read_uncommitted", **CONNECTED}
             self._asker = self._cluster.outsider(settings)
-            with suppress(KafkaException):  # one that has not heard of a topic looks for it once a second
-                self._asker.list_topics(timeout=_GREETING_SECONDS)
+            self._look_around()
         return self._asker
+
+    def _look_around(self) -> None:
+        """Have the client learn of topics and of who leads them, which it does not by itself: it reads none of them."""
+        with suppress(KafkaException):
+            self._client().list_topics(timeout=_GREETING_SECONDS)
 
 
 def _chunks(places: Sequence[_Place]) -> Iterator[list[_Place]]:
