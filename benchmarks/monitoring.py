@@ -24,7 +24,7 @@ __all__ = ["kafka_monitoring", "monitoring"]
 _TOPICS, _SUBSCRIPTIONS, _HELD = 1_000, 100, 1_000_000
 _ANSWERS = 30
 #: A broker that was just started compiles what it is asked for while it is asked.
-_WARM = 60
+_WARM = 200
 #: Held records of one commit; and records that are not read yet, of one partition.
 _STEP, _UNREAD = 5_000, 3
 _TARGET_MS = 50.0

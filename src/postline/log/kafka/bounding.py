@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import TypeAlias
@@ -55,28 +54,29 @@ class ManyBounds:
     def starts(self, names: Iterable[str]) -> Starts:
         """The first offset of each partition of those topics that exist, as far as leaders tell at once."""
         counts = {name: self._topics.known(name) or self._topics.look(name) or 0 for name in names}
-        return self._offsets([(name, number) for name, count in counts.items() for number in range(count)], _FIRST)
+        return self._told([(name, number) for name, count in counts.items() for number in range(count)], _FIRST)
 
-    def of(self, names: Collection[str], starts: Starts) -> dict[str, list[Bounds]]:
+    def of(self, names: Iterable[str], starts: Starts) -> dict[str, list[Bounds]]:
         """First and next offset of each partition, open transactions included; of those topics that exist.
 
-        `starts` are what was told of these topics, or of more, a moment ago.
+        `starts` are what was told of these topics a moment ago.
         """
-        wanted = set(names)
-        ends = self._offsets([place for place in starts if place[0] in wanted], _NEXT)
-        found: dict[str, list[Bounds]] = defaultdict(list)
-        for place in ends:  # in the order of partitions
-            found[place[0]].append(Bounds(starts[place], ends[place]))
-        told = {name: bounds for name, bounds in found.items() if len(bounds) == self._topics.known(name)}
-        return told | self._topics.bounds_of([name for name in names if name not in told])
+        ends = self._told(list(starts), _NEXT)
+        found, missing = dict[str, list[Bounds]](), list[str]()
+        for name in names:
+            places = [(name, number) for number in range(self._topics.known(name) or 0)]
+            if places and all(place in ends for place in places):
+                found[name] = [Bounds(starts[place], ends[place]) for place in places]
+            else:
+                missing.append(name)
+        return found | self._topics.bounds_of(missing)
 
-    def _offsets(self, places: Sequence[_Place], which: int) -> Starts:
-        """What leaders tell at once, in the order of places."""
+    def _told(self, places: Sequence[_Place], which: int) -> Starts:
+        """What leaders tell at once."""
         with self._lock:
             if self._closed:
                 raise self._cluster.closed()
-            told = self._asked(places, which)
-        return {place: told[place] for place in places if place in told}
+            return self._asked(places, which)
 
     def _asked(self, places: Sequence[_Place], which: int) -> dict[_Place, int]:
         found: dict[_Place, int] = {}

@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.5
 _UNSTABLE = PASSING | {KafkaError.UNSTABLE_OFFSET_COMMIT}
 #: Each that is kept costs half a megabyte and four to six sleeping threads; a new one 5 ms.
 _KEPT_MAX = 128
-_AT_ONCE = 8
+_AT_ONCE = 16
 
 _Key: TypeAlias = tuple[str, bool]
 
