@@ -82,7 +82,7 @@ class Surveys:
         """All of it, or these subscriptions with their topics. Raises LogUnavailable, UnknownTopic.
 
         What other programs than Postline change may be told late: which topics there are, and of how many partitions,
-        after 5 s, their settings after a minute or two.
+        after 5 s, their settings after a minute or two, five at most.
         """
         run = self._parts.cluster.run
         entries = await run(self._parts.catalog.entries)
