@@ -101,12 +101,12 @@ class Shop:
         return [json.loads(line) for line in out.splitlines()]
 
     @asynccontextmanager
-    async def running(self, *arguments: str) -> AsyncIterator[Service]:
+    async def running(self, *arguments: str, patience_seconds: float = _PATIENCE_SECONDS) -> AsyncIterator[Service]:
         """`postline run`, killed in the end if it still runs."""
         process = await self._execute("run", "app.py", *arguments, stderr=asyncio.subprocess.PIPE)
         service = Service(process)
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(patience_seconds):
                 yield service
         except TimeoutError as error:
             raise AssertionError(service.said) from error

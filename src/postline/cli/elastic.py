@@ -151,9 +151,10 @@ class Elastic:
             yield found
 
     async def _look(self, team: Team, logs: Sequence[Source]) -> None:
+        began = self._clock.monotonic()
         loads = await loads_in(logs)
-        self._blind = ""
-        look = Look(at=self._clock.monotonic(), workers=team.workers, loads=loads)
+        self._blind, at = "", self._clock.monotonic()
+        look = Look(at=at, workers=team.workers, loads=loads, took=at - began)
         self._scale, decision = advance(self._policy, self._scale, look)
         # Never more processes than the most, also while some of them still leave.
         desired = min(decision.desired, self._policy.workers_max - team.leaving)

@@ -99,10 +99,11 @@ class Adviser:
         return (await self._answer(policy, known.scale)).decision
 
     async def _answer(self, policy: Policy, scale: Scale) -> _Answer:
+        began = self._clock.monotonic()
         loads = await loads_in(self._sources)
         at = self._clock.monotonic()
         workers = max((load.members for load in loads), default=policy.workers_min)
-        scale, decision = advance(policy, scale, Look(at=at, workers=workers, loads=loads))
+        scale, decision = advance(policy, scale, Look(at=at, workers=workers, loads=loads, took=at - began))
         # Nothing was changed: who asked may do so, or not.
         answer = _Answer(replace(scale, changed_at=None), at, decision)
         self._answers.pop(policy, None)

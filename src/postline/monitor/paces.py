@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Load", "Pace"]
 
@@ -11,6 +11,9 @@ __all__ = ["Load", "Pace"]
 BUSY_SHARE = 0.25
 #: Progress is waited for as long, and for half the target, before it counts as none.
 _STILL_SECONDS_MIN = 5.0
+#: Looks that took more than this part of the time between them do not tell how fast anything went: nobody knows when in
+#: that time positions were read.
+_VAGUE_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +45,8 @@ class Pace:
     #: The look that progress is measured from: the last one at which there was some, or nothing to do.
     since: float
     since_load: Load
+    #: How long that look took.
+    since_took: float = 0.0
     #: Records that one worker handles in a second; 0.0 where nothing was handled yet.
     per_worker: float = 0.0
     #: How long that was measured while there was enough to do. 0.0: it may handle more.
@@ -50,17 +55,17 @@ class Pace:
     added: float = 0.0
 
     @classmethod
-    def of(cls, before: Pace | None, load: Load, at: float, drain_seconds: float) -> Pace:
-        """The pace after this look, at that steady time; `before` is that of the last look."""
+    def of(cls, before: Pace | None, load: Load, at: float, drain_seconds: float, took: float = 0.0) -> Pace:
+        """The pace after this look, which ended at that steady time; `before` is that of the last look."""
+        first = cls(at=at, load=load, since=at, since_load=load, since_took=took)
         if before is None:
-            return cls(at=at, load=load, since=at, since_load=load)
+            return first
         if load.passed < before.load.passed or load.end < before.load.end:
             # Reset, or another log in its place: what a worker can do is known, the rest begins anew.
-            known, busy = before.per_worker, before.busy_seconds
-            return cls(at=at, load=load, since=at, since_load=load, per_worker=known, busy_seconds=busy)
+            return replace(first, per_worker=before.per_worker, busy_seconds=before.busy_seconds)
         if at <= before.at:
             return before
-        return before._after(load, at, drain_seconds)
+        return before._after(load, at, drain_seconds, took)
 
     @property
     def exact(self) -> bool:
@@ -81,27 +86,32 @@ class Pace:
 
     def stands_still(self, drain_seconds: float) -> bool:
         """Whether nothing was handled for long, although there is something to do and somebody to do it."""
-        waited = self.at - self.since
-        return bool(self.load.backlog and self.load.members) and waited >= max(_STILL_SECONDS_MIN, drain_seconds / 2)
+        waited, stands = self.at - self.since, self.load.passed == self.since_load.passed
+        nothing_left = not (self.load.backlog and self.load.members)
+        return stands and not nothing_left and waited >= max(_STILL_SECONDS_MIN, drain_seconds / 2)
 
-    def _after(self, load: Load, at: float, drain_seconds: float) -> Pace:
+    def _after(self, load: Load, at: float, drain_seconds: float, took: float) -> Pace:
         seconds = at - self.at
         came = (load.end - self.load.end) / seconds
         added = self.added + _weight(seconds, drain_seconds / 2) * (came - self.added)
         done = load.passed - self.since_load.passed
         constant = load.members == self.since_load.members and load.members > 0
-        per_worker, busy_seconds, goes_on = self.per_worker, self.busy_seconds, constant and not done
-        if constant and done:
+        vague = max(took, self.since_took) > _VAGUE_SHARE * (at - self.since)
+        per_worker, busy_seconds = self.per_worker, self.busy_seconds
+        if constant and done and not vague:
             per_worker, busy_seconds = self._learnt(load, done, at - self.since, drain_seconds)
+        # A vague measure goes on until it is none, or begins anew with a look that is much quicker than its first.
+        goes_on = constant and (not done or (vague and 2 * took >= self.since_took))
         if goes_on and self.since_load.backlog:
-            since, since_load = self.since, self.since_load
+            since, since_load, since_took = self.since, self.since_load, self.since_took
         else:
-            since, since_load = at, load
+            since, since_load, since_took = at, load, took
         return Pace(
             at=at,
             load=load,
             since=since,
             since_load=since_load,
+            since_took=since_took,
             per_worker=per_worker,
             busy_seconds=busy_seconds,
             added=added,

@@ -37,6 +37,8 @@ class Look:
     at: float
     workers: int
     loads: tuple[Load, ...]
+    #: How long it took to see that, up to then, in seconds.
+    took: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,7 +99,10 @@ def advance(policy: Policy, scale: Scale, look: Look) -> tuple[Scale, Decision]:
     The number stays within the policy's. It rises at once by as many as the backlog needs, up to the partitions that
     have something to read, and falls by one at a time after the cool-down.
     """
-    paces = {load.name: Pace.of(scale.paces.get(load.name), load, look.at, policy.drain_seconds) for load in look.loads}
+    paces = {
+        load.name: Pace.of(scale.paces.get(load.name), load, look.at, policy.drain_seconds, look.took)
+        for load in look.loads
+    }
     spare_since, (desired, reason) = scale.spare_since, _bounded(policy, look.workers)
     if not reason:
         wishes = [_wish(policy, paces[load.name], look) for load in look.loads]

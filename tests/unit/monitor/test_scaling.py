@@ -65,9 +65,9 @@ class Seen:
         self.passed = min(self.end, self.passed + handled)
         self.end += come
 
-    def look(self, load: Load) -> Decision:
-        before = self.scale
-        self.scale, decision = advance(self.policy, before, Look(at=self.at, workers=self.workers, loads=(load,)))
+    def look(self, load: Load, took: float = 0.0) -> Decision:
+        look = Look(at=self.at, workers=self.workers, loads=(load,), took=took)
+        self.scale, decision = advance(self.policy, self.scale, look)
         self.workers = decision.desired
         self.decisions.append((self.at, decision))
         return decision
@@ -203,6 +203,33 @@ def test_a_crash_is_no_reason_for_more() -> None:
         team.crash()
         team.run(60)
     assert team.changes == changes
+
+
+def test_a_look_that_took_long_says_nothing_of_how_fast_a_worker_is() -> None:
+    # A broker is away: the first look takes 6 s, in which positions are read at once, and a worker does 100 a second.
+    run = Seen(Policy(workers_min=1, workers_max=8, drain_seconds=8.0))
+    run.pass_time(0.0, 0, 3_000)
+    before = run.load(members=1, backlogged=12)
+    run.pass_time(6.0, 600, 0)
+    run.look(before, took=6.0)
+    run.pass_time(1.0, 100, 0)
+    run.look(run.load(members=1, backlogged=12), took=0.1)
+    assert run.scale.paces["billing"].per_worker == 0.0, "700 in one second"
+    run.pass_time(1.0, 100, 0)
+    decision = run.look(run.load(members=1, backlogged=12), took=0.1)
+    assert run.scale.paces["billing"].per_worker == pytest.approx(100)
+    assert decision.desired == 3
+
+
+def test_looks_that_always_take_long_tell_how_fast_a_worker_is_after_some_of_them() -> None:
+    run = Seen(POLICY)
+    run.pass_time(0.0, 0, 30_000)
+    for _ in range(10):
+        run.look(run.load(members=1, backlogged=12), took=4.0)
+        assert "nothing was handled" not in run.decisions[-1][1].reason
+        run.pass_time(5.0, 500, 0)
+    assert run.scale.paces["billing"].per_worker == pytest.approx(100)
+    assert run.workers == 5
 
 
 def test_what_waits_for_a_backend_or_a_bound_asks_for_nothing() -> None:
