@@ -45,8 +45,12 @@ def apply_changes(
     for namespace in clears:
         connection.execute(sql["state_clear"], (subscription_id, partition, namespace))
     _put(connection, subscription_id, partition, puts)
+    keys: dict[str, list[bytes]] = {}
     for namespace, key in deletes:
-        connection.execute(sql["state_delete"], (subscription_id, partition, namespace, key))
+        keys.setdefault(namespace, []).append(key)
+    for namespace, gone in keys.items():
+        for some, size in filled(gone):
+            connection.execute(_delete_statement(size), (subscription_id, partition, namespace, *some))
 
 
 def _put(
@@ -66,6 +70,11 @@ def _put(
 @functools.cache
 def _get_statement(keys: int) -> str:
     return f"{statements('queries')['state_get']} IN ({', '.join('?' * keys)})"
+
+
+@functools.cache
+def _delete_statement(keys: int) -> str:
+    return f"{statements('queries')['state_delete']} IN ({', '.join('?' * keys)})"
 
 
 @functools.cache

@@ -95,7 +95,7 @@ SELECT key, value FROM state WHERE subscription_id = ? AND partition = ? AND nam
 ORDER BY key LIMIT ?
 
 -- name: state_delete
-DELETE FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key = ?
+DELETE FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ? AND key
 
 -- name: state_clear
 DELETE FROM state WHERE subscription_id = ? AND partition = ? AND namespace = ?
