@@ -86,7 +86,7 @@ async def _redriven(environment: Environment, number: int) -> float:
     async with running(app, environment):
         await until_caught_up(app)
         began = time.perf_counter()
-        letters = monitor.letters.pages(await monitor.info(_NAME), Selection())
+        letters = monitor.letters.picked(await monitor.info(_NAME), Selection())
         await operations.redrive_many(_NAME, letters, "bench", Pace())
         await until_caught_up(app)
         rate = number / (time.perf_counter() - began)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from postline import Context, DeadLetterPolicy
-from postline.monitor import Contents, Letter, Monitor, Selection
+from postline.monitor import Contents, Letter, Monitor, Picked, Selection
 from postline.operations import Disposed, Editing, Pace, with_changes
 from postline.runtime.control import ControlOp
 from tests.conformance.apps import Billing, OrderPlaced, World, eventually, orders, some_turns
@@ -39,20 +39,20 @@ class Operator:
         self.contents = Contents(world.publisher.schemas)  # type: ignore[arg-type]
         self.monitor = Monitor(world.log, world.engine.clock, self.contents)
 
-    async def pages(self, **chosen: Any) -> AsyncIterator[list[Letter]]:
-        """Those that are chosen."""
-        info = await self.monitor.info("billing")
-        async for page in self.monitor.letters.pages(info, Selection(**chosen)):
-            yield page
+    async def picked(self, **chosen: Any) -> AsyncIterator[Picked]:
+        """Those that are chosen, for a redrive."""
+        async for some in self.monitor.letters.picked(await self.monitor.info("billing"), Selection(**chosen)):
+            yield some
 
     async def letters(self, **chosen: Any) -> list[Letter]:
-        """The same, gathered."""
-        return [each async for page in self.pages(**chosen) for each in page]
+        """Those that are chosen."""
+        info = await self.monitor.info("billing")
+        return [each async for page in self.monitor.letters.pages(info, Selection(**chosen)) for each in page]
 
     async def redrive(self, run: str, limit: int | None = None) -> Disposed:
         """Redrive all that this run has not redriven yet."""
         pace = Pace(limit=limit, wait_seconds=30)
-        return await self.world.operations.redrive_many("billing", self.pages(not_of_run=run), run, pace)
+        return await self.world.operations.redrive_many("billing", self.picked(not_of_run=run), run, pace)
 
     async def edit(self, letter: Letter, change: str, *, redrives: bool) -> None:
         """Change a field of a letter, and wait until that is obeyed."""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from postline import App, Context, Retry, Topic, UsageError, field
 from postline.contracts import Sensitive
 from postline.errors import ContractError
-from postline.monitor import Contents, Letter, Monitor, RecordId, Selection
+from postline.monitor import Contents, Letter, Monitor, Picked, RecordId, Selection
 from postline.operations import Edited, Editing, Operations, Pace, with_changes
 from postline.runtime.control import ControlOp
 from postline.testing import TestApp
@@ -75,14 +75,14 @@ class Desk:
         info = await self.monitor.info("packing")
         return [each async for page in self.monitor.letters.pages(info, Selection(**chosen)) for each in page]
 
-    async def pages(self, **chosen: Any) -> AsyncIterator[list[Letter]]:
-        async for page in self.monitor.letters.pages(await self.monitor.info("packing"), Selection(**chosen)):
-            yield page
+    async def picked(self, **chosen: Any) -> AsyncIterator[Picked]:
+        async for some in self.monitor.letters.picked(await self.monitor.info("packing"), Selection(**chosen)):
+            yield some
 
     async def redrive(self, run: str = "r", **chosen: Any) -> int:
         pace = Pace(wait_seconds=0, **{name: chosen.pop(name) for name in ("rate", "limit") if name in chosen})
-        pages = self.pages(not_of_run=run, **chosen)
-        done = await self.operations.redrive_many("packing", pages, run, pace)
+        picked = self.picked(not_of_run=run, **chosen)
+        done = await self.operations.redrive_many("packing", picked, run, pace)
         await self.t.settle()
         return done.asked
 
@@ -325,7 +325,7 @@ async def test_a_discarded_letter_takes_its_edit_along() -> None:
         desk = Desk(t, packing.app)
         (letter,) = await desk.letters()
         await desk.edit(letter, "number=7", redrives=False)
-        done = await desk.operations.discard_many("packing", desk.pages(), "a test", Pace(wait_seconds=0))
+        done = await desk.operations.discard_many("packing", desk.picked(), "a test", Pace(wait_seconds=0))
         await t.settle()
         assert done.asked == 1
         assert await t.log.peek_state("packing", letter.partition, "edits") == []

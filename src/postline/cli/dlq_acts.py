@@ -21,7 +21,7 @@ from postline.cli.selecting import Chosen, selection_options
 from postline.contracts import MessageContract
 from postline.contracts.json_documents import require_unique_keys
 from postline.errors import UnknownRecord, UsageError
-from postline.monitor import Letter, RecordId, Selection
+from postline.monitor import Picked, RecordId, Selection
 from postline.operations import Disposed, Editing, Pace, with_changes
 
 __all__ = ["discard", "edit", "export", "redrive"]
@@ -139,7 +139,7 @@ async def _by_selection(opened: Opened, name: str, asked: _Asked) -> Answer:
     info = await opened.monitor.info(name)
     run = asked.run or (opened.operations.new_run() if asked.action == "redrive" else "")
     told: list[str] = []
-    letters = _noting(opened.monitor.letters.pages(info, asked.chosen.selection(opened, not_of_run=run)), told)
+    letters = _noting(opened.monitor.letters.picked(info, asked.chosen.selection(opened, not_of_run=run)), told)
     with _Progress(asked.action, run) as progress:
         if asked.action == "redrive":
             done = await opened.operations.redrive_many(name, letters, run, asked.pace, progress)
@@ -148,11 +148,11 @@ async def _by_selection(opened: Opened, name: str, asked: _Asked) -> Answer:
     return _answer(asked.action, done, told[: done.asked])
 
 
-async def _noting(pages: AsyncIterator[list[Letter]], told: list[str]) -> AsyncIterator[list[Letter]]:
-    async for page in pages:
+async def _noting(letters: AsyncIterator[Picked], told: list[str]) -> AsyncIterator[Picked]:
+    async for some in letters:
         if len(told) <= _RECORDS_TOLD:
-            told += [str(each.id) for each in page]
-        yield page
+            told += [str(RecordId(some.partition, offset)) for offset in some.offsets]
+        yield some
 
 
 def _answer(action: str, done: Disposed, records: list[str]) -> Answer:

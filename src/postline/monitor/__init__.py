@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from postline.monitor.causes import standing_causes
 from postline.monitor.contents import Contents
-from postline.monitor.deadletters import DeadLetters, Letter, Selection
+from postline.monitor.deadletters import DeadLetters, Letter, Picked, Selection
 from postline.monitor.health import HealthView, SubscriptionHealth, health_of
 from postline.monitor.letter_views import DeadLetterDetail, DeadLetterGroup, DeadLetterView, EditView, RelatedView
 from postline.monitor.loads import Adviser, Source, declared_name, loads_in, loads_of
@@ -67,6 +67,7 @@ __all__ = [
     "Monitor",
     "PartitionAudit",
     "PartitionView",
+    "Picked",
     "Policy",
     "PriorityView",
     "QueueView",

@@ -28,11 +28,13 @@ from postline.runtime.entries import (
     decode_entry,
     offset_key,
     offset_of,
+    offsets_of,
+    redrives_of,
 )
 from postline.runtime.places import fingerprint
 from postline.runtime.plan import CONTROL_SUFFIX, DEAD_LETTER_SUFFIX
 
-__all__ = ["DeadLetters", "Failure", "Groups", "Letter", "Opened", "Selection"]
+__all__ = ["DeadLetters", "Failure", "Groups", "Letter", "Opened", "Picked", "Selection"]
 
 _PAGE = 4_000
 #: Dead letters are copied in the commit after the failure; clocks of two processes differ a little.
@@ -58,6 +60,20 @@ class Letter(NamedTuple):
     def group(self) -> str:
         """That of all that failed alike."""
         return self.entry.group or fingerprint(self.entry.error_type, "")
+
+
+class Picked(NamedTuple):
+    """Letters of one partition in order of offset, as whoever disposes of them names them."""
+
+    partition: int
+    offsets: Sequence[int]
+    #: How often each was redriven before.
+    redrives: Sequence[int]
+
+    @classmethod
+    def of(cls, page: Sequence[Letter]) -> Picked:
+        """The letters of a page, which has some."""
+        return cls(page[0].partition, [each.offset for each in page], [each.entry.redrives for each in page])
 
 
 class Failure(NamedTuple):
@@ -121,6 +137,11 @@ class Selection:
     #: Not those that this redrive has taken already.
     not_of_run: str = ""
 
+    @property
+    def narrows(self) -> bool:
+        """Whether it leaves out any but those that a redrive has taken."""
+        return self != Selection(not_of_run=self.not_of_run)
+
     def takes(self, letter: Letter) -> bool:
         """Whether it is one of them, by all but the rule."""
         entry = letter.entry
@@ -162,6 +183,19 @@ class DeadLetters:
             if not numbers or stored.partition in numbers:
                 async for page in self._chosen(info, stored.partition, chosen):
                     yield page
+
+    async def picked(self, info: SubscriptionInfo, chosen: Selection) -> AsyncIterator[Picked]:
+        """As `pages`, without what only the eye needs: where all are chosen, their entries need not even be decoded."""
+        if chosen.narrows:
+            async for page in self.pages(info, chosen):
+                yield Picked.of(page)
+            return
+        for stored in await self._log.partitions(info.name):
+            after = b""
+            while entries := await self._log.peek_state(info.name, stored.partition, DEAD, after=after, limit=_PAGE):
+                after = entries[-1][0]
+                if picked := _not_of_run(stored.partition, entries, chosen.not_of_run):
+                    yield picked
 
     async def _chosen(self, info: SubscriptionInfo, partition: int, chosen: Selection) -> AsyncIterator[list[Letter]]:
         async for found in self._pages(info.name, partition, chosen):
@@ -360,6 +394,14 @@ _ATTRIBUTES = {
     "correlation_id": "correlationid",
     "causation_id": "causationid",
 }
+
+
+def _not_of_run(partition: int, entries: Sequence[tuple[bytes, bytes]], run: str) -> Picked | None:
+    keys, redriven = [key for key, _ in entries], [redrives_of(data) for _, data in entries]
+    if run and any(last == run for _, last in redriven):
+        keys = [key for key, (_, last) in zip(keys, redriven, strict=True) if last != run]
+        redriven = [each for each in redriven if each[1] != run]
+    return Picked(partition, offsets_of(keys), [number for number, _ in redriven]) if keys else None
 
 
 def _before(offset: int) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 
 from postline.errors import UnknownRecord, UsageError
 from postline.log.port import SCHEMA_ID_SHIFT
-from postline.monitor import Letter, RecordId
+from postline.monitor import Letter, Picked, RecordId
 from postline.operations.asking import Asking, Request
 from postline.operations.editing import Edited
 from postline.runtime.control import ControlOp
@@ -29,9 +29,8 @@ from postline.runtime.entries import (
 
 __all__ = ["DeadLetterActs", "Disposed", "Pace"]
 
-#: Most that one request names, and about how many bytes their records have.
-_ASKED_RECORDS = 500
-_ASKED_BYTES = 4 << 20
+#: Most that one request names.
+_ASKED_RECORDS = 1_000
 #: Requests that may be waiting for their owners.
 _UNDER_WAY = 4
 _POLL_SECONDS = 0.02
@@ -135,19 +134,19 @@ class DeadLetterActs(Asking):
     async def redrive_many(
         self,
         subscription: str,
-        letters: AsyncIterator[list[Letter]],
+        letters: AsyncIterator[Picked],
         run: str,
         pace: Pace,
         told: Callable[[int], None] = lambda asked: None,
     ) -> Disposed:
-        """Redrive letters, page by page, at a pace; `told` hears how many were asked for so far.
+        """Redrive letters (`DeadLetters.picked`), page by page, at a pace; `told` hears how many were asked for so far.
 
         Stopped at any moment, what was asked for is durable, once, and the rest are dead letters still: called again
         with the same `run`, and letters that are `not_of_run`, it goes on. Raises UnknownSubscription.
         """
 
-        def op(offsets: tuple[int, ...], seen: tuple[int, ...]) -> ControlOp:
-            return ControlOp(op="redrive", offsets=offsets, seen=seen, run=run)
+        def op(some: Picked) -> ControlOp:
+            return ControlOp(op="redrive", offsets=tuple(some.offsets), seen=tuple(some.redrives), run=run)
 
         asked, status = await self._dispose(subscription, letters, op, pace, told)
         held, failed_again = await self._of_run(subscription, run) if asked else (0, 0)
@@ -158,7 +157,7 @@ class DeadLetterActs(Asking):
     async def discard_many(
         self,
         subscription: str,
-        letters: AsyncIterator[list[Letter]],
+        letters: AsyncIterator[Picked],
         reason: str,
         pace: Pace,
         told: Callable[[int], None] = lambda asked: None,
@@ -166,8 +165,8 @@ class DeadLetterActs(Asking):
         """Discard letters as `redrive_many` redrives them. Raises UnknownSubscription, UsageError without a reason."""
         _require_reason(reason, "discard")
 
-        def op(offsets: tuple[int, ...], seen: tuple[int, ...]) -> ControlOp:
-            return ControlOp(op="discard", offsets=offsets, seen=seen, reason=reason)
+        def op(some: Picked) -> ControlOp:
+            return ControlOp(op="discard", offsets=tuple(some.offsets), seen=tuple(some.redrives), reason=reason)
 
         asked, status = await self._dispose(subscription, letters, op, pace, told)
         return Disposed(subscription=subscription, run="", asked=asked, status=status)
@@ -175,8 +174,8 @@ class DeadLetterActs(Asking):
     async def _dispose(
         self,
         subscription: str,
-        letters: AsyncIterator[list[Letter]],
-        op: Callable[[tuple[int, ...], tuple[int, ...]], ControlOp],
+        letters: AsyncIterator[Picked],
+        op: Callable[[Picked], ControlOp],
         pace: Pace,
         told: Callable[[int], None],
     ) -> tuple[int, str]:
@@ -185,16 +184,10 @@ class DeadLetterActs(Asking):
         async for batches in _batches(letters, pace):
             if pace.rate is not None:
                 await self._clock.sleep(max(0.0, began + asked / pace.rate - self._clock.monotonic()))
-            ops = [
-                (
-                    batch[0].id,
-                    op(tuple([each.offset for each in batch]), tuple([each.entry.redrives for each in batch])),
-                )
-                for batch in batches
-            ]
+            ops = [(RecordId(batch.partition, 0), op(batch)) for batch in batches]
             request = await self.ask(subscription, ops)
             under_way.append(request)
-            asked, live = asked + sum(map(len, batches)), request.live
+            asked, live = asked + sum([len(batch.offsets) for batch in batches]), request.live
             told(asked)
             if live and len(under_way) >= _UNDER_WAY and not await self._until_obeyed(under_way, pace):
                 return asked, "unanswered"
@@ -271,31 +264,27 @@ class DeadLetterActs(Asking):
         return found[0][1] if found and offset_of(found[0][0]) == record.offset else None
 
 
-async def _batches(letters: AsyncIterator[list[Letter]], pace: Pace) -> AsyncIterator[list[list[Letter]]]:
-    """What is asked for in one step: letters of one partition each, as many as one request names, up to the limit."""
+async def _batches(letters: AsyncIterator[Picked], pace: Pace) -> AsyncIterator[list[Picked]]:
+    """What is asked for in one step: as many of one partition each as one request names, up to the limit."""
     left = pace.limit
-    async for page in letters:
-        batches = _cut(page if left is None else page[:left], pace.rate)
+    async for picked in letters:
+        batches = _cut(picked, len(picked.offsets) if left is None else left, pace.rate)
         if pace.rate is None:
             yield batches
         else:
             for batch in batches:
                 yield [batch]
-        if left is not None and (left := left - min(left, len(page))) == 0:
+        if left is not None and (left := left - min(left, len(picked.offsets))) == 0:
             return
 
 
-def _cut(page: Sequence[Letter], rate: float | None) -> list[list[Letter]]:
+def _cut(picked: Picked, number: int, rate: float | None) -> list[Picked]:
     most = _ASKED_RECORDS if rate is None else min(_ASKED_RECORDS, max(1, int(rate / _TICKS_PER_SECOND)))
-    batches: list[list[Letter]] = []
-    size = 0
-    for letter in page:
-        if not batches or len(batches[-1]) == most or size + letter.entry.size > _ASKED_BYTES:
-            batches.append([])
-            size = 0
-        batches[-1].append(letter)
-        size += letter.entry.size
-    return batches
+    partition, offsets, redrives = picked.partition, picked.offsets[:number], picked.redrives[:number]
+    return [
+        Picked(partition, offsets[first : first + most], redrives[first : first + most])
+        for first in range(0, len(offsets), most)
+    ]
 
 
 def _require_reason(reason: str, what: str) -> None:

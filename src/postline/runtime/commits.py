@@ -61,7 +61,7 @@ class Committer:
         self._settled += number
         if number:
             self._work.set()
-        if self._settled >= _COMMIT_RECORDS or not self._busy():
+        if not self._busy() or self._have_enough():
             self._enough.set()
             if not number:
                 self._work.set()
@@ -79,8 +79,12 @@ class Committer:
                 await self._linger()
                 await self._take_and_commit()
 
+    def _have_enough(self) -> bool:
+        """Whether no more is waited for, although records run; redriven ones that end first need no entries."""
+        return self._settled >= _COMMIT_RECORDS and not any(owned.holding.hand for owned in self._partitions())
+
     async def _linger(self) -> None:
-        if self._settled >= _COMMIT_RECORDS or not self._busy():
+        if not self._busy() or self._have_enough():
             return
         self._enough.clear()
         timer = self._around.clock.call_later(self._around.plan.commit_linger_seconds, self._enough.set)

@@ -27,7 +27,7 @@ from postline.runtime.crew import Crew
 from postline.runtime.deadlines import DeadlineSweeper
 from postline.runtime.entries import CONTROL, FORMATS
 from postline.runtime.first import first_of
-from postline.runtime.heeding import Heeding
+from postline.runtime.heeding import Heeding, until
 from postline.runtime.partition import OwnedPartition
 from postline.runtime.reset import reset_commit
 from postline.runtime.restraint import REASON, Restraint
@@ -84,6 +84,8 @@ class Consumer:
         self._watchdog = Watchdog(self.plan, around.clock, self.pool, self.causes)
         self._tasks: list[asyncio.Task[None]] = []
         self._heeding = Heeding(around.clock)
+        #: So many lanes may lie ready when there is room again.
+        self._ready_max = _READY_LANES_MAX
         #: Redriven records wait for workers, and did so for longer than anybody waits for that.
         self._crowded = False
         self._stopping = False
@@ -379,7 +381,7 @@ class Consumer:
         """Workers report so many settled records, or (0) that a lane left their hands."""
         self._in_flight -= number
         self._committer.settled(number)
-        if not self._room.is_set() and len(self.pool.ready) <= _READY_LANES_MAX:
+        if not self._room.is_set() and len(self.pool.ready) <= self._ready_max:
             self._room.set()
         if number == 0 and not self._changed.is_set():
             self._changed.set()
@@ -444,12 +446,14 @@ class Consumer:
         if len(owned.unit.changes) > _CHANGES_MAX:
             await self._committer.commit()
         if self._tasks and asyncio.current_task() is self._tasks[0] and not self._crowded:
-            over = self.around.clock.monotonic() + _CROWDED_SECONDS
-            timer = self.around.clock.call_later(_CROWDED_SECONDS, self._room.set)
-            while len(self.pool.ready) > _READY_LANES_MAX and self.around.clock.monotonic() < over:
-                self._room.clear()
-                await self._room.wait()
-            timer.cancel()
+            clock, ready = self.around.clock, self.pool.ready
+            await until(lambda: len(ready) <= _READY_LANES_MAX, self._room, clock, _CROWDED_SECONDS)
+            if owned.holding.hand.pending > _READY_LANES_MAX:
+                self._ready_max = 0
+                await until(lambda: len(ready) == 0, self._room, clock, self.plan.commit_linger_seconds)
+                self._ready_max = _READY_LANES_MAX
+                # A commit that is due comes now: it finds most of them ended, and need not write them down.
+                await asyncio.sleep(0)
         self._crowded = len(self.pool.ready) > _READY_LANES_MAX
 
     async def _reset(self, owned: OwnedPartition, op: ControlOp, control_offset: int) -> None:

@@ -10,7 +10,7 @@ from postline.errors import DecodeError
 from postline.log.port import Record
 from postline.logs.events import event
 from postline.runtime.edits import edited
-from postline.runtime.entries import DEAD, HELD, DeadEntry, EditEntry, HeldEntry, decode_entry, offset_key
+from postline.runtime.entries import DEAD, HELD, DeadEntry, EditEntry, HeldEntry, decode_entry, offset_key, redrives_of
 from postline.runtime.intents import Discard
 from postline.runtime.partition import OwnedPartition
 
@@ -37,15 +37,12 @@ async def dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], dispo
 
     Raises LogUnavailable with nothing done.
     """
-    keys = [offset_key(offset) for offset in sorted(wanted)]
+    offsets = sorted(wanted)
+    keys = [offset_key(offset) for offset in offsets]
     stored = await owned.read_entries(DEAD, keys)
-    found = {
-        offset: decode_entry(stored[key], DeadEntry)
-        for offset in sorted(wanted)
-        if (key := offset_key(offset)) in stored
-    }
-    letters = {offset: dead for offset, dead in found.items() if wanted[offset] in (None, dead.redrives)}
-    left = [offset for offset in sorted(wanted) if offset not in letters]
+    found = {offset: stored[key] for offset, key in zip(offsets, keys, strict=True) if key in stored}
+    letters = {offset: data for offset, data in found.items() if wanted[offset] in (None, redrives_of(data)[0])}
+    left = [offset for offset in offsets if offset not in letters]
     if disposal.edit is not None:
         await _edit(owned, letters, disposal, disposal.edit)
     elif disposal.action == "redrive":
@@ -69,15 +66,14 @@ def _named(partition: int, offsets: Sequence[int]) -> str:
     return f"{named} and {more} more" if more > 0 else named
 
 
-async def _redrive(owned: OwnedPartition, letters: Mapping[int, DeadEntry], run: str) -> None:
-    records = await owned.holding.at_hand(list(letters.items()))
-    for offset, dead in letters.items():
-        owned.holding.redrive(offset, dead, run, records.get(offset))
+async def _redrive(owned: OwnedPartition, letters: Mapping[int, bytes], run: str) -> None:
+    if letters:
+        owned.holding.redrive(letters, run, await owned.holding.at_hand(letters))
 
 
-def _discard(owned: OwnedPartition, letters: Mapping[int, DeadEntry], reason: str) -> None:
-    for offset, dead in letters.items():
-        owned.holding.discard(offset, dead)
+def _discard(owned: OwnedPartition, letters: Mapping[int, bytes], reason: str) -> None:
+    for offset, data in letters.items():
+        owned.holding.discard(offset, decode_entry(data, DeadEntry))
         if owned.answers is not None:
             owned.answers.forget(offset)
     if letters:
@@ -126,7 +122,7 @@ async def _discard_held(owned: OwnedPartition, offset: int, reason: str) -> bool
     return True
 
 
-async def _edit(owned: OwnedPartition, letters: Mapping[int, DeadEntry], disposal: Disposal, edit: EditEntry) -> None:
+async def _edit(owned: OwnedPartition, letters: Mapping[int, bytes], disposal: Disposal, edit: EditEntry) -> None:
     records = await owned.around.log.read_offsets(owned.topic, owned.partition, list(letters))
     changed = [edited(record, edit) for record in records]
     await owned.prepare(changed)

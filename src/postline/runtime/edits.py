@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from postline.log.port import SCHEMA_ID_SHIFT, Assignment, Membership, Record
@@ -46,9 +45,9 @@ class Edits:
         if self.by.pop(offset, None) is not None:
             self._owned.unit.delete(EDITS, offset_key(offset))
 
-    async def applied(self, records: Mapping[int, Record]) -> dict[int, Record]:
+    async def applied(self, records: dict[int, Record]) -> dict[int, Record]:
         """The records, by offset, as they are to be handled. Raises LogUnavailable."""
-        found = dict(records)
+        found = dict(records) if self.by else records
         for offset in self.by.keys() & found.keys():
             data = await self._owned.read_entry(EDITS, offset_key(offset))
             if data is not None:

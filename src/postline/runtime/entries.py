@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import struct
-from collections.abc import AsyncIterator
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -44,10 +45,14 @@ __all__ = [
     "UniqueEntry",
     "decode_entry",
     "encode_entry",
+    "entries_of",
+    "is_stretch",
     "keys_of",
     "offset_key",
     "offset_of",
+    "offsets_of",
     "pages_of",
+    "redrives_of",
 ]
 
 HELD = "held"
@@ -199,6 +204,10 @@ class _Versioned(Protocol):
 
 _ENCODER = msgspec.msgpack.Encoder()
 _OFFSET = struct.Struct(">Q")
+#: How a `DeadEntry` ends that no redrive has taken yet: `redrives` and `run`, its last fields.
+_NEVER_REDRIVEN = _ENCODER.encode(0) + _ENCODER.encode("")
+#: Fewer are looked up one by one, however close together they lie.
+_STRETCH_MIN = 16
 #: What `offset_key` takes.
 OFFSET_BYTES = _OFFSET.size
 
@@ -212,13 +221,18 @@ def encode_entry(
 
 def decode_entry(data: bytes, kind: type[Entry]) -> Entry:
     """The entry that `data` holds; one of a newer format is refused rather than misread."""
-    entry = msgspec.msgpack.decode(data, type=kind)
+    entry: Entry = _decoder(kind).decode(data)
     if entry.format > 1:
         raise LogVersionError(
             f"A {kind.__name__} in partition state has format {entry.format}, this version reads 1.",
             remedy="Run the newer version of Postline that wrote it.",
         )
     return entry
+
+
+@functools.cache
+def _decoder(kind: type[Any]) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind)
 
 
 def offset_key(offset: int) -> bytes:
@@ -237,11 +251,46 @@ class _Owner(Protocol):
     membership: Membership
 
 
+def offsets_of(keys: Sequence[bytes]) -> tuple[int, ...]:
+    """The offsets that `offset_key` wrote."""
+    return struct.unpack(f">{len(keys)}Q", b"".join(keys))
+
+
+def is_stretch(first: int, last: int, number: int) -> bool:
+    """Whether so many offsets, from a first to a last, are many and lie close together."""
+    return number >= _STRETCH_MIN and last - first < 2 * number
+
+
+def redrives_of(letter: bytes) -> tuple[int, str]:
+    """As the bytes of a `DeadEntry` have it: how often it was redriven, and the last redrive's name.
+
+    Most never were, which their last bytes tell.
+    """
+    if letter.endswith(_NEVER_REDRIVEN):
+        return (0, "")
+    dead = decode_entry(letter, DeadEntry)
+    return (dead.redrives, dead.run)
+
+
 async def pages_of(owned: _Owner, namespace: str, after: bytes = b"") -> AsyncIterator[list[tuple[bytes, bytes]]]:
     """A namespace's committed entries with keys above `after`, page by page, in key order. Raises LogUnavailable."""
     while page := await owned.membership.scan_state(owned.assignment, namespace, after):
         yield page
         after = page[-1][0]
+
+
+async def entries_of(owned: _Owner, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The committed entries among these keys of offsets, in order. Raises LogUnavailable.
+
+    Those that lie close together are read as a stretch, which costs less than to look each up.
+    """
+    first, last = (offset_of(keys[0]), offset_of(keys[-1])) if keys else (0, 0)
+    span = last - first + 1
+    if not is_stretch(first, last, len(keys)):
+        return await owned.membership.get_state(owned.assignment, namespace, keys)
+    before = offset_key(first - 1) if first else b""
+    found = dict(await owned.membership.scan_state(owned.assignment, namespace, before, span))
+    return found if found.keys() == set(keys) else {key: found[key] for key in keys if key in found}
 
 
 async def keys_of(owned: _Owner, namespace: str) -> list[bytes]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from postline.clock import Clock
 
-__all__ = ["Heeding"]
+__all__ = ["Heeding", "until"]
 
 #: What is asked is looked for so often while records lie ready, which would be fetched before it.
 _EVERY_SECONDS = 1.0
@@ -40,3 +41,13 @@ class Heeding:
             return False
         self._due_at = now + _EVERY_SECONDS
         return True
+
+
+async def until(holds: Callable[[], bool], bell: asyncio.Event, clock: Clock, seconds: float) -> None:
+    """Wait until it holds, which is looked at whenever the bell rings, but only so long."""
+    over = clock.monotonic() + seconds
+    timer = clock.call_later(seconds, bell.set)
+    while not holds() and clock.monotonic() < over:
+        bell.clear()
+        await bell.wait()
+    timer.cancel()

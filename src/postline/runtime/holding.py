@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Collection, Sequence
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from itertools import islice
 
 from postline.log.port import Record
 from postline.logs.events import event
@@ -18,13 +18,15 @@ from postline.runtime.entries import (
     HeldEntry,
     decode_entry,
     encode_entry,
+    is_stretch,
     offset_key,
     offset_of,
     pages_of,
 )
-from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait
+from postline.runtime.lanes import UNDECODED, Item, Lane, LaneOwner, Wait, lane_key_of
 from postline.runtime.outcomes import Outcome
 from postline.runtime.places import place_of
+from postline.runtime.redriven import AtHand, Redriven, fitting, waiting
 from postline.runtime.reordering import fit_dead, fit_held
 from postline.runtime.standing import HeldCounts
 
@@ -34,24 +36,8 @@ _log = logging.getLogger("postline.runtime")
 
 #: Parked records brought back into memory at a time.
 _UNPARK_RECORDS = 100
-#: Redriven records kept in memory before they run; more wait by their offsets alone.
-_AT_HAND_RECORDS = 2_000
-_AT_HAND_BYTES = 8 << 20
 #: Why a partition pauses that holds as much as it may.
 HELD_RECORDS = "held records"
-
-
-class _AtHand(NamedTuple):
-    """A redriven record in a lane, of which state says nothing yet."""
-
-    redrives: int
-    run: str
-    lane_key: bytes | None
-    size: int
-
-    def entry(self) -> HeldEntry:
-        """What state would say."""
-        return HeldEntry(self.lane_key, redrives=self.redrives, run=self.run)
 
 
 class Holding:
@@ -67,12 +53,8 @@ class Holding:
         self.operator_paused = False
         #: Of held records that were redriven: how often, and the last redrive's name.
         self._redriven: dict[int, tuple[int, str]] = {}
-        #: Redriven, in a lane, and without an entry in state yet: most end before the next commit, and need none.
-        self._at_hand: dict[int, _AtHand] = {}
-        #: The sizes of those that have outlasted a commit.
-        self._outlasting: dict[int, int] = {}
-        self._bytes_at_hand = 0
         self.edits = Edits(owned)
+        self.hand = AtHand(owned, self.counts, self.edits)
         self._copies = Copies(owned.around.log, owned.plan.dead_letters, owned.assignment)
 
     # -- taking up what the last owner left ---------------------------------------------------
@@ -177,8 +159,8 @@ class Holding:
         chunk, index, record = item[0], item[1], item[2]
         offset = record[0]
         entry.size = len(record[4] or b"")
-        self._write_down(offset)
-        self._let_go(offset)
+        if isinstance(chunk, Redriven):
+            self._redriven[offset] = (chunk.redrives(index), chunk.run)
         if redriven := self._redriven.get(offset):
             entry.redrives, entry.run = redriven
         unit = self._owned.unit
@@ -277,7 +259,8 @@ class Holding:
         """The records at these offsets; of one that the log lost, its copy if it was a dead letter before."""
         owned = self._owned
         log = owned.around.log
-        found = {record[0]: record for record in await log.read_offsets(owned.topic, owned.partition, offsets)}
+        read = await log.read_offsets(owned.topic, owned.partition, offsets) if offsets else []
+        found = {record[0]: record for record in read}
         if missing := [offset for offset in offsets if offset not in found]:
             found |= await self._copies.records(missing)
         return await self.edits.applied(found)
@@ -300,24 +283,15 @@ class Holding:
 
     def release(self, record: Record, outcome: Outcome) -> None:
         """A held record ended."""
-        offset = record[0]
-        if (hand := self._at_hand.pop(offset, None)) is None:
-            self._owned.unit.delete(HELD, offset_key(offset))
-            self._changed(offset, outcome)
-            return
-        self._bytes_at_hand -= hand.size
-        if self.edits.by and outcome is not Outcome.DEAD_LETTERED:
-            self.edits.forget(offset)
-        self._owned.window.change(offset, outcome)
-        self._owned.unit.moved = True
+        self._owned.unit.delete(HELD, offset_key(record[0]))
+        self._changed(record[0], outcome)
 
     def _changed(self, offset: int, outcome: Outcome) -> None:
         self._owned.window.change(offset, outcome)
         self._owned.unit.moved = True
         if outcome is not Outcome.DEAD_LETTERED:
             self.edits.forget(offset)
-        if self._redriven.pop(offset, None) is not None:
-            self._let_go(offset)
+        self._redriven.pop(offset, None)
         self.counts.drop(offset)
         self._apply_bound()
 
@@ -331,8 +305,7 @@ class Holding:
         source = source_of(error)
         nowhere = f"reading {record[3] or 'a record'}" if item[3] is None else item[3].name_for(source)
         place = place_of(source, nowhere)
-        hand = self._at_hand.get(offset)
-        redrives, run = self._redriven.get(offset, (0, "")) if hand is None else (hand.redrives, hand.run)
+        redrives, run = self._redrives_of(item)
         entry = DeadEntry(
             lane_key=lane.key,
             key=record[2],
@@ -361,31 +334,53 @@ class Holding:
             lane.wait = Wait.DEAD
             self._park_items(lane, None)
 
-    def redrive(self, offset: int, dead: DeadEntry, run: str = "", record: Record | None = None) -> None:
-        """Run a dead letter again under its own offset, before what waits behind it; `record` if it is at hand."""
-        lane = self._lane(dead.lane_key, offset)
-        owned, redrives = self._owned, dead.redrives + 1
-        owned.unit.delete(DEAD, offset_key(offset))
+    def _redrives_of(self, item: Item) -> tuple[int, str]:
+        chunk = item[0]
+        if isinstance(chunk, Redriven):
+            return chunk.redrives(item[1]), chunk.run
+        return self._redriven.get(item[2][0], (0, ""))
+
+    def redrive(self, letters: Mapping[int, bytes], run: str, records: Mapping[int, Record]) -> None:
+        """Run dead letters, in order of offset, again under their own offsets, before what waits behind them.
+
+        Those of which the records are given go into their lanes at once, if nothing is to run before them.
+        """
+        owned, plan, lanes = self._owned, self._owned.plan, self._owned.lanes
+        self.hand.account()
+        owned.unit.delete_all(DEAD, [offset_key(offset) for offset in letters])
         owned.unit.moved = True
-        owned.window.change(offset, Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
-        held_key = offset in lane.dead
-        self.counts.exhume(holds=held_key)
-        if held_key:
-            lane.dead.discard(offset)
-            lane.attempts = 0
-            if not lane.dead:
-                lane.wait = Wait.NOTHING
-        first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
-        if record is not None and lane.wait is Wait.NOTHING and (first or not lane.parked):
-            self._solo.pop(offset, None)
-            hand = self._at_hand[offset] = _AtHand(redrives, run, lane.key, dead.size)
-            self._bytes_at_hand += hand.size
-            lane.items.append((None, offset, record, owned.plan.handler_of(record[3]), UNDECODED))
-            owned.enqueue(lane)
-            return
-        self._redriven[offset] = (redrives, run)
-        entry = HeldEntry(lane.key, redrives=redrives, run=run)
-        owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
+        owned.window.change_all(list(letters), Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
+        batch, index, held_keys = self.hand.take(letters, records, run), -1, 0
+        for offset, data in letters.items():
+            record = records.get(offset)
+            key = decode_entry(data, DeadEntry).lane_key if record is None else lane_key_of(plan.order, record[2])
+            lane = (None if key is None else lanes.get(key)) or self._lane(key, offset)
+            if held_key := offset in lane.dead:
+                held_keys += 1
+                self._exhume(lane, offset)
+            if record is not None:
+                index += 1
+                first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
+                if lane.wait is Wait.NOTHING and (first or not lane.parked):
+                    if key is None:
+                        del self._solo[offset]
+                    lane.items.append((batch, index, record, plan.handler_of(record[3]), UNDECODED))
+                    if not lane.active:
+                        owned.enqueue(lane)
+                    continue
+                batch.outcomes[index] = Outcome.HELD
+            self._park_redriven(lane, offset, waiting(decode_entry(data, DeadEntry), run), held_key)
+        self.counts.exhume(len(letters), holding=held_keys)
+
+    def _exhume(self, lane: Lane, offset: int) -> None:
+        lane.dead.discard(offset)
+        lane.attempts = 0
+        if not lane.dead:
+            lane.wait = Wait.NOTHING
+
+    def _park_redriven(self, lane: Lane, offset: int, entry: HeldEntry, held_key: bool) -> None:
+        self._redriven[offset] = (entry.redrives, entry.run)
+        self._owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
         self.counts.hold(offset, entry, ready=True)
         if held_key:
             lane.parked.insert(bisect_left(lane.parked, offset), offset)
@@ -393,51 +388,44 @@ class Holding:
             lane.parked.append(offset)
         self._let_flow(lane)
 
-    def write_at_hand(self) -> None:
-        """Put what was redriven and has not ended into the pending unit, before it is committed."""
-        for offset, hand in list(self._at_hand.items()):
-            entry = hand.entry()
-            self._owned.unit.put(HELD, offset_key(offset), encode_entry(entry))
-            self.counts.hold(offset, entry, ready=True)
-            self._write_down(offset)
-
-    def _write_down(self, offset: int) -> None:
-        if (hand := self._at_hand.pop(offset, None)) is not None:
-            self._outlasting[offset] = hand.size
-            self._redriven[offset] = (hand.redrives, hand.run)
-
-    def _let_go(self, offset: int) -> None:
-        self._bytes_at_hand -= self._outlasting.pop(offset, 0)
-
     def unwritten(self, namespace: str, key: bytes) -> bytes | None:
         """The entry that a record at hand would have."""
-        hand = self._at_hand.get(offset_of(key)) if namespace == HELD else None
-        return None if hand is None else encode_entry(hand.entry())
+        entry = self.hand.entry(offset_of(key)) if namespace == HELD else None
+        return None if entry is None else encode_entry(entry)
 
-    async def at_hand(self, letters: Sequence[tuple[int, DeadEntry]]) -> dict[int, Record]:
-        """The records of those of these dead letters that memory has room for, read in one go."""
-        if self.operator_paused:
-            return {}
-        chosen: list[int] = []
-        room = _AT_HAND_RECORDS - len(self._at_hand) - len(self._outlasting)
-        bytes_room = _AT_HAND_BYTES - self._bytes_at_hand
-        for offset, dead in letters[: max(0, room)]:
-            bytes_room -= dead.size
-            if bytes_room < 0:
-                break
-            chosen.append(offset)
-        found = await self._read(chosen) if chosen else {}
+    async def at_hand(self, letters: Mapping[int, bytes]) -> dict[int, Record]:
+        """The records of the first of these dead letters, as many as memory has room for."""
+        records, size = (0, 0) if self.operator_paused else self.hand.room
+        offsets = list(islice(letters, records))
+        if offsets and is_stretch(offsets[0], offsets[-1], len(offsets)):
+            found = await self._read_stretch(offsets, size)
+        else:
+            found = await self._read(fitting(letters, records, size))
         await self._owned.prepare(list(found.values()))
         return found
 
+    async def _read_stretch(self, offsets: Sequence[int], max_bytes: int) -> dict[int, Record]:
+        """The records at the first of these offsets, which lie close together, as many as have so many bytes."""
+        owned, first, last = self._owned, offsets[0], offsets[-1]
+        log, limit = owned.around.log, last - first + 1
+        read = await log.read(owned.topic, owned.partition, first, limit=limit, max_bytes=max(1, max_bytes))
+        meant = set(offsets)
+        found = {record[0]: record for record in read if record[0] in meant}
+        if len(found) == len(offsets):
+            return await self.edits.applied(found)
+        end = read[-1][0] if read else last
+        missing = [offset for offset in offsets if offset <= end and offset not in found]
+        return await self.edits.applied(found) | await self._read(missing)
+
     def discard(self, offset: int, dead: DeadEntry) -> None:
         """Give a dead letter up for good; what waited behind it flows."""
+        self.hand.account()
         unit = self._owned.unit
         unit.delete(DEAD, offset_key(offset))
         unit.moved = True
         self.edits.forget(offset)
         self._owned.window.change(offset, Outcome.DISCARDED, counted_as=Outcome.DEAD_LETTERED)
-        self.counts.exhume(holds=dead.holds)
+        self.counts.exhume(1, holding=int(dead.holds))
         if dead.holds:
             lane = self._lane(dead.lane_key, offset)
             lane.dead.discard(offset)

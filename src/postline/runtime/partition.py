@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from postline.contracts.priorities import Priority
@@ -15,7 +16,16 @@ from postline.runtime.complaints import Place
 from postline.runtime.context import Context
 from postline.runtime.dedup import OWN_ID_WINDOW, Marks
 from postline.runtime.desk import PartitionDesk
-from postline.runtime.entries import PRIORITY, PRIORITY_KEY, TYPES, USER_STATE, PriorityEntry, encode_entry, keys_of
+from postline.runtime.entries import (
+    PRIORITY,
+    PRIORITY_KEY,
+    TYPES,
+    USER_STATE,
+    PriorityEntry,
+    encode_entry,
+    entries_of,
+    keys_of,
+)
 from postline.runtime.history import History
 from postline.runtime.holding import Holding
 from postline.runtime.lanes import UNDECODED, Item, Lane, lane_key_of
@@ -263,7 +273,7 @@ class OwnedPartition(PartitionDesk):
 
     def take_commit(self) -> PartitionCommit:
         """Everything settled by now, as this partition's part of a commit unit."""
-        self.holding.write_at_hand()
+        self.holding.hand.write()
         self.window.advance()
         progress = self.window.encode(self._stand)
         self.committing, self.unit = self.unit, PendingUnit()
@@ -308,7 +318,7 @@ class OwnedPartition(PartitionDesk):
     async def read_entries(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """As `read_entry`, of many; absent ones are left out."""
         changed = self._changes(namespace, keys)  # before the read: what is committed meanwhile may not be in it
-        stored = await self.membership.get_state(self.assignment, namespace, keys)
+        stored = await entries_of(self, namespace, keys)
         for key, change in (changed | self._changes(namespace, keys)).items():
             if change is None:
                 stored.pop(key, None)
@@ -318,8 +328,12 @@ class OwnedPartition(PartitionDesk):
 
     def _changes(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """What is not committed yet of these entries."""
-        units = [unit.changes for unit in (self.committing, self.unit) if unit is not None and unit.changes]
-        return {key: changes[namespace, key] for changes in units for key in keys if (namespace, key) in changes}
+        found: dict[bytes, bytes | None] = {}
+        for unit in (self.committing, self.unit):
+            if unit is None or unit.changes.keys().isdisjoint(zip(repeat(namespace), keys, strict=False)):
+                continue
+            found |= {key: unit.changes[namespace, key] for key in keys if (namespace, key) in unit.changes}
+        return found
 
     # -- pausing ----------------------------------------------------------------------------
 

@@ -76,10 +76,10 @@ class HeldCounts:
         if self.dead_letters_changed is not None:
             self.dead_letters_changed()
 
-    def exhume(self, *, holds: bool) -> None:
-        """One was redriven or discarded."""
-        self.dead_letters -= 1
-        self.holding -= holds
+    def exhume(self, number: int, *, holding: int) -> None:
+        """So many were redriven or discarded, of which some held their key."""
+        self.dead_letters -= number
+        self.holding -= holding
         if not self.dead_letters:
             self.oldest_failed_ms = None
         if self.dead_letters_changed is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import repeat
+
 from postline.log.port import Append, Assignment, PartitionCommit
 
 __all__ = ["PendingUnit"]
@@ -26,6 +29,10 @@ class PendingUnit:
     def delete(self, namespace: str, key: bytes) -> None:
         """Remove an entry with the next commit."""
         self.changes[namespace, key] = None
+
+    def delete_all(self, namespace: str, keys: Sequence[bytes]) -> None:
+        """Remove entries with the next commit."""
+        self.changes.update(dict.fromkeys(zip(repeat(namespace), keys, strict=False)))
 
     def clear(self, namespace: str) -> None:
         """Empty a namespace with the next commit; later puts of the same unit stay."""

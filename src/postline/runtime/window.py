@@ -129,6 +129,16 @@ class Window:
                 return
         self._restored = _cut(self._restored, offset, outcome)
 
+    def change_all(self, offsets: Sequence[int], outcome: Outcome, counted_as: Outcome = Outcome.HELD) -> None:
+        """As `change`, of many, in order of offset."""
+        counts = self.progress.counts
+        passed = bisect_left(offsets, self.position)
+        number = max(0, passed - bisect_left(offsets, self.progress.start))
+        counts[counted_as] -= number
+        counts[outcome] += number
+        for offset in offsets[passed:]:
+            self.change(offset, outcome, counted_as)
+
     def settled(self, offset: int) -> bool:
         """Whether a record has its outcome, as far as the window knows: one below the position may be held."""
         if offset < self.position:

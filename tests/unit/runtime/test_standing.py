@@ -98,9 +98,9 @@ def test_dead_letters_are_counted_and_their_oldest_is_a_lower_bound_until_there_
     held.bury(10, holds=False)
     told = held.standing(set(), [])
     assert (told.dead_letters, told.holding, told.oldest_failed_ms) == (2, 1, 10)
-    held.exhume(holds=False)
+    held.exhume(1, holding=0)
     assert held.standing(set(), []).oldest_failed_ms == 10
-    held.exhume(holds=True)
+    held.exhume(1, holding=1)
     told = held.standing(set(), [])
     assert (told.dead_letters, told.holding, told.oldest_failed_ms) == (0, 0, 0)
     assert changes == [1, 2, 1, 0]

@@ -8,6 +8,10 @@ LIMIT ?3
 -- name: read_some
 SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records WHERE id
 
+-- name: read_stretch
+SELECT id & 1099511627775, timestamp, key, type, value, flags, packed FROM records
+WHERE id BETWEEN ? AND ? ORDER BY id
+
 -- name: size_between
 SELECT coalesce(sum(coalesce(length(key), 0) + coalesce(length(value), 0) + length(packed) + octet_length(type)), 0)
 FROM records WHERE id >= ? AND id < ?
