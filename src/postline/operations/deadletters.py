@@ -33,7 +33,7 @@ __all__ = ["DeadLetterActs", "Disposed", "Pace"]
 _ASKED_RECORDS = 1_000
 #: Requests that may be waiting for their owners.
 _UNDER_WAY = 4
-_POLL_SECONDS = 0.02
+_POLL_SECONDS = 0.01
 #: With a rate, how often something is asked for.
 _TICKS_PER_SECOND = 10
 _PAGE = 1_000

@@ -242,7 +242,7 @@ def _letters(op: ControlOp) -> dict[int, int | None]:
     """The records that are meant, each with how often it was redriven when who asks saw it; None if that isn't said."""
     offsets = (*op.offsets, *(() if op.offset is None else (op.offset,)))
     seen = dict(zip(offsets, op.seen, strict=False))
-    return {offset: seen.get(offset) for offset in offsets}
+    return dict.fromkeys(offsets) | seen
 
 
 def _edit(owned: OwnedPartition, op: ControlOp) -> EditEntry | None:

@@ -10,7 +10,17 @@ from postline.errors import DecodeError
 from postline.log.port import Record
 from postline.logs.events import event
 from postline.runtime.edits import edited
-from postline.runtime.entries import DEAD, HELD, DeadEntry, EditEntry, HeldEntry, decode_entry, offset_key, redrives_of
+from postline.runtime.entries import (
+    DEAD,
+    HELD,
+    DeadEntry,
+    EditEntry,
+    HeldEntry,
+    decode_entry,
+    offset_key,
+    offset_keys,
+    redrives_of,
+)
 from postline.runtime.intents import Discard
 from postline.runtime.partition import OwnedPartition
 
@@ -38,7 +48,7 @@ async def dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], dispo
     Raises LogUnavailable with nothing done.
     """
     offsets = sorted(wanted)
-    keys = [offset_key(offset) for offset in offsets]
+    keys = offset_keys(offsets)
     stored = await owned.read_entries(DEAD, keys)
     found = {offset: stored[key] for offset, key in zip(offsets, keys, strict=True) if key in stored}
     letters = {offset: data for offset, data in found.items() if wanted[offset] in (None, redrives_of(data)[0])}

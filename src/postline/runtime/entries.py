@@ -49,6 +49,7 @@ __all__ = [
     "is_stretch",
     "keys_of",
     "offset_key",
+    "offset_keys",
     "offset_of",
     "offsets_of",
     "pages_of",
@@ -238,6 +239,12 @@ def _decoder(kind: type[Any]) -> msgspec.msgpack.Decoder[Any]:
 def offset_key(offset: int) -> bytes:
     """Eight bytes, big-endian, so that state entries sort by offset."""
     return _OFFSET.pack(offset)
+
+
+def offset_keys(offsets: Sequence[int]) -> list[bytes]:
+    """The keys of many offsets."""
+    packed = struct.pack(f">{len(offsets)}Q", *offsets)
+    return [packed[at : at + OFFSET_BYTES] for at in range(0, len(packed), OFFSET_BYTES)]
 
 
 def offset_of(key: bytes) -> int:

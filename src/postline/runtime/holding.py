@@ -20,6 +20,7 @@ from postline.runtime.entries import (
     encode_entry,
     is_stretch,
     offset_key,
+    offset_keys,
     offset_of,
     pages_of,
 )
@@ -345,29 +346,34 @@ class Holding:
 
         Those of which the records are given go into their lanes at once, if nothing is to run before them.
         """
-        owned, plan, lanes = self._owned, self._owned.plan, self._owned.lanes
+        owned, plan, lanes, handlers = self._owned, self._owned.plan, self._owned.lanes, self._owned.plan.handlers
         self.hand.account()
-        owned.unit.delete_all(DEAD, [offset_key(offset) for offset in letters])
+        owned.unit.delete_all(DEAD, offset_keys(list(letters)))
         owned.unit.moved = True
         owned.window.change_all(list(letters), Outcome.HELD, counted_as=Outcome.DEAD_LETTERED)
         batch, index, held_keys = self.hand.take(letters, records, run), -1, 0
         for offset, data in letters.items():
             record = records.get(offset)
-            key = decode_entry(data, DeadEntry).lane_key if record is None else lane_key_of(plan.order, record[2])
+            if record is None:
+                key = decode_entry(data, DeadEntry).lane_key
+            else:
+                index += 1
+                key = record[2] if plan.order == "key" else lane_key_of(plan.order, record[2])
             lane = (None if key is None else lanes.get(key)) or self._lane(key, offset)
-            if held_key := offset in lane.dead:
+            held_key = offset in lane.dead
+            if held_key:
                 held_keys += 1
                 self._exhume(lane, offset)
+            free = lane.wait is Wait.NOTHING and (not lane.parked or (held_key and _is_first(lane, offset)))
+            if record is not None and free:
+                if key is None:
+                    del self._solo[offset]
+                handler = handlers.get(record[3]) or plan.handler_of(record[3])
+                lane.items.append((batch, index, record, handler, UNDECODED))
+                if not lane.active:
+                    owned.enqueue(lane)
+                continue
             if record is not None:
-                index += 1
-                first = held_key and not lane.items and not (lane.parked and lane.parked[0] < offset)
-                if lane.wait is Wait.NOTHING and (first or not lane.parked):
-                    if key is None:
-                        del self._solo[offset]
-                    lane.items.append((batch, index, record, plan.handler_of(record[3]), UNDECODED))
-                    if not lane.active:
-                        owned.enqueue(lane)
-                    continue
                 batch.outcomes[index] = Outcome.HELD
             self._park_redriven(lane, offset, waiting(decode_entry(data, DeadEntry), run), held_key)
         self.counts.exhume(len(letters), holding=held_keys)
@@ -409,10 +415,10 @@ class Holding:
         owned, first, last = self._owned, offsets[0], offsets[-1]
         log, limit = owned.around.log, last - first + 1
         read = await log.read(owned.topic, owned.partition, first, limit=limit, max_bytes=max(1, max_bytes))
+        if len(read) == len(offsets) == limit and (read[0][0], read[-1][0]) == (first, last):
+            return await self.edits.applied(dict(zip(offsets, read, strict=True)))
         meant = set(offsets)
         found = {record[0]: record for record in read if record[0] in meant}
-        if len(found) == len(offsets):
-            return await self.edits.applied(found)
         end = read[-1][0] if read else last
         missing = [offset for offset in offsets if offset <= end and offset not in found]
         return await self.edits.applied(found) | await self._read(missing)
@@ -460,3 +466,8 @@ class Holding:
             if lane.timer is not None:
                 lane.timer.cancel()
                 lane.timer = None
+
+
+def _is_first(lane: Lane, offset: int) -> bool:
+    """Whether a letter that held its key goes before all that waits behind it."""
+    return not lane.items and lane.parked[0] > offset

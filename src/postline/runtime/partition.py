@@ -317,23 +317,13 @@ class OwnedPartition(PartitionDesk):
 
     async def read_entries(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """As `read_entry`, of many; absent ones are left out."""
-        changed = self._changes(namespace, keys)  # before the read: what is committed meanwhile may not be in it
+        units = [self.committing, self.unit]  # before the read: what is committed meanwhile may not be in it
         stored = await entries_of(self, namespace, keys)
-        for key, change in (changed | self._changes(namespace, keys)).items():
-            if change is None:
-                stored.pop(key, None)
-            else:
-                stored[key] = change
+        units += [each for each in (self.committing, self.unit) if each not in units]
+        for unit in units:
+            if unit is not None and not unit.changes.keys().isdisjoint(zip(repeat(namespace), keys, strict=False)):
+                _overlay(stored, unit, namespace, keys)
         return stored
-
-    def _changes(self, namespace: str, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
-        """What is not committed yet of these entries."""
-        found: dict[bytes, bytes | None] = {}
-        for unit in (self.committing, self.unit):
-            if unit is None or unit.changes.keys().isdisjoint(zip(repeat(namespace), keys, strict=False)):
-                continue
-            found |= {key: unit.changes[namespace, key] for key in keys if (namespace, key) in unit.changes}
-        return found
 
     # -- pausing ----------------------------------------------------------------------------
 
@@ -377,3 +367,14 @@ class OwnedPartition(PartitionDesk):
         self.holding.cancel_timers()
         self.timers.stop()
         self.aging.stop()
+
+
+def _overlay(stored: dict[bytes, bytes], unit: PendingUnit, namespace: str, keys: Sequence[bytes]) -> None:
+    """Have the entries as the unit changes them."""
+    for key in keys:
+        if (namespace, key) in unit.changes:
+            change = unit.changes[namespace, key]
+            if change is None:
+                stored.pop(key, None)
+            else:
+                stored[key] = change

@@ -8,7 +8,16 @@ from itertools import islice
 
 from postline.log.port import Record
 from postline.runtime.edits import Edits
-from postline.runtime.entries import HELD, DeadEntry, HeldEntry, decode_entry, encode_entry, offset_key, redrives_of
+from postline.runtime.entries import (
+    HELD,
+    DeadEntry,
+    HeldEntry,
+    decode_entry,
+    encode_entry,
+    offset_key,
+    offset_keys,
+    redrives_of,
+)
 from postline.runtime.lanes import LaneOwner
 from postline.runtime.outcomes import Outcome
 from postline.runtime.standing import HeldCounts
@@ -116,7 +125,7 @@ class AtHand:
         for outcome, offsets in ended.items():
             owned.window.change_all(offsets, Outcome(outcome))
             if batch.written:
-                owned.unit.delete_all(HELD, [offset_key(offset) for offset in offsets])
+                owned.unit.delete_all(HELD, offset_keys(offsets))
                 for offset in offsets:
                     self._counts.drop(offset)
             if self._edits.by and outcome != Outcome.DEAD_LETTERED:

@@ -13,6 +13,9 @@ from postline.log.sqlite.statements import SIZES, filled, statements
 
 __all__ = ["apply_changes", "get_entries", "scan_entries"]
 
+#: Between two statements the writing thread has to wait for the interpreter, so that many entries go with few.
+_DELETED_AT_ONCE = 1_000
+
 
 def get_entries(
     connection: apsw.Connection, subscription_id: int, partition: int, namespace: str, keys: Sequence[bytes]
@@ -49,8 +52,12 @@ def apply_changes(
     for namespace, key in deletes:
         keys.setdefault(namespace, []).append(key)
     for namespace, gone in keys.items():
-        for some, size in filled(gone):
-            connection.execute(_delete_statement(size), (subscription_id, partition, namespace, *some))
+        place, whole = (subscription_id, partition, namespace), len(gone) - len(gone) % _DELETED_AT_ONCE
+        for first in range(0, whole, _DELETED_AT_ONCE):
+            some = gone[first : first + _DELETED_AT_ONCE]
+            connection.execute(_delete_statement(_DELETED_AT_ONCE), (*place, *some))
+        for some, size in filled(gone[whole:]):
+            connection.execute(_delete_statement(size), (*place, *some))
 
 
 def _put(
