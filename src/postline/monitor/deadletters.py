@@ -26,6 +26,7 @@ from postline.runtime.entries import (
     EditEntry,
     HeldEntry,
     decode_entry,
+    never_redriven,
     offset_key,
     offset_of,
     offsets_of,
@@ -397,7 +398,10 @@ _ATTRIBUTES = {
 
 
 def _not_of_run(partition: int, entries: Sequence[tuple[bytes, bytes]], run: str) -> Picked | None:
-    keys, redriven = [key for key, _ in entries], [redrives_of(data) for _, data in entries]
+    keys, letters = [key for key, _ in entries], [data for _, data in entries]
+    if never_redriven(letters):
+        return Picked(partition, offsets_of(keys), [0] * len(keys))
+    redriven = [redrives_of(data) for data in letters]
     if run and any(last == run for _, last in redriven):
         keys = [key for key, (_, last) in zip(keys, redriven, strict=True) if last != run]
         redriven = [each for each in redriven if each[1] != run]

@@ -81,7 +81,7 @@ class Committer:
 
     def _have_enough(self) -> bool:
         """Whether no more is waited for, although records run; redriven ones that end first need no entries."""
-        return self._settled >= _COMMIT_RECORDS and not any(owned.holding.hand for owned in self._partitions())
+        return self._settled >= _COMMIT_RECORDS and not any(owned.holding.hand.fresh for owned in self._partitions())
 
     async def _linger(self) -> None:
         if not self._busy() or self._have_enough():

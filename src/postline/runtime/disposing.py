@@ -17,8 +17,10 @@ from postline.runtime.entries import (
     EditEntry,
     HeldEntry,
     decode_entry,
+    never_redriven,
     offset_key,
     offset_keys,
+    offsets_of,
     redrives_of,
 )
 from postline.runtime.intents import Discard
@@ -47,12 +49,13 @@ async def dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], dispo
 
     Raises LogUnavailable with nothing done.
     """
-    offsets = sorted(wanted)
-    keys = offset_keys(offsets)
-    stored = await owned.read_entries(DEAD, keys)
-    found = {offset: stored[key] for offset, key in zip(offsets, keys, strict=True) if key in stored}
-    letters = {offset: data for offset, data in found.items() if wanted[offset] in (None, redrives_of(data)[0])}
-    left = [offset for offset in offsets if offset not in letters]
+    asked = offset_keys(sorted(wanted))
+    stored = await owned.read_entries(DEAD, asked)
+    keys = [key for key in asked if key in stored]
+    found = letters = dict(zip(offsets_of(keys), [stored[key] for key in keys], strict=True))
+    if any(wanted.values()) or not never_redriven(found.values()):
+        letters = {offset: data for offset, data in found.items() if wanted[offset] in (None, redrives_of(data)[0])}
+    left = sorted(wanted.keys() - letters.keys())
     if disposal.edit is not None:
         await _edit(owned, letters, disposal, disposal.edit)
     elif disposal.action == "redrive":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -48,6 +48,7 @@ __all__ = [
     "entries_of",
     "is_stretch",
     "keys_of",
+    "never_redriven",
     "offset_key",
     "offset_keys",
     "offset_of",
@@ -271,12 +272,17 @@ def is_stretch(first: int, last: int, number: int) -> bool:
 def redrives_of(letter: bytes) -> tuple[int, str]:
     """As the bytes of a `DeadEntry` have it: how often it was redriven, and the last redrive's name.
 
-    Most never were, which their last bytes tell.
+    Most never were, which their last bytes tell; so do those of 256 redrives without a name, which are counted anew.
     """
     if letter.endswith(_NEVER_REDRIVEN):
         return (0, "")
     dead = decode_entry(letter, DeadEntry)
     return (dead.redrives, dead.run)
+
+
+def never_redriven(letters: Iterable[bytes]) -> bool:
+    """Whether `redrives_of` says of all of them that they never were."""
+    return all([letter.endswith(_NEVER_REDRIVEN) for letter in letters])  # noqa: C419 - a list is twice as fast
 
 
 async def pages_of(owned: _Owner, namespace: str, after: bytes = b"") -> AsyncIterator[list[tuple[bytes, bytes]]]:
@@ -297,7 +303,7 @@ async def entries_of(owned: _Owner, namespace: str, keys: Sequence[bytes]) -> di
         return await owned.membership.get_state(owned.assignment, namespace, keys)
     before = offset_key(first - 1) if first else b""
     found = dict(await owned.membership.scan_state(owned.assignment, namespace, before, span))
-    return found if found.keys() == set(keys) else {key: found[key] for key in keys if key in found}
+    return found if len(found) == len(keys) == span else {key: found[key] for key in keys if key in found}
 
 
 async def keys_of(owned: _Owner, namespace: str) -> list[bytes]:

@@ -260,8 +260,7 @@ class Holding:
         """The records at these offsets; of one that the log lost, its copy if it was a dead letter before."""
         owned = self._owned
         log = owned.around.log
-        read = await log.read_offsets(owned.topic, owned.partition, offsets) if offsets else []
-        found = {record[0]: record for record in read}
+        found = {record[0]: record for record in await log.read_offsets(owned.topic, owned.partition, offsets)}
         if missing := [offset for offset in offsets if offset not in found]:
             found |= await self._copies.records(missing)
         return await self.edits.applied(found)
@@ -403,7 +402,9 @@ class Holding:
         """The records of the first of these dead letters, as many as memory has room for."""
         records, size = (0, 0) if self.operator_paused else self.hand.room
         offsets = list(islice(letters, records))
-        if offsets and is_stretch(offsets[0], offsets[-1], len(offsets)):
+        if not offsets:
+            return {}
+        if is_stretch(offsets[0], offsets[-1], len(offsets)):
             found = await self._read_stretch(offsets, size)
         else:
             found = await self._read(fitting(letters, records, size))
@@ -421,7 +422,7 @@ class Holding:
         found = {record[0]: record for record in read if record[0] in meant}
         end = read[-1][0] if read else last
         missing = [offset for offset in offsets if offset <= end and offset not in found]
-        return await self.edits.applied(found) | await self._read(missing)
+        return await self.edits.applied(found) | (await self._read(missing) if missing else {})
 
     def discard(self, offset: int, dead: DeadEntry) -> None:
         """Give a dead letter up for good; what waited behind it flows."""

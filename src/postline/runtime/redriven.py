@@ -87,8 +87,10 @@ class AtHand:
         self._owned, self._counts, self._edits = owned, counts, edits
         self._batches: list[Redriven] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._batches)
+    @property
+    def fresh(self) -> bool:
+        """Whether some have not ended that no commit has found at hand yet."""
+        return any(not batch.written and batch.outcomes.count(0) for batch in self._batches)
 
     def take(self, letters: Mapping[int, bytes], records: Mapping[int, Record], run: str) -> Redriven:
         """A batch of these letters, in order of offset, as far as there are records; the window has them as held."""

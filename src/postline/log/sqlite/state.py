@@ -48,10 +48,8 @@ def apply_changes(
     for namespace in clears:
         connection.execute(sql["state_clear"], (subscription_id, partition, namespace))
     _put(connection, subscription_id, partition, puts)
-    keys: dict[str, list[bytes]] = {}
-    for namespace, key in deletes:
-        keys.setdefault(namespace, []).append(key)
-    for namespace, gone in keys.items():
+    for namespace in {name for name, _ in deletes}:
+        gone = [key for name, key in deletes if name == namespace]
         place, whole = (subscription_id, partition, namespace), len(gone) - len(gone) % _DELETED_AT_ONCE
         for first in range(0, whole, _DELETED_AT_ONCE):
             some = gone[first : first + _DELETED_AT_ONCE]
