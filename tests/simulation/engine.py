@@ -261,7 +261,7 @@ class SimulatedLog:
 
         return await self.submit(self.new_writes(), "append", store)
 
-    async def bounds(self, topic: str) -> list[Bounds]:
+    async def bounds(self, topic: str, *, stable: bool = False) -> list[Bounds]:
         """First and next offset of each partition."""
         await self.read_pause("bounds")
         return self.cluster.bounds(topic)

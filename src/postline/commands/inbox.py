@@ -65,7 +65,8 @@ class Inbox:
 
     async def _begin(self) -> None:
         try:
-            end = (await self._log.bounds(self._name))[self._partition].end
+            # An outcome that is stored and not shown yet is not among the tickets either: its reply has to be heard.
+            end = (await self._log.bounds(self._name, stable=True))[self._partition].end
             self._tail = self._log.tail(self._name, self._partition, end)
             self._listening = asyncio.create_task(self._listen(self._tail), name=f"{self._name} replies")
         finally:

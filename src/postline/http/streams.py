@@ -72,9 +72,10 @@ class Streams:
             return Response(headers=_HEADERS, media_type=EVENT_STREAM)
         if self._open >= self._limits.streams_max:
             raise busy("Too many event streams are open.", 5)
-        bounds = await self._app.log.bounds(self._app.spec_of(reader.topic).name)
         # Browsers send the header by themselves; a new EventSource can only be given a URL.
         place = request.headers.get("last-event-id", "").strip() or query.get("last-event-id", "")
+        # What is stored and shows later nobody has been told of yet: from now on means with it.
+        bounds = await self._app.log.bounds(self._app.spec_of(reader.topic).name, stable=not place)
         offsets = _offsets(place, start, bounds)
         stream = _Stream(self._app, reader, chosen, offsets, self._turns)
         return _Bounded(self._told(stream), self._slow_seconds, reader.topic.name)

@@ -403,9 +403,10 @@ class Log(Protocol):
         stored; after LogUnavailable the outcome is unknown, and a record may even be stored later.
         """
 
-    async def bounds(self, topic: str) -> list[Bounds]:
-        """First and next offset of each partition. Raises UnknownTopic.
+    async def bounds(self, topic: str, *, stable: bool = False) -> list[Bounds]:
+        """First and next offset of each partition; with `stable` the ends before what is stored and not shown yet.
 
+        Raises UnknownTopic.
         More than `TopicSpec.partitions` says are there if somebody else added some, which nobody reads.
         """
 

@@ -30,10 +30,10 @@ class Unsteady(SqliteLog):
 
     away = False
 
-    async def bounds(self, topic: str) -> Any:
+    async def bounds(self, topic: str, *, stable: bool = False) -> Any:
         if self.away:
             raise LogUnavailable("nobody is there")
-        return await super().bounds(topic)
+        return await super().bounds(topic, stable=stable)
 
 
 @pytest.fixture

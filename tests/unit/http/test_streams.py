@@ -214,8 +214,8 @@ async def test_what_retention_took_is_told():
         log = followed.shop.app.log
         real = log.bounds
 
-        async def later(topic: str) -> list[Bounds]:
-            found = await real(topic)
+        async def later(topic: str, *, stable: bool = False) -> list[Bounds]:
+            found = await real(topic, stable=stable)
             return [Bounds(3, each.end) if number == partition else each for number, each in enumerate(found)]
 
         log.bounds = later  # type: ignore[method-assign]

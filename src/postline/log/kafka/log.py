@@ -212,9 +212,10 @@ class KafkaLog:
         """Give the topic and its subscriptions other partitions. Raises UsageError if anybody is at work there."""
         await self._cluster.run(repartition, self._parts, wanted, place)
 
-    async def bounds(self, topic: str) -> list[Bounds]:
-        """First and next offset of each partition. Raises UnknownTopic."""
-        return await self._cluster.run(self._parts.topics.bounds, topic)
+    async def bounds(self, topic: str, *, stable: bool = False) -> list[Bounds]:
+        """First and next offset of each partition, with `stable` before open transactions. Raises UnknownTopic."""
+        topics = self._parts.topics
+        return await self._cluster.run(topics.stable_bounds if stable else topics.bounds, topic)
 
     async def require_standing(self) -> None:
         """Raise LogMoved unless this is a log to work on."""

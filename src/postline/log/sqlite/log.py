@@ -114,8 +114,8 @@ class SqliteLog:
         self.storage.require_started()
         return await self.storage.append(records)
 
-    async def bounds(self, topic: str) -> list[Bounds]:
-        """First and next offset of each partition. Raises UnknownTopic."""
+    async def bounds(self, topic: str, *, stable: bool = False) -> list[Bounds]:
+        """First and next offset of each partition; what is stored is shown. Raises UnknownTopic."""
         self.storage.require_started()
         with translated(self.address):
             return self.storage.reader.bounds(topic)
