@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from postline.log.kafka.cluster import PASSING, Cluster
 from postline.log.kafka.reading import READING_GROUP
@@ -94,9 +94,12 @@ class KafkaTail:
         first = consumer.poll(seconds)
         if first is None:
             return
-        for message in (first, *consumer.consume(_BATCH_RECORDS, 0)):
-            if self._sound(message) and not is_gap(record := record_of(message)):
-                self._ready.append(record)
+        found = (first, *consumer.consume(_BATCH_RECORDS, 0))
+        # All that came beside an error first: it is not consumed again.
+        records = [record_of(message) for message in found if message.error() is None]
+        self._ready.extend(record for record in records if not is_gap(record))
+        for message in found:
+            self._require_passing(message.error())
 
     def _opened(self) -> Consumer:
         topic = self._place.topic
@@ -109,14 +112,12 @@ class KafkaTail:
         self._consumer = consumer
         return consumer
 
-    def _sound(self, message: Message) -> bool:
-        error = message.error()
+    def _require_passing(self, error: KafkaError | None) -> None:
         if error is None:
-            return True
+            return
         if error.code() not in PASSING and not error.retriable():
             raise KafkaException(error)
         self._cluster.note(error)
-        return False
 
     def _end(self) -> None:
         if self._consumer is not None:
