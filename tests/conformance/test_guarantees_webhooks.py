@@ -16,6 +16,7 @@ from postline.http.calling import Answer
 from postline.http.notifications import Webhooks, notifications
 from postline.http.signing import Secret
 from postline.http.webhooks import Endpoint, notify
+from postline.log.port import Append, Record
 from tests.conformance.apps import ORDERS, World, all_records, eventually, orders
 from tests.conformance.harness import Engine
 
@@ -155,3 +156,21 @@ async def test_of_webhooks_made_under_one_key_at_two_processes_at_once_the_first
                 assert {each["id"]: each["url"] for each in found} == stands
         newest = {record[2]: record[4] for _, record in await all_records(world.log, "notifier.webhooks")}
         assert {(key or b"").decode(): json.loads(value or b"")["url"] for key, value in newest.items()} == stands
+
+
+async def test_of_two_webhooks_the_first_stands_though_the_second_ones_process_was_killed_at_once(world: World) -> None:
+    topic = "notifier.webhooks"
+
+    async def newest() -> Record:
+        return (await all_records(world.log, topic))[-1][1]
+
+    async with world, front(world) as client:
+        await client.post("/webhooks", json=WANTED)
+        first = await newest()
+        told = json.loads(first[4] or b"") | {"url": "https://partner.example/second", "made": "by another"}
+        await world.log.append([Append(topic, 0, first[2], json.dumps(told).encode(), world.log.envelope(first))])
+        back = App("notifier", publishes_to=[ORDERS])
+        notifications(back, webhooks=Webhooks(topics=[ORDERS], post=Partner()))
+        await world.start(back)
+        while (await newest())[4] != first[4]:  # which compaction keeps
+            await asyncio.sleep(0.01)

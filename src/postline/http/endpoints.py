@@ -96,6 +96,8 @@ class Endpoints:
         self._stale = False
         #: What was once deleted stays so, whatever a process that did not know it yet says later.
         self.deleted: set[str] = set()
+        #: Whose newest record is of another one than the first, which stands: compaction would keep that.
+        self._contested: set[str] = set()
         self._served: dict[str, _Served] = {}
         app.owns += (self._topic,)
         app.companions.append(self._meanwhile)
@@ -104,6 +106,7 @@ class Endpoints:
     async def _meanwhile(self, app: App, consuming: bool) -> AsyncIterator[None]:
         self.known.clear()
         self.deleted.clear()
+        self._contested.clear()
         self._offset = 0
         await self.catch_up()
         following = None
@@ -134,10 +137,13 @@ class Endpoints:
         while endpoint.id not in self.known and endpoint.id not in self.deleted:  # an engine may show it later
             await self._app.log.wait_for_appends(self._name, _SHOWN_SECONDS)
             await self.catch_up()
-        first = self.known.get(endpoint.id, endpoint)
-        if first.made != endpoint.made:
-            await self.put(first)  # compaction keeps the newest
-        return first
+        await self._settle()
+        return self.known.get(endpoint.id, endpoint)
+
+    async def _settle(self) -> None:
+        """Have those that stand be the newest, also for who was killed before it could."""
+        while self._contested:
+            await self.put(self.known[self._contested.pop()])
 
     async def delete(self, endpoint_id: str) -> None:
         """Forget an endpoint; durable when this returns. Raises LogError."""
@@ -170,11 +176,15 @@ class Endpoints:
         if value is None:
             self.deleted.add(endpoint_id)
             self.known.pop(endpoint_id, None)
+            self._contested.discard(endpoint_id)
         elif endpoint_id not in self.deleted:
             try:
                 told, known = self._reading.decode(value), self.known.get(endpoint_id)
                 if known is None or not (known.made and told.made) or known.made == told.made:
                     self.known[endpoint_id] = told
+                    self._contested.discard(endpoint_id)
+                else:
+                    self._contested.add(endpoint_id)
             except UNREADABLE as error:
                 _log.error(
                     "webhook %s of %s can't be read, and is not served: %s",
@@ -190,6 +200,7 @@ class Endpoints:
         while True:
             try:
                 await self.catch_up()
+                await self._settle()
                 if self._stale or self._has_failed():
                     await self._serve()
                 else:
