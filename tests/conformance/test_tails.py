@@ -72,6 +72,24 @@ async def test_a_tail_gives_no_more_than_is_asked_for_and_never_none_of_what_the
     await tail.close()
 
 
+async def test_a_tail_gives_no_more_than_is_asked_for_of_what_comes_while_it_waits(log: Log) -> None:
+    await log.create_topic(topic())
+    tail = log.tail("shop.orders", 0, 0)
+    async with asyncio.timeout(20):
+        assert await tail.read(limit=10, max_bytes=1 << 20, wait_seconds=0.01) == []
+        sent = [bytes([number]) * 1_000 for number in range(10)]
+        waiting = asyncio.ensure_future(tail.read(limit=2, max_bytes=1 << 20, wait_seconds=LONG))
+        await turns()
+        await appended(log, *sent)
+        few = await waiting
+        assert values(few) == sent[: len(few)]
+        assert len(few) <= 2
+        more = await tail.read(limit=100, max_bytes=2_500, wait_seconds=LONG)
+    assert 1 <= len(more) <= 2
+    assert values(few + more + await given(tail, 10 - len(few) - len(more))) == sent
+    await tail.close()
+
+
 async def test_a_cancelled_read_of_a_tail_has_given_nothing(log: Log) -> None:
     await log.create_topic(topic())
     tail = log.tail("shop.orders", 0, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postline.log.port import Record
-from postline.log.sqlite.reading import Reader
+from postline.log.sqlite.reading import Reader, trimmed
 
 __all__ = ["Cursor"]
 
@@ -62,8 +62,9 @@ class Cursor:
         Whoever reads the file should hold a read transaction: retention may move its cut between two queries.
         """
         if records := self._at_hand:
-            self.offset, self._at_hand = records[-1][0] + 1, []
-            return records
+            some = trimmed(records[:limit], max_bytes)
+            self.offset, self._at_hand = some[-1][0] + 1, records[len(some) :]
+            return some
         self.log_start, end = self._reader.partition_bounds(self.partition_id)
         if self.offset >= end:
             self._ready = False

@@ -17,7 +17,7 @@ from postline.log.sqlite.appending import OFFSET_BITS
 from postline.log.sqlite.connection import fetch
 from postline.log.sqlite.statements import filled, statements
 
-__all__ = ["Reader", "TopicEntry", "topic_spec"]
+__all__ = ["Reader", "TopicEntry", "topic_spec", "trimmed"]
 
 _FIRST_LOOK = 16
 #: So many offsets are worth a look at how close together they lie: a stretch costs less than to look each up.
@@ -191,7 +191,7 @@ def _within(cursor: apsw.Cursor, limit: int, max_bytes: int) -> list[Record]:
         rows += some
         if size > max_bytes or len(some) < stride or len(rows) >= limit:
             cursor.close()
-            return rows if size <= max_bytes else _trimmed(rows, max_bytes)
+            return rows if size <= max_bytes else trimmed(rows, max_bytes)
         stride = max(1, min(limit - len(rows), (max_bytes - size) * len(rows) // (size + 1)))
 
 
@@ -203,7 +203,7 @@ def _size(rows: list[Record]) -> int:
         return sum(len(row[4]) for row in rows if row[4] is not None)
 
 
-def _trimmed(rows: list[Record], max_bytes: int) -> list[Record]:
+def trimmed(rows: list[Record], max_bytes: int) -> list[Record]:
     """As many of the rows as fit, but one at least."""
     size = 0
     for count, row in enumerate(rows):
