@@ -42,11 +42,6 @@ class Expected(Generic[OutcomeT]):
             self._error = error
             self._wake()
 
-    def cancel(self) -> None:
-        """Cancel all who wait."""
-        for waiting in self._waiting:
-            waiting.cancel()
-
     async def wait(self, clock: Clock, seconds: float | None) -> OutcomeT | None:
         """The outcome; None after so many seconds. Raises what it failed with."""
         if not self.done:

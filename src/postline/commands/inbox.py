@@ -13,7 +13,7 @@ from postline.commands.reading import ReplyReader
 from postline.commands.tickets import Outcome
 from postline.contracts import Partitioner
 from postline.contracts.cloudevents import REQUEST_ID
-from postline.errors import DecodeError, LogError
+from postline.errors import DecodeError, LogError, LogUnavailable
 from postline.log.needs import TopicSpec
 from postline.log.port import Log, Record, Tail
 from postline.logs.events import event
@@ -151,13 +151,18 @@ class Inbox:
         return None
 
     async def close(self) -> None:
-        """Listen no more; whoever still waits is cancelled. Idempotent."""
+        """Listen no more; whoever still waits is told so by LogUnavailable. Idempotent."""
         tasks = [task for task in (self._opening, self._listening) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._tail is not None:
             await self._tail.close()
-        for expected in list(self._expected.values()):
-            expected.cancel()
+        for request_id, expected in list(self._expected.items()):
+            expected.fail(
+                LogUnavailable(
+                    f"Nobody listens for the outcome of request {request_id} on {self._name}: the client has stopped.",
+                    remedy="The request goes on; `await app.ticket(…).outcome()` finds it when it runs again.",
+                )
+            )
         self._opening = self._listening = None

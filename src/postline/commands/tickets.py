@@ -110,7 +110,8 @@ class Ticket:
     async def outcome(self, timeout: float | None = None) -> Any:
         """The reply, as soon as there is one. May be asked often, and given up at any time.
 
-        Raises Refused, HandlerFault and RequestTimeout; the latter also after `timeout` seconds, with the ticket open.
+        Raises Refused, HandlerFault and RequestTimeout; the latter also after `timeout` seconds, with the ticket open;
+        LogUnavailable if the app stops meanwhile, which leaves it open, too.
         """
         return (await self._desk.wait(self, timeout)).value()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 from postline import App, CommandTopic
 from postline.commands import finding
+from postline.errors import LogUnavailable
 from postline.testing import TestApp
 
 
@@ -38,3 +40,19 @@ async def test_tickets_that_are_gone_are_not_remembered(monkeypatch: pytest.Monk
         assert len(tickets._seen[0].outcomes) < 40
         assert (await client.ticket("new-19").status()).state == "succeeded"
         assert (await client.ticket("old-1").status()).state == "open"
+
+
+async def test_whoever_waits_for_an_outcome_is_told_that_the_client_has_stopped() -> None:
+    topic = CommandTopic("jobs", owner="worker", key="site", partitions=1)
+
+    @topic.command("jobs.Do")
+    class Do(Struct, frozen=True):
+        site: str
+
+    client = App("client", publishes_to=[topic])
+    async with TestApp(App("worker", owns=[topic]), client):
+        ticket = await client.send(Do("a"), request_id="no 1")
+        waiting = asyncio.ensure_future(ticket.outcome())
+        await asyncio.sleep(0)
+    with pytest.raises(LogUnavailable, match=r"request no 1 on jobs\.replies: the client has stopped"):
+        await waiting
