@@ -102,7 +102,9 @@ def _draw(views: Sequence[WaitingView], now_ms: int) -> None:
 @json_option
 @url_option
 def cancel(token: str, wait_seconds: float, as_json: bool | None, url: str | None) -> int:
-    """Cancel a delayed message; exit code 1 if it had left, or nobody has answered.
+    """Cancel a delayed message; exit code 1 if it had left, or the workers have not come to it in time.
+
+    Where no worker runs it is asked for, durably, with exit code 0: the next one obeys before it sends anything.
 
     \b
     Example:

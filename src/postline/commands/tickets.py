@@ -54,12 +54,18 @@ class Outcome:
             )
         fault = self.reply if isinstance(self.reply, Fault) else Fault("unknown", repr(self.reply))
         return HandlerFault(
-            f"The service could not do it: {fault.error}: {fault.said}",
+            f"The service could not do it: {_sentence(f'{fault.error}: {fault.said}')}",
             remedy="Send it anew under another id, if it may be done twice; CommandTopic(tickets_kept=) says how long."
             if self.is_gone
             else "It lies among the service's dead letters; its operators can mend and redrive it.",
             request_id=self.request_id,
         )
+
+
+def _sentence(said: str) -> str:
+    """What an exception said, so that another sentence can follow."""
+    said = said.rstrip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 _STATES: dict[ReplyOutcome, TicketState] = {

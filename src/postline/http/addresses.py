@@ -107,7 +107,9 @@ class Addresses:
     def _require_open(self, address: IpAddress, host: str) -> None:
         if not (self._is_allowed(address) or is_public(address)):
             raise ForbiddenAddress(
-                f"{host:.200} is {address}, which is no public address.",
+                f"{host:.200} is no public address."
+                if host == str(address)
+                else f"{host:.200} is {address}, which is no public address.",
                 remedy="Give one that the Internet reaches; a network of your own has to be allowed.",
             )
 

@@ -49,7 +49,9 @@ class Intake:
         self._app, self._limits, self._key_required = app, limits, key_required
         self._exposure, self._locating, self._ending = parts
         self._statuses = StatusWriter(self._exposure)
-        self._repeating = Repeating("command")
+        self._repeating = Repeating(
+            "command", f"Repeat the first one unchanged, its {CALLBACK_HEADER} too, or use a new key."
+        )
 
     def clock(self) -> Clock:
         """The running app's clock."""

@@ -19,9 +19,9 @@ __all__ = ["Repeating"]
 class Repeating:
     """Tells first requests from repeated ones. Event loop only."""
 
-    def __init__(self, what: str) -> None:
-        """`what` is asked for under keys, as problems call it."""
-        self._what = what
+    def __init__(self, what: str, remedy: str = "Repeat the first one unchanged, or use a new key.") -> None:
+        """`what` is asked for under keys, as problems call it; `remedy` is what they advise."""
+        self._what, self._remedy = what, remedy
         #: Ids of requests that are being stored.
         self._accepting: set[str] = set()
 
@@ -61,5 +61,5 @@ class Repeating:
             422,
             "key-reused",
             f"The {IDEMPOTENCY_KEY} was used for another {self._what}",
-            "Repeat the first one unchanged, or use a new key.",
+            self._remedy,
         )

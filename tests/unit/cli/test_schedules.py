@@ -52,7 +52,9 @@ def test_what_waits_is_listed_the_earliest_first(project: Project) -> None:
 def test_one_is_cancelled_by_its_token_when_a_worker_runs(project: Project) -> None:
     (billing, _) = waiting(project).run("schedules").json
     token = billing["delayed"][0]["token"]
-    assert project.run("schedules", "cancel", token).json == {"subscription": "billing", "status": "asked"}
+    asked = project.run("schedules", "cancel", token)
+    assert (asked.code, asked.json) == (0, {"subscription": "billing", "status": "asked"})
+    assert "Where no worker runs" in project.run("schedules", "cancel", "--help").out
     project.handle_all()
     (billing, _) = project.run("schedules").json
     assert [each["key"] for each in billing["delayed"]] == ["ann"]
