@@ -135,7 +135,6 @@ async def test_webhooks_that_clients_make_are_posted_by_the_process_that_serves_
         (("shop:web", "--host", "192.0.2.1"), 2, "Can't listen"),
         (("shop:events", "--host", "0.0.0.0"), 2, "nobody says who may ask"),
         (("shop:news", "--host", "0.0.0.0"), 2, "nobody says who may ask"),
-        (("shop:news", "--openapi"), 2, "has no OpenAPI document"),
     ],
 )
 async def test_what_can_not_be_served_is_refused(shop: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -145,11 +144,12 @@ async def test_what_can_not_be_served_is_refused(shop: Path, arguments: tuple[st
     assert said in told.decode()
 
 
-async def test_the_openapi_document_is_written(shop: Path) -> None:
-    process = await process_of(shop, "serve", "shop:web", "--openapi", "-o", "openapi.json")
+@pytest.mark.parametrize(("served", "path"), [("shop:web", "/commands/ledger.Transfer"), ("shop:news", "/webhooks")])
+async def test_the_openapi_document_is_written(shop: Path, served: str, path: str) -> None:
+    process = await process_of(shop, "serve", served, "--openapi", "-o", "openapi.json")
     _, told = await process.communicate()
     assert (process.returncode, "written" in told.decode()) == (0, True)
-    assert "/commands/ledger.Transfer" in (shop / "openapi.json").read_text()
+    assert path in json.loads((shop / "openapi.json").read_text())["paths"]
 
 
 @pytest.mark.slow

@@ -72,7 +72,7 @@ def command(
     """
     web = _served(target)
     if openapi:
-        return _write(web, target, output)
+        return _write(web, output)
     _require_closed(web, host)
     require_uvicorn()
     return asyncio.run(_serve(web, settings_for(url, web.app.url), (host, port), grace, consume=consume))
@@ -96,11 +96,7 @@ def _require_closed(web: Served, host: str) -> None:
         )
 
 
-def _write(web: Served, target: str, output: Path | None) -> int:
-    if web.document is None:
-        raise UsageError(
-            f"{target!r} has no OpenAPI document.", remedy="Name a gateway or a receiver; notifications have none."
-        )
+def _write(web: Served, output: Path | None) -> int:
     text = msgspec.json.format(msgspec.json.encode(web.document), indent=2)
     if output is None:
         click.echo(text)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -30,7 +32,7 @@ Answering: TypeAlias = Callable[[Request, str], Awaitable[Response]]
 Endpoint: TypeAlias = tuple[str, str, Answering]
 
 
-class Served:
+class Served(ABC):
     """An ASGI application of endpoints, to be served on its own or mounted in another.
 
     Served on its own it starts the app, to send alone, and stops it in the end. Mounted nobody tells it of either:
@@ -39,9 +41,14 @@ class Served:
     """
 
     @property
-    def document(self) -> dict[str, Any] | None:
-        """The OpenAPI 3.1 document of what it answers; None if there is none."""
-        return None
+    @abstractmethod
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of what it answers. Raises ContractError for a contract that can't be said."""
+
+    async def _describe(self, request: Request, principal: str) -> Response:
+        """`GET /openapi.json`."""
+        servers = [{"url": request.scope.get("root_path", "").rstrip("/") or "/"}]
+        return Response(msgspec.json.encode({**self.document, "servers": servers}), media_type="application/json")
 
     def __init__(
         self,

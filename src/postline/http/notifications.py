@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from postline.app import App
 from postline.contracts import Topic
@@ -17,6 +19,7 @@ try:
     from postline.http.doors import Endpoint, Served
     from postline.http.endpoints import Endpoints
     from postline.http.limits import Limits
+    from postline.http.openapi_following import following_document
     from postline.http.registering import Registering
     from postline.http.streams import Streams
 except ImportError as missing:
@@ -59,7 +62,9 @@ def notifications(
             ("/webhooks/{id}/enable", "POST", registering.enable),
             ("/webhooks/{id}/secret", "POST", registering.rotate),
         ]
-    return Notifications(app, routes, Callers(authenticate, challenge, limits.rate), ending)
+    spread = [each for topic in streams for each in (topic.siblings.values() or (topic,))]
+    told = Followed(spread, made.topics, challenge if authenticate else "")
+    return Notifications(app, routes, Callers(authenticate, challenge, limits.rate), ending, told)
 
 
 def _require_known(app: App, topics: Sequence[Topic]) -> None:
@@ -83,5 +88,25 @@ class Webhooks:
     post: Post | None = None
 
 
+class Followed(NamedTuple):
+    """What can be followed, as a document tells it."""
+
+    streams: Sequence[Topic]
+    webhooks: Sequence[Topic]
+    challenge: str
+
+
 class Notifications(Served):
     """The application that others follow topics by, served alone or mounted beside a gateway; by `notifications`."""
+
+    def __init__(
+        self, app: App, endpoints: list[Endpoint], callers: Callers, ending: asyncio.Event, followed: Followed
+    ) -> None:
+        self._followed = followed
+        super().__init__(app, [*endpoints, ("/openapi.json", "GET", self._describe)], callers, ending)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI 3.1 document of what can be followed. Raises ContractError for a contract that can't be said."""
+        streams, webhooks, challenge = self._followed
+        return following_document(self.app.name, streams, webhooks, challenge=challenge)

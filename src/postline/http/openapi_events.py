@@ -19,7 +19,7 @@ from postline.http.openapi_parts import COMPONENTS, DESCRIPTION, described, key_
 from postline.http.openapi_schemas import explained, placed
 from postline.message import JSON_CONTENT_TYPE
 
-__all__ = ["events_document"]
+__all__ = ["events_document", "events_schema"]
 
 _REFUSALS = (400, 401, 403, 404, 408, 409, 413, 422, 429, 500, 503)
 _TEXT = {"type": "string", "minLength": 1}
@@ -53,10 +53,15 @@ def events_document(
     return described(title, {**paths, **DESCRIPTION}, {"schemas": parts}, challenge)
 
 
+def events_schema(contracts: Iterable[MessageContract], schemas: dict[str, Any]) -> dict[str, Any]:
+    """An event of one of these types in structured mode; the data's schemas are added to `schemas`."""
+    return _any_of([_event(each, placed(each.reading.as_json(), schemas)) for each in contracts])
+
+
 def _operation(name: str, topics: Sequence[Topic], schemas: dict[str, Any], kept: str) -> dict[str, Any]:
     contracts = [contract for topic in topics for contract in topic.contracts.values()]
-    data = {contract.name: placed(contract.reading.as_json(), schemas) for contract in contracts}
-    event = _any_of([_event(contract, data[contract.name]) for contract in contracts])
+    event = events_schema(contracts, schemas)
+    data = [placed(contract.reading.as_json(), schemas) for contract in contracts]
     names = [name for contract in contracts for name in _names(contract)]
     said = explained(contracts[0].cls) if len(contracts) == 1 else {}
     return {
@@ -69,7 +74,7 @@ def _operation(name: str, topics: Sequence[Topic], schemas: dict[str, Any], kept
             "content": {
                 STRUCTURED: {"schema": event, **_example(contracts[0])},
                 BATCH: {"schema": {"type": "array", "items": event}},
-                JSON_CONTENT_TYPE: {"schema": _any_of(list(data.values()))},
+                JSON_CONTENT_TYPE: {"schema": _any_of(data)},
             },
         },
         "responses": {"202": {"description": "All of them are stored durably."}, **refusals(_REFUSALS)},

@@ -8,8 +8,6 @@ from collections.abc import Collection
 from functools import cached_property
 from typing import Any
 
-import msgspec
-
 from postline.app import App
 from postline.errors import (
     BackPressure,
@@ -92,10 +90,6 @@ class Receiver(Served):
         """The OpenAPI 3.1 document of what it takes. Raises ContractError for a contract that can't be said."""
         topics = (*self.app.owns, *self.app.publishes_to)
         return events_document(self.app.name, self._path, topics, kept=KEPT, challenge=self._challenge)
-
-    async def _describe(self, request: Request, principal: str) -> Response:
-        servers = [{"url": request.scope.get("root_path", "").rstrip("/") or "/"}]
-        return Response(msgspec.json.encode({**self.document, "servers": servers}), media_type="application/json")
 
 
 class _EventIntake:

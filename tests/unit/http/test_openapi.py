@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -13,9 +15,11 @@ from pydantic import BaseModel
 
 from postline import App, CommandTopic, Schemas, Topic
 from postline.http.gateway import gateway
+from postline.http.notifications import Webhooks, notifications
 from postline.http.receiver import receiver
 from postline.testing import TestApp
 from tests.unit.commands.ledger import Ledger
+from tests.unit.http.shop import Partner, Shop
 from tests.unit.http.web import PAY, TRANSFER, running_web
 
 
@@ -144,3 +148,51 @@ async def test_a_receiver_answers_with_its_document() -> None:
         document = (await client.get("/openapi.json")).json()
     validate(document)
     assert document["servers"] == [{"url": "/api"}]
+
+
+async def test_what_can_be_followed_is_described_and_answered_as_the_document_says() -> None:
+    shop, partner = Shop(), Partner()
+    webhooks = Webhooks(topics=[shop.orders], post=partner)
+    web = notifications(shop.app, streams=[shop.orders], webhooks=webhooks, authenticate=lambda _: "ann")
+    document: Any = web.document
+    validate(document)
+    assert document["security"] == [{"caller": []}]
+    assert document["paths"]["/topics/{name}/events"]["parameters"][0]["schema"] == {"enum": ["shop.orders"]}
+    transport = httpx.ASGITransport(web)
+    async with TestApp(shop.app) as harness, httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        assert (await client.get("/openapi.json")).json() == {**document, "servers": [{"url": "/"}]}
+        asked = {"url": "https://partner.example/hooks", "topic": "shop.orders", "filter": {"field": "total", "gt": 1}}
+        content = "content application/json schema"
+        checked(document, f"paths /webhooks post requestBody {content}", asked)
+        made = (await client.post("/webhooks", json=asked)).json()
+        checked(document, f"paths /webhooks post responses 201 {content}", made)
+        while not any(made["id"] in consumer.plan.name for consumer in shop.app.consumers):
+            await asyncio.sleep(0)
+        await harness.publish(shop.OrderPlaced("17", "bob", total=5))
+        await harness.settle()
+        posted = "requestBody content application/cloudevents+json schema"
+        for _, headers, body in partner.posts:
+            checked(document, f"webhooks shop.orders post {posted}", json.loads(body))
+            told = document["webhooks"]["shop.orders"]["post"]["parameters"]
+            assert {each["name"] for each in told} <= headers.keys()
+        assert len(partner.posts) == 1
+        at = f"/webhooks/{made['id']}"
+        for method, path, of in [
+            ("GET", "/webhooks", "/webhooks"),
+            ("GET", at, "/webhooks/{id}"),
+            ("POST", f"{at}/enable", "/webhooks/{id}/enable"),
+            ("POST", f"{at}/secret", "/webhooks/{id}/secret"),
+        ]:
+            answer = (await client.request(method, path)).json()
+            checked(document, f"paths {of} {method.lower()} responses 200 {content}", answer)
+        assert (await client.delete(at)).status_code == 204
+        problem = (await client.get(at)).json()
+        checked(document, "components schemas postline.Problem", problem)
+
+
+def test_without_webhooks_none_are_described() -> None:
+    shop = Shop()
+    document = notifications(shop.app, streams=[shop.orders]).document
+    validate(document)
+    assert set(document["paths"]) == {"/topics/{name}/events", "/openapi.json"}
+    assert "webhooks" not in document
