@@ -109,7 +109,7 @@ def _webhooks(topics: list[str]) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {_JSON: {"schema": asked}}},
         "responses": {
             "201": {**_told("It is stored.", {"allOf": [_WEBHOOK, secret]}), "headers": {"Location": location}},
-            **refusals((400, 401, 403, 408, 410, 413, 415, 422, 429, 500, 503)),
+            **refusals((400, 401, 403, 408, 410, 413, 415, 422, 429, 500, 501, 503)),
         },
     }
     one = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": _TEXT}]}

@@ -20,6 +20,7 @@ from postline.http.problems import Problem
 from postline.http.signing import Secret
 from postline.http.topic_reader import read_rule
 from postline.ids import derived_id, random_bytes
+from postline.log.port import Capability
 from postline.monitor import Monitor
 
 __all__ = ["Registering"]
@@ -50,6 +51,9 @@ class Registering:
 
         It is sent what is published from now on. Repeated with the same Idempotency-Key it gives the first answer.
         """
+        if Capability.CREATES_TOPICS not in self._app.log.capabilities:  # each webhook has topics of its own
+            why = "This service may not make topics, so that none could be served (create_topics=true allows it)."
+            raise Problem(501, "no-topics", "No webhook can be made", why)
         key = read_key(request.headers.getlist(IDEMPOTENCY_KEY))
         asked = await self._asked(request)
         self._require_sound(asked)

@@ -12,6 +12,7 @@ import httpx
 
 from postline.http.notifications import Notifications, Webhooks, notifications
 from postline.http.signing import secrets_of, verify
+from postline.log.port import Capability
 from postline.testing import TestApp
 from tests.unit.http.shop import Partner, Shop, answered
 
@@ -275,3 +276,12 @@ async def test_all_priorities_of_a_topic_are_sent():
         while [info.name for info in await shop.app.log.subscriptions()]:
             await asyncio.sleep(0.001)
         assert shop.app.consumers == []
+
+
+async def test_no_webhook_is_made_where_its_topics_can_not_be():
+    async with hooked() as web:
+        log: Any = web.harness.log
+        log.capabilities -= {Capability.CREATES_TOPICS}
+        made = await web.ask("POST", "/webhooks", json=WANTED)
+        assert (made.status_code, "create_topics=true" in made.json()["detail"]) == (501, True)
+        assert (await web.ask("GET", "/webhooks")).json() == {"webhooks": []}
