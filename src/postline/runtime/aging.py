@@ -136,7 +136,9 @@ class Aging:
             found = {key: decode_entry(data, DeadEntry).failed_ms for key, data in page}
             overdue = [key for key, failed_ms in found.items() if self._is_over(limits.max_age_ms, failed_ms)]
             kept += [failed_ms for failed_ms in found.values() if not self._is_over(limits.max_age_ms, failed_ms)]
-            await self._give_up(overdue)
+            if overdue:
+                async with owned.holding.disposing:
+                    await self._give_up(overdue)
         counts, oldest_ms = owned.holding.counts, min(kept, default=None)
         self._saw_all = len(kept) == counts.dead_letters  # else one is not committed yet
         if self._saw_all:
@@ -150,7 +152,7 @@ class Aging:
 
     async def _give_up(self, keys: Sequence[bytes]) -> None:
         owned, number = self._owned, 0
-        stored = await owned.read_entries(DEAD, keys) if keys else {}
+        stored = await owned.read_entries(DEAD, keys)
         for key in keys:
             if key not in stored or owned.draining:
                 continue

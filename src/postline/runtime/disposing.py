@@ -49,6 +49,11 @@ async def dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], dispo
 
     Raises LogUnavailable with nothing done.
     """
+    async with owned.holding.disposing:
+        await _dispose(owned, wanted, disposal)
+
+
+async def _dispose(owned: OwnedPartition, wanted: Mapping[int, int | None], disposal: Disposal) -> None:
     asked = offset_keys(sorted(wanted))
     stored = await owned.read_entries(DEAD, asked)
     keys = [key for key in asked if key in stored]

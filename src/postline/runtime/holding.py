@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -47,6 +48,8 @@ class Holding:
     def __init__(self, owned: LaneOwner) -> None:
         self._owned = owned
         self.counts = HeldCounts()
+        #: Who reads dead letters to end them has it until that is done: an operator's request, or their age.
+        self.disposing = asyncio.Lock()
         #: Parked lanes that no key names.
         self._solo: dict[int, Lane] = {}
         #: Lanes that came due while an operator's pause is in force.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from postline import App, DeadLetterPolicy, Retry, SettingsError
+from postline.log.port import Record
 from postline.monitor import Monitor
+from postline.runtime.holding import Holding
 from postline.testing import TestApp
 from tests.unit.runtime.shop import Order, orders
 
@@ -65,6 +69,28 @@ async def test_the_age_outlives_the_worker_and_counts_from_the_last_failure() ->
         (left,) = t.dead_letters("sub")
         assert left.offset == first.offset
         assert left.partition == first.partition
+
+
+async def test_a_letter_that_comes_of_age_while_it_is_redriven_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = Shop(DeadLetterPolicy(max_age=timedelta(days=2)), after="continue")
+    at_hand = Holding.at_hand
+    async with TestApp(shop.app) as t:
+
+        async def late(holding: Holding, letters: Mapping[int, bytes]) -> dict[int, Record]:
+            records = await at_hand(holding, letters)
+            t.clock.move_to(t.clock.monotonic() + timedelta(days=3).total_seconds())
+            for _ in range(100):  # whoever looks for what is too old gets its turns
+                await asyncio.sleep(0)
+            return records
+
+        monkeypatch.setattr(Holding, "at_hand", late)
+        await t.publish(Order("bad-1", "c"))
+        await t.settle()
+        shop.broken = False
+        await t.redrive("sub")
+        await t.settle()
+        assert shop.done == ["bad-1"]
+        assert t.audit()["sub"] == {"done": 1}
 
 
 async def test_an_alarm_by_count_is_said_once_when_it_begins_and_once_when_it_ends(
