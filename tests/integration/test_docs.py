@@ -38,6 +38,13 @@ def test_the_code_of_a_page_runs_and_proves_itself(page, tmp_path):
     assert tests or silent or not page.python, "a how-to page's code ends in a test"
 
 
+def test_the_runbook_names_the_line_that_fails() -> None:
+    page = (ROOT / "docs" / "runbook.md").read_text()
+    (line,) = re.findall(r"trouble:bill \(line (\d+)\)", page)
+    failing = (ROOT / "examples" / "trouble.py").read_text().splitlines()[int(line) - 1]
+    assert failing.strip() == 'raise ValueError("an order can\'t be negative")'
+
+
 def test_what_the_runbook_publishes_can_be_typed_along(tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "trouble.py", tmp_path)
     blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE | re.DOTALL)
