@@ -174,3 +174,24 @@ async def test_of_two_webhooks_the_first_stands_though_the_second_ones_process_w
         await world.start(back)
         while (await newest())[4] != first[4]:  # which compaction keeps
             await asyncio.sleep(0.01)
+
+
+async def test_a_webhook_that_was_deleted_stays_so_though_a_process_that_did_not_know_it_stored_it_again(
+    world: World,
+) -> None:
+    topic = "notifier.webhooks"
+
+    async def newest() -> Record:
+        return (await all_records(world.log, topic))[-1][1]
+
+    async with world, front(world) as client:
+        made = (await client.post("/webhooks", json=WANTED)).json()
+        stored = await newest()
+        assert (await client.delete(f"/webhooks/{made['id']}")).status_code == 204
+        await world.log.append([Append(topic, 0, stored[2], stored[4], world.log.envelope(stored))])
+        back = App("notifier", publishes_to=[ORDERS])
+        notifications(back, webhooks=Webhooks(topics=[ORDERS], post=Partner()))
+        await world.start(back)
+        while (await newest())[4] is not None:  # which compaction keeps, and then nothing
+            await asyncio.sleep(0.01)
+        assert (await client.get("/webhooks")).json() == {"webhooks": []}

@@ -96,7 +96,7 @@ class Endpoints:
         self._stale = False
         #: What was once deleted stays so, whatever a process that did not know it yet says later.
         self.deleted: set[str] = set()
-        #: Whose newest record is of another one than the first, which stands: compaction would keep that.
+        #: Whose newest record is not what stands (the first one, or that it was deleted): compaction would keep that.
         self._contested: set[str] = set()
         self._served: dict[str, _Served] = {}
         app.owns += (self._topic,)
@@ -143,7 +143,10 @@ class Endpoints:
     async def _settle(self) -> None:
         """Have those that stand be the newest, also for who was killed before it could."""
         while self._contested:
-            await self.put(self.known[self._contested.pop()])
+            if (contested := self._contested.pop()) in self.deleted:
+                await self.delete(contested)
+            else:
+                await self.put(self.known[contested])
 
     async def delete(self, endpoint_id: str) -> None:
         """Forget an endpoint; durable when this returns. Raises LogError."""
@@ -177,7 +180,9 @@ class Endpoints:
             self.deleted.add(endpoint_id)
             self.known.pop(endpoint_id, None)
             self._contested.discard(endpoint_id)
-        elif endpoint_id not in self.deleted:
+        elif endpoint_id in self.deleted:
+            self._contested.add(endpoint_id)
+        else:
             try:
                 told, known = self._reading.decode(value), self.known.get(endpoint_id)
                 if known is None or not (known.made and told.made) or known.made == told.made:
