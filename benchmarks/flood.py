@@ -103,7 +103,7 @@ async def _slowed(result: Result, url: str, number: int, bound: int) -> None:
     result.figures += [
         Figure(f"bound of {bound:,}: accepted", number / seconds),
         Figure(f"bound of {bound:,}: most behind", max(seen.lags), "records"),
-        Figure(f"bound of {bound:,}: asked to wait", flooded.asked_to_wait, "times"),
+        Figure(f"bound of {bound:,}: refused for now", flooded.refused, "times"),
     ]
     result.ratios.append(Ratio("most of the bound that was used", max(seen.used), 1.05, at_least=False, unit="%"))
 

@@ -70,7 +70,7 @@ class Flood(Struct):
 
     accepted: int = 0
     #: How often somebody was asked to come back later.
-    asked_to_wait: int = 0
+    refused: int = 0
 
 
 async def submit(sender: App, number: int) -> Flood:
@@ -85,7 +85,7 @@ async def submit(sender: App, number: int) -> Flood:
                     await sender.publish(vote)
                     break
                 except BackPressure as full:  # nothing was stored, and it says when there will be room
-                    flood.asked_to_wait += 1
+                    flood.refused += 1
                     await asyncio.sleep(full.retry_after_seconds)
             flood.accepted += 1
 
@@ -100,7 +100,7 @@ async def main(number: int) -> None:
         began = time.monotonic()
         flood = await submit(sender, number)
         seconds = time.monotonic() - began
-        print(f"{flood.accepted} votes accepted in {seconds:.1f} s; asked to wait {flood.asked_to_wait} times")
+        print(f"{flood.accepted} votes accepted in {seconds:.1f} s; refused, and sent again, {flood.refused} times")
     finally:
         await sender.stop()
 

@@ -196,7 +196,7 @@ async def test_resources_last_as_long_as_the_service_and_middleware_sees_every_a
 async def test_a_flood_is_accepted_whole_and_counted_at_the_backends_pace():
     async with TestApp(flood.app) as t:
         submitted = await flood.submit(flood.app, 300)
-        assert submitted == flood.Flood(accepted=300, asked_to_wait=0)
+        assert submitted == flood.Flood(accepted=300, refused=0)
         await t.settle()
         assert t.audit()["counting"] == {"done": 300}
 
@@ -207,7 +207,7 @@ async def test_a_flood_runs_as_processes_and_a_bound_slows_it(bound, tmp_path):
     async with running_service("flood.py", url=url, **bound) as service, publisher(url, [flood.votes]) as outside:
         said = await run_program("flood.py", "400", POSTLINE_URL=url, **bound)
         assert said.startswith("400 votes accepted in ")
-        assert said.endswith("asked to wait 0 times\n") or bound
+        assert said.endswith("refused, and sent again, 0 times\n") or bound
         view = await Monitor(outside.log, SystemClock()).subscription("counting")
         assert view.bound is None if not bound else view.bound is not None and view.bound.used <= 1.0
         await handled(outside, service, "counting", done=400)
