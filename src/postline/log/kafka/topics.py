@@ -30,7 +30,7 @@ STATE_SUFFIX = ".state"
 _NO_IDS = ("None", "AAAAAAAAAAAAAAAAAAAAAA")
 _ANSWER_SECONDS = 30.0
 #: A leader that is away is waited for in vain when another one has taken over: it is asked for anew, each time with
-#: twice the patience, for brokers may be slow as well.
+#: twice the patience, up to a limit, for brokers may be slow as well.
 _OFFSETS_SECONDS = 3.0
 _LEARN_SECONDS = 0.01
 #: A leader may not have heard yet of a topic that other brokers know.
@@ -383,7 +383,7 @@ class Topics:
 
         def ask() -> dict[int, int]:
             nonlocal patience_seconds
-            seconds, patience_seconds = patience_seconds, 2 * patience_seconds
+            seconds, patience_seconds = patience_seconds, min(2 * patience_seconds, _ANSWER_SECONDS)
             asked = self._cluster.admin.list_offsets(dict.fromkeys(places, spec), isolation_level=isolation)
             try:
                 found = {place.partition: future.result(seconds).offset for place, future in asked.items()}
