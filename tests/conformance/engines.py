@@ -7,6 +7,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import KafkaException
@@ -22,6 +23,7 @@ from postline.log.sqlite.membership import SqliteMembership
 from postline.log.sqlite.presence import Listener
 from postline.log.sqlite.storage import Settings, Storage
 from tests.brokers.cluster import Cluster
+from tests.brokers.waiting import until
 from tests.conformance.harness import Engine, JumpingClock, Unsupported
 from tests.conformance.upkeep import Upkeep
 from tests.simulation.cluster import SimulatedCluster
@@ -198,7 +200,7 @@ QUICK = {
 
 
 def empty(bootstrap: str) -> None:
-    """Delete every topic and group that a test before this one left."""
+    """Delete every topic and group that a test before this one left, and return when all brokers have heard of it."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
     names = [name for name in admin.list_topics(timeout=20).topics if not name.startswith("__")]
     groups = [each.group_id for each in admin.list_consumer_groups().result(20).valid]
@@ -207,6 +209,14 @@ def empty(bootstrap: str) -> None:
     for future in [*admin.delete_consumer_groups(groups).values()] if groups else []:
         with contextlib.suppress(KafkaException):
             future.result(20)
+    # One that lags behind would say of a topic that the next test makes that it is there.
+    for address in bootstrap.split(",") if names else []:
+        until(partial(_has_none, address, frozenset(names)), 60, lambda: "a broker still has deleted topics")
+
+
+def _has_none(address: str, names: frozenset[str]) -> bool:
+    """Whether a broker has none of these topics; a new client asks the one that it was told of."""
+    return names.isdisjoint(AdminClient({"bootstrap.servers": address}).list_topics(timeout=20).topics)
 
 
 def _storage(log: Log) -> Storage:
