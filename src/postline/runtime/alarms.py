@@ -37,23 +37,23 @@ class DeadLetterAlarms:
         many, aged = most is not None and total > most, bool(self._old)
         if many != self._many:
             self._many = many
-            self._say(many, f"{total} dead letters in this process", f"more than {most}")
+            limit = "more" if many else "no more"
+            self._say(many, f"{total} dead letters in this process, {limit} than {most}")
         if aged != self._aged:
             self._aged = aged
-            self._say(aged, "a dead letter", f"older than {age}")
+            number = "a" if aged else "no"
+            self._say(aged, f"{number} dead letter older than {age} in this process")
 
-    def _say(self, begins: bool, what: str, limit: str) -> None:
+    def _say(self, begins: bool, has: str) -> None:
         if begins:
             _log.error(
-                "alarm: subscription %s has %s, %s: `postline dlq groups %s`",
-                *(self._subscription, what, limit, self._subscription),
+                "alarm: subscription %s has %s: `postline dlq groups %s`",
+                *(self._subscription, has, self._subscription),
                 extra=event("dead_letters.alarm", subscription=self._subscription),
             )
         else:
             _log.warning(
-                "the alarm is over: subscription %s has no longer %s, %s",
-                self._subscription,
-                what,
-                limit,
+                "the alarm is over: subscription %s has %s",
+                *(self._subscription, has),
                 extra=event("dead_letters.alarm_over", subscription=self._subscription),
             )

@@ -111,6 +111,9 @@ async def test_an_alarm_by_count_is_said_once_when_it_begins_and_once_when_it_en
         await t.redrive("sub")
         await t.settle()
         assert alarms(caplog) == ["alarm", "the alarm is over"]
+        assert (
+            "the alarm is over: subscription sub has 2 dead letters in this process, no more than 2" in caplog.messages
+        )
         assert (await monitor.subscription("sub")).dead_letters_alarm == ""
 
 
@@ -129,6 +132,8 @@ async def test_an_alarm_by_age_ends_with_the_letter_that_was_too_old(caplog: pyt
         await t.discard("sub", t.dead_letters("sub")[0])
         await t.advance(seconds=2)
         assert alarms(caplog) == ["alarm", "the alarm is over"]
+        over = "the alarm is over: subscription sub has no dead letter older than 1:00:00 in this process"
+        assert over in caplog.messages
         await t.advance(hours=1)
         assert alarms(caplog) == ["alarm", "the alarm is over", "alarm"]
 
