@@ -64,9 +64,7 @@ class Readers:
         try:
             reader = self._idle.get_nowait()
         except queue.Empty:
-            reader = _Reader(
-                self._cluster.outsider({"group.id": f"{self._cluster.prefix}postline.reading", **_SETTINGS}), set()
-            )
+            reader = _Reader(self._cluster.outsider(_SETTINGS), set())
         sound = False
         try:
             yield reader

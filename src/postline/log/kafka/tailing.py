@@ -24,6 +24,7 @@ _POLL_SECONDS = 0.1
 _BATCH_RECORDS = 1_000
 _METADATA_SECONDS = 5.0
 _SETTINGS = {
+    "group.id": READING_GROUP,
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": "500",
     "fetch.error.backoff.ms": "20",
@@ -105,7 +106,7 @@ class KafkaTail:
         topic = self._place.topic
         if self._place.partition >= self._topics.partitions(topic):
             raise self._topics.unknown(topic)
-        consumer = self._cluster.outsider({"group.id": f"{self._cluster.prefix}{READING_GROUP}", **_SETTINGS})
+        consumer = self._cluster.outsider(_SETTINGS)
         with suppress(KafkaException):  # one that has never heard of a topic looks for it once a second; then later
             consumer.list_topics(topic, timeout=_METADATA_SECONDS)
         consumer.assign([self._place])
