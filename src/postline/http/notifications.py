@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any
 
 from postline.app import App
 from postline.contracts import Topic
@@ -62,9 +62,9 @@ def notifications(
             ("/webhooks/{id}/enable", "POST", registering.enable),
             ("/webhooks/{id}/secret", "POST", registering.rotate),
         ]
-    spread = [each for topic in streams for each in (topic.siblings.values() or (topic,))]
-    told = Followed(spread, made.topics, challenge if authenticate else "")
-    return Notifications(app, routes, Callers(authenticate, challenge, limits.rate), ending, told)
+    asked = challenge if authenticate else ""
+    describe = partial(following_document, app.name, followed.topics, made.topics, challenge=asked)
+    return Notifications(app, routes, Callers(authenticate, challenge, limits.rate), ending, describe)
 
 
 def _require_known(app: App, topics: Sequence[Topic]) -> None:
@@ -88,25 +88,21 @@ class Webhooks:
     post: Post | None = None
 
 
-class Followed(NamedTuple):
-    """What can be followed, as a document tells it."""
-
-    streams: Sequence[Topic]
-    webhooks: Sequence[Topic]
-    challenge: str
-
-
 class Notifications(Served):
     """The application that others follow topics by, served alone or mounted beside a gateway; by `notifications`."""
 
     def __init__(
-        self, app: App, endpoints: list[Endpoint], callers: Callers, ending: asyncio.Event, followed: Followed
+        self,
+        app: App,
+        endpoints: list[Endpoint],
+        callers: Callers,
+        ending: asyncio.Event,
+        describe: Callable[[], dict[str, Any]],
     ) -> None:
-        self._followed = followed
+        self._make_document = describe
         super().__init__(app, [*endpoints, ("/openapi.json", "GET", self._describe)], callers, ending)
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI 3.1 document of what can be followed. Raises ContractError for a contract that can't be said."""
-        streams, webhooks, challenge = self._followed
-        return following_document(self.app.name, streams, webhooks, challenge=challenge)
+        return self._make_document()

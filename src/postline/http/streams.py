@@ -59,6 +59,11 @@ class Streams:
         self._turns = asyncio.Lock()
         self._open = 0
 
+    @property
+    def topics(self) -> list[Topic]:
+        """What can be followed, under the names that are asked for."""
+        return [reader.topic for reader in self._readers.values()]
+
     async def events(self, request: Request, principal: str) -> Response:
         """The topic's messages from `Last-Event-ID` on; without it from now on, or `from=earliest`. Raises Problem."""
         reader = self._readers.get(request.path_params["name"])

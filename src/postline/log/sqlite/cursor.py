@@ -26,7 +26,7 @@ class Cursor:
         self.log_start = 0
         #: False once it was read to its end and nothing was heard of since, but what is at hand.
         self._ready = True
-        #: All that came since it was read to its end, if this process has stored that and it is little.
+        #: What comes next, if this process has stored it and it is little.
         self._at_hand: list[Record] = []
 
     @property
@@ -36,7 +36,7 @@ class Cursor:
 
     @property
     def needs_file(self) -> bool:
-        """Whether `take` would read the file."""
+        """Whether more than what is at hand may be there, for which `take` reads the file."""
         return self._ready
 
     def seek(self, offset: int) -> None:
